@@ -1,0 +1,1 @@
+//! Builds the rooms in order, runs them, drains them in order; replays recordings.

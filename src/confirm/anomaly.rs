@@ -1,0 +1,103 @@
+//! One fault, one anomaly.
+
+use crate::context::ChangeId;
+use crate::detect::{Band, Interval, Symptom};
+use crate::model::{ServiceKey, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// H(fingerprint, opening cut): the same after a replay. 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AnomalyId(pub String);
+
+impl fmt::Display for AnomalyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// H(service, symptom): the same each time the same thing breaks. 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(pub String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Info,
+    Ticket,
+    Page,
+}
+
+impl Severity {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Ticket => "ticket",
+            Self::Page => "page",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnomalyState {
+    /// Opened, gathering what else belongs to it before it is told.
+    Gathering,
+    /// Told: it fires.
+    Confirmed,
+    /// Every member is healthy again.
+    Recovered,
+    /// It turned out to be one with `merged_into`.
+    Merged,
+    /// Explained by `suppressed_by`.
+    Suppressed,
+}
+
+/// A series that takes part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    pub service: ServiceKey,
+    /// The operation or metric.
+    pub signal: String,
+    pub attributes: Vec<(String, String)>,
+    pub symptom: Symptom,
+    pub observed: f64,
+    pub expected: Band,
+    pub unit: String,
+    pub tail: f64,
+    /// Accumulated natural logarithm of evidence: members are listed strongest first.
+    pub log_evidence: f32,
+    pub onset: Interval,
+    pub last_seen: Timestamp,
+    pub recovered: bool,
+}
+
+/// One fault. Id, fingerprint, service and symptom are fixed at opening; the rest may change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Anomaly {
+    pub id: AnomalyId,
+    pub fingerprint: Fingerprint,
+    pub service: ServiceKey,
+    pub symptom: Symptom,
+    pub severity: Severity,
+    pub state: AnomalyState,
+    pub opened_at: Timestamp,
+    /// When it was confirmed.
+    pub fired_at: Option<Timestamp>,
+    /// When it recovered or was merged.
+    pub ended_at: Option<Timestamp>,
+    pub onset: Interval,
+    /// Strongest first.
+    pub members: Vec<Member>,
+    /// Tail probability of the strongest member.
+    pub p_value: f64,
+    /// Changes shortly before the onset, latest first.
+    pub suspects: Vec<ChangeId>,
+    pub merged_into: Option<AnomalyId>,
+    pub suppressed_by: Option<String>,
+    /// One line: what broke, how much.
+    pub title: String,
+    /// Grows by one with each change.
+    pub revision: u32,
+}

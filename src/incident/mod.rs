@@ -1,0 +1,1 @@
+//! The record of an incident: its timeline, time to detect and to recover.

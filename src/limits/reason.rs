@@ -1,0 +1,58 @@
+//! Why something was turned away: closed sets, so that every reason is a label of a counter.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A request turned away whole, which its sender should send again later.
+    RefusedReason {
+        /// The budget of ingest memory is taken.
+        Memory = "memory",
+        /// The journal cannot take more: it is full up to the checkpoint, or its disk is.
+        Journal = "journal",
+        /// The daemon is starting or stopping.
+        NotReady = "not_ready",
+        /// Too many connections or streams.
+        Connections = "connections",
+    }
+}
+
+reasons! {
+    /// Items refused for good: sending them again cannot help.
+    RejectedReason {
+        /// Not a message of this type, or not the declared encoding.
+        Malformed = "malformed",
+        /// Over a limit of size, depth or count.
+        TooLarge = "too_large",
+        /// Older than an hour when it arrived.
+        TooOld = "too_old",
+        /// A content type or encoding that is not spoken here.
+        Unsupported = "unsupported",
+    }
+}
+
+reasons! {
+    /// Items that were counted, but not where their time would have put them.
+    LateReason {
+        /// After its window was sealed: counted in an amendment.
+        Amended = "amended",
+        /// More than 10 s ahead of the journal's clock: counted at arrival time.
+        Future = "future",
+    }
+}

@@ -1,0 +1,11 @@
+//! The words everything else is said in: time, ids, services, series. No I/O.
+
+mod time;
+mod id;
+mod service;
+mod series;
+
+pub use id::{SpanId, TraceId};
+pub use series::{Interner, SeriesId, SeriesKey, Signal, SpanKind};
+pub use service::ServiceKey;
+pub use time::{Clock, ManualClock, SystemClock, Timestamp, WINDOW, WindowId};

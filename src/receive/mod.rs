@@ -1,0 +1,8 @@
+//! The one door for telemetry: accept loop, gRPC framing, HTTP, admission before the body is read,
+//! and the statuses that OTLP asks for.
+
+mod admitted;
+mod reply;
+
+pub use admitted::Admitted;
+pub use reply::{Outcome, Pending, Reply};

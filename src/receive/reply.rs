@@ -1,0 +1,105 @@
+//! The answer to a request: it is due when the journal and every slice's shard have had their say.
+
+use crate::limits::{RefusedReason, RejectedReason};
+use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+/// What became of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Items that were refused for good, and the first reason in words (which field, which limit).
+    pub rejected: u64,
+    pub message: String,
+    /// Set when the request as a whole was not taken and should be sent again.
+    pub refused: Option<RefusedReason>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Parts that have not yet had their say.
+    open: AtomicU32,
+    rejected: AtomicU64,
+    waker: AtomicWaker,
+    /// Touched only when something is wrong, so never on the path of a good span.
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    message: String,
+    refused: Option<RefusedReason>,
+}
+
+/// The side that journal and shards report to.
+#[derive(Clone, Debug)]
+pub struct Reply(Arc<Shared>);
+
+/// The side that waits: resolves once every part was reported.
+#[derive(Debug)]
+pub struct Pending(Arc<Shared>);
+
+impl Reply {
+    /// A reply that waits for `parts` reports: one of the journal and one of each slice.
+    #[must_use]
+    pub fn new(parts: u32) -> (Self, Pending) {
+        let shared = Arc::new(Shared { open: AtomicU32::new(parts), ..Shared::default() });
+        (Self(shared.clone()), Pending(shared))
+    }
+
+    /// A reply that nobody waits for.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self(Arc::default())
+    }
+
+    /// Reports `parts` as done.
+    pub fn done(&self, parts: u32) {
+        if self.0.open.fetch_sub(parts, Ordering::AcqRel) == parts {
+            self.0.waker.wake();
+        }
+    }
+
+    /// Counts items as refused for good; the first message is kept.
+    pub fn reject(&self, items: u64, reason: RejectedReason, message: impl FnOnce() -> String) {
+        self.0.rejected.fetch_add(items, Ordering::AcqRel);
+        let mut trouble = self.0.trouble.lock();
+        if trouble.message.is_empty() {
+            trouble.message = format!("{}: {}", reason.as_str(), message());
+        }
+    }
+
+    /// Says that the request as a whole was not taken. Report its parts as done all the same.
+    pub fn refuse(&self, reason: RefusedReason, message: impl FnOnce() -> String) {
+        let mut trouble = self.0.trouble.lock();
+        if trouble.refused.is_none() {
+            trouble.refused = Some(reason);
+            trouble.message = message();
+        }
+    }
+}
+
+impl Future for Pending {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        if self.0.open.load(Ordering::Acquire) != 0 {
+            self.0.waker.register(context.waker());
+            // A report may have come between the look and the registration.
+            if self.0.open.load(Ordering::Acquire) != 0 {
+                return Poll::Pending;
+            }
+        }
+        let rejected = self.0.rejected.load(Ordering::Acquire);
+        let mut trouble = self.0.trouble.lock();
+        Poll::Ready(Outcome {
+            rejected,
+            message: std::mem::take(&mut trouble.message),
+            refused: trouble.refused,
+        })
+    }
+}

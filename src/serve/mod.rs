@@ -1,0 +1,1 @@
+//! The API: gRPC and HTTP, queries, event stream, what operators write.

@@ -1,0 +1,5 @@
+//! Summaries of many values in little space, which merge exactly.
+
+mod histogram;
+
+pub use histogram::{Histogram, SCALE};

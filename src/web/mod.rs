@@ -1,0 +1,1 @@
+//! Pages: the dashboard and the incident page, rendered on the server.

@@ -1,0 +1,40 @@
+//! Which key a series id stands for.
+
+use crate::model::{SeriesId, SeriesKey};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Every series seen, by id. Written by the window stage, read by everything after it; no shard
+/// touches it.
+#[derive(Debug, Default)]
+pub struct Registry(RwLock<HashMap<SeriesId, Arc<SeriesKey>>>);
+
+impl Registry {
+    pub fn add(&self, id: SeriesId, key: Arc<SeriesKey>) {
+        self.0.write().entry(id).or_insert(key);
+    }
+
+    #[must_use]
+    pub fn get(&self, id: SeriesId) -> Option<Arc<SeriesKey>> {
+        self.0.read().get(&id).cloned()
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.read().len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All series, in the order of their keys.
+    #[must_use]
+    pub fn all(&self) -> Vec<(SeriesId, Arc<SeriesKey>)> {
+        let mut all: Vec<_> = self.0.read().iter().map(|(id, key)| (*id, key.clone())).collect();
+        all.sort_by(|a, b| a.1.cmp(&b.1));
+        all
+    }
+}

@@ -1,0 +1,61 @@
+//! What the judge gets: a tick each second of arrival, a sealed window each 10 s of event time.
+
+use crate::aggregate::{Accepted, Cell, EdgeCell, Facet, FacetKey, IndicatorId, SecondCount};
+use crate::journal::Cut;
+use crate::model::{SeriesId, SeriesKey, WindowId};
+use crate::window::EdgeKey;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// All that arrived between two barriers, of all shards. Ticks merge: a judge that was late gets one
+/// larger tick, with the later cut.
+#[derive(Debug, Default)]
+pub struct Tick {
+    pub cut: Cut,
+    /// Sorted by series, then window; one entry each.
+    pub changed: Vec<(SeriesId, WindowId, Cell)>,
+    /// Series never seen before, in order of id.
+    pub new: Vec<(SeriesId, Arc<SeriesKey>)>,
+    pub facets: Vec<(Arc<FacetKey>, Facet)>,
+    pub edges: Vec<(Arc<EdgeKey>, EdgeCell)>,
+    pub indicators: Vec<(IndicatorId, SecondCount)>,
+    pub accepted: Accepted,
+}
+
+/// A window of event time that takes no more on-time data. Immutable: what comes later is an
+/// amendment, a further window of the same id that queries and budgets add and the judge ignores.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SealedWindow {
+    pub id: WindowId,
+    /// The cut with which it was sealed.
+    pub sealed: Cut,
+    /// Sorted by series id.
+    pub cells: Vec<(SeriesId, Cell)>,
+    /// Sorted by key.
+    pub facets: Vec<(Arc<FacetKey>, Facet)>,
+    pub edges: Vec<(Arc<EdgeKey>, EdgeCell)>,
+    pub quality: Quality,
+}
+
+impl SealedWindow {
+    #[must_use]
+    pub fn cell(&self, series: SeriesId) -> Option<&Cell> {
+        let at = self.cells.binary_search_by_key(&series, |&(id, _)| id).ok()?;
+        self.cells.get(at).map(|(_, cell)| cell)
+    }
+}
+
+/// How far a window can be trusted when it shows little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Items that came after their window had been sealed, while this window was open.
+    pub late: u64,
+    /// Requests turned away whole, items refused for good.
+    pub refused: u64,
+    pub rejected: u64,
+    /// The daemon itself was not receiving for part of the window.
+    pub gap: bool,
+    /// Distinct instances that sent something in this window, and in the last ten minutes.
+    pub instances_seen: u32,
+    pub instances_expected: u32,
+}
