@@ -2,7 +2,9 @@
 //! and the statuses that OTLP asks for.
 
 mod admitted;
+mod intake;
 mod reply;
 
 pub use admitted::Admitted;
+pub use intake::Intake;
 pub use reply::{Outcome, Pending, Reply};

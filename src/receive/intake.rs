@@ -1,0 +1,14 @@
+//! Where admitted requests go.
+
+use crate::receive::Admitted;
+
+/// The lock-free hand-off to the sequencer.
+pub trait Intake: Send + Sync {
+    /// Hands a request over without waiting.
+    ///
+    /// # Errors
+    /// The request itself, when there is no room for it or the daemon is stopping: refuse it as
+    /// retryable.
+    #[allow(clippy::result_large_err, reason = "what is handed back is what was handed over")]
+    fn try_push(&self, admitted: Admitted) -> Result<(), Admitted>;
+}
