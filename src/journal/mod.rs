@@ -2,6 +2,9 @@
 //! requests as they came, stamps position and arrival, and hands each shard its work, with a
 //! barrier wherever arrival crosses a whole second.
 
+mod event_time;
+pub mod recording;
 mod step;
 
+pub use event_time::latest_event;
 pub use step::{Cut, Position, Step};
