@@ -2,9 +2,39 @@
 //! requests as they came, stamps position and arrival, and hands each shard its work, with a
 //! barrier wherever arrival crosses a whole second.
 
+mod config;
+mod error;
 mod event_time;
+mod index;
+mod lane;
+mod lock;
+mod open;
+mod record;
+mod recorder;
 pub mod recording;
+mod reread;
+mod segment;
+mod sequencer;
+mod shared;
+mod sleeper;
+mod stamper;
 mod step;
+mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, Durability};
+pub use error::Error;
 pub use event_time::latest_event;
+pub use index::{BLOCK_BYTES, BlockPart, Filter, Index};
+pub use lane::{Lanes, StepReceiver, StepSender, steps};
+pub use lock::{Lock, lock};
+pub use open::Journal;
+pub use record::Record;
+pub use recorder::{Captured, Recorder, Records};
+pub use sequencer::{Replayed, Sequencer, Steps};
+pub use shared::Handle;
+pub use sleeper::Sleeper;
+pub use stamper::{JournalClock, Stamper};
 pub use step::{Cut, Position, Step};

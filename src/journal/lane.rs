@@ -1,0 +1,171 @@
+//! Bounded hand-offs between threads.
+
+use super::Step;
+use super::shared::Shared;
+use super::sleeper::Sleeper;
+use crate::receive::{Admitted, Intake};
+use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// One lane an I/O thread; more threads than lanes share them, which is correct but not lock-free.
+const LANES: usize = 16;
+/// Requests that fit into a lane. The budget of ingest memory runs out first.
+const LANE_REQUESTS: usize = 1024;
+
+/// The way from the I/O threads into the sequencer.
+#[derive(Clone, Debug)]
+pub struct Lanes {
+    pub(super) queues: Arc<[ArrayQueue<Admitted>]>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Lanes {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { queues: (0..LANES).map(|_| ArrayQueue::new(LANE_REQUESTS)).collect(), shared }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.iter().all(ArrayQueue::is_empty)
+    }
+
+    /// Moves requests into `group` until it has `at_most` of them or `bytes` of wire, taking from each
+    /// lane in turn and beginning with another one each time.
+    pub(super) fn drain(&self, first: usize, at_most: usize, bytes: usize, group: &mut Vec<Admitted>) {
+        let mut taken = 0usize;
+        let mut found = true;
+        while found {
+            found = false;
+            for queue in self.queues.iter().cycle().skip(first % LANES).take(LANES) {
+                if group.len() >= at_most || taken >= bytes {
+                    return;
+                }
+                if let Some(request) = queue.pop() {
+                    taken = taken.saturating_add(request.wire.len());
+                    group.push(request);
+                    found = true;
+                }
+            }
+        }
+    }
+}
+
+/// The lane of this thread.
+fn lane() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    LANE.with(|lane| *lane)
+}
+
+impl Intake for Lanes {
+    fn try_push(&self, admitted: Admitted) -> Result<(), Admitted> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(admitted);
+        }
+        match self.queues.get(lane() % LANES) {
+            Some(queue) => queue.push(admitted)?,
+            None => return Err(admitted),
+        }
+        self.shared.sequencer.wake();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Pipe {
+    queue: ArrayQueue<Step>,
+    consumer: Sleeper,
+    producer: Sleeper,
+    /// One side is gone.
+    closed: AtomicBool,
+}
+
+/// The sequencer's end of the way to a shard.
+#[derive(Debug)]
+pub struct StepSender(Arc<Pipe>);
+
+/// A shard's end of the way from the sequencer.
+#[derive(Debug)]
+pub struct StepReceiver(Arc<Pipe>);
+
+/// How long a side sleeps before it looks again by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A bounded queue from the sequencer to one shard.
+#[must_use]
+pub fn steps(capacity: usize) -> (StepSender, StepReceiver) {
+    let pipe = Arc::new(Pipe {
+        queue: ArrayQueue::new(capacity.max(1)),
+        consumer: Sleeper::default(),
+        producer: Sleeper::default(),
+        closed: AtomicBool::new(false),
+    });
+    (StepSender(pipe.clone()), StepReceiver(pipe))
+}
+
+impl StepSender {
+    /// Hands a step over; waits when the shard is behind by a whole queue. `false` when the shard is gone.
+    pub fn send(&self, mut step: Step) -> bool {
+        loop {
+            match self.0.queue.push(step) {
+                Ok(()) => {
+                    self.0.consumer.wake();
+                    return true;
+                }
+                Err(back) => step = back,
+            }
+            if self.0.closed.load(Ordering::Acquire) {
+                return false;
+            }
+            let pipe = &*self.0;
+            pipe.producer.sleep(LOOK_AGAIN, || {
+                pipe.queue.len() < pipe.queue.capacity() || pipe.closed.load(Ordering::Acquire)
+            });
+        }
+    }
+}
+
+impl StepReceiver {
+    /// The next step; waits for it. `None` when the sequencer is gone and everything was received.
+    pub fn receive(&self) -> Option<Step> {
+        let pipe = &*self.0;
+        loop {
+            if let Some(step) = pipe.queue.pop() {
+                pipe.producer.wake();
+                return Some(step);
+            }
+            if pipe.closed.load(Ordering::Acquire) {
+                // It may have sent something just before it went.
+                return pipe.queue.pop();
+            }
+            pipe.consumer.sleep(LOOK_AGAIN, || !pipe.queue.is_empty() || pipe.closed.load(Ordering::Acquire));
+        }
+    }
+
+    /// The next step if there is one.
+    #[must_use]
+    pub fn try_receive(&self) -> Option<Step> {
+        let step = self.0.queue.pop();
+        if step.is_some() {
+            self.0.producer.wake();
+        }
+        step
+    }
+}
+
+impl Drop for StepSender {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.consumer.wake();
+    }
+}
+
+impl Drop for StepReceiver {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.producer.wake();
+    }
+}

@@ -1,0 +1,175 @@
+//! The read side: replay, and captures of some minutes.
+
+use super::index::Plan;
+use super::record::{Header, Record};
+use super::segment::Segment;
+use super::shared::Shared;
+use super::{Filter, Index, Position};
+use crate::model::Timestamp;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How far ahead of its arrival an item's time may be; beyond, it counts at arrival.
+const AHEAD: Duration = Duration::from_secs(10);
+/// How long after its time a capture still looks for an item: clients batch, and retry.
+const LATE: Duration = Duration::from_secs(90);
+
+/// Reads what was recorded, while it is being written. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recorder(pub(super) Arc<Shared>);
+
+impl Recorder {
+    /// All records from a position on, in order, up to what is written when the iterator gets there.
+    /// A position that is no longer held stands for the oldest that is.
+    #[must_use]
+    pub fn records(&self, from: Position) -> Records {
+        Records { walk: Walk::new(self.0.clone(), from) }
+    }
+
+    /// Records that may hold items of these event times and of this filter, in order. Coarse: whole
+    /// requests, of which the reader takes what it wants. Items that came more than 90 s late are not
+    /// looked for. When the writer overtakes a slow reader, the records it lost are left out.
+    #[must_use]
+    pub fn read(&self, times: Range<Timestamp>, filter: &Filter) -> Captured {
+        let arrivals = times.start.saturating_sub(AHEAD)..times.end.saturating_add(LATE);
+        let segments = self.0.segments.load_full();
+        // The last segment that begins before the first arrival wanted; one that cannot be read is not later.
+        let after = segments.partition_point(|segment| {
+            segment.header(segment.first()).is_none_or(|header| header.arrived < arrivals.start)
+        });
+        let from = segments.get(after.saturating_sub(1)).map_or(0, |segment| segment.first());
+        Captured {
+            plan: self.0.index.plan(&times, filter),
+            walk: Walk::new(self.0.clone(), Position(from)),
+            arrivals,
+        }
+    }
+
+    /// The index that shards fill.
+    #[must_use]
+    pub fn index(&self) -> Arc<Index> {
+        self.0.index.clone()
+    }
+
+    /// Position and arrival of the oldest record.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(Position, Timestamp)> {
+        Walk::new(self.0.clone(), Position(0)).next().map(|(_, header)| (header.at, header.arrived))
+    }
+
+    /// First position after the newest record, and its arrival. `None` when nothing is recorded.
+    #[must_use]
+    pub fn newest(&self) -> Option<(Position, Timestamp)> {
+        let arrived = self.0.last_arrived.load(Ordering::Acquire);
+        let end = self.0.written.load(Ordering::Acquire);
+        (arrived != 0).then_some((Position(end), Timestamp(arrived)))
+    }
+
+    /// Disk space that the segments take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.segments.load().iter().map(|segment| segment.size).sum()
+    }
+}
+
+/// Hops from header to header.
+#[derive(Debug)]
+struct Walk {
+    shared: Arc<Shared>,
+    segment: Option<Arc<Segment>>,
+    at: u64,
+}
+
+impl Walk {
+    fn new(shared: Arc<Shared>, from: Position) -> Self {
+        Self { shared, segment: None, at: from.0 }
+    }
+
+    fn next(&mut self) -> Option<(Arc<Segment>, Header)> {
+        loop {
+            if self.at >= self.shared.written.load(Ordering::Acquire) {
+                return None;
+            }
+            let segment = match self.segment.clone().filter(|segment| self.at < segment.end()) {
+                Some(segment) => segment,
+                None => {
+                    let all = self.shared.segments.load();
+                    let segment = all.iter().find(|segment| segment.end() > self.at)?.clone();
+                    self.at = self.at.max(segment.first());
+                    self.segment = Some(segment.clone());
+                    segment
+                }
+            };
+            match segment.header(self.at) {
+                Some(header) => {
+                    self.at = self.at.saturating_add(header.whole());
+                    return Some((segment, header));
+                }
+                // The rest of the segment was not used, or it was recycled under our hands.
+                None => self.at = segment.end(),
+            }
+        }
+    }
+
+    /// Goes on at a later position, of which it is known that a record begins there.
+    fn jump(&mut self, to: Position) {
+        self.at = self.at.max(to.0);
+    }
+}
+
+/// Records in order; see [`Recorder::records`].
+#[derive(Debug)]
+pub struct Records {
+    walk: Walk,
+}
+
+impl Iterator for Records {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        loop {
+            let (segment, header) = self.walk.next()?;
+            match segment.record(&header) {
+                Some(record) => return Some(record),
+                // Damaged or recycled: where the next record begins cannot be trusted either.
+                None => self.walk.at = segment.end(),
+            }
+        }
+    }
+}
+
+/// Records of a capture; see [`Recorder::read`].
+#[derive(Debug)]
+pub struct Captured {
+    plan: Plan,
+    walk: Walk,
+    arrivals: Range<Timestamp>,
+}
+
+impl Iterator for Captured {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        loop {
+            let (segment, header) = self.walk.next()?;
+            if header.arrived >= self.arrivals.end {
+                return None;
+            }
+            if self.plan.skips(header.at) {
+                if let Some(onward) = self.plan.onward(header.at) {
+                    self.walk.jump(onward);
+                }
+                continue;
+            }
+            if header.arrived < self.arrivals.start {
+                continue;
+            }
+            match segment.record(&header) {
+                Some(record) => return Some(record),
+                None => self.walk.at = segment.end(),
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the writer, the reader and whoever steers them share.
+
+use super::segment::Segment;
+use super::sleeper::Sleeper;
+use super::{Error, Index, Position};
+use arc_swap::ArcSwap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Oldest first.
+    pub segments: ArcSwap<Vec<Arc<Segment>>>,
+    /// Everything before this position can be read.
+    pub written: AtomicU64,
+    /// Arrival of the last record.
+    pub last_arrived: AtomicU64,
+    /// Nothing from this position on is recycled.
+    pub checkpoint: AtomicU64,
+    /// A checkpoint was asked for.
+    pub checkpoint_wanted: AtomicBool,
+    /// Tells the helper thread to end.
+    pub stop: AtomicBool,
+    /// No more requests are taken.
+    pub closed: AtomicBool,
+    poisoned: OnceLock<String>,
+    pub index: Arc<Index>,
+    pub sequencer: Sleeper,
+}
+
+impl Shared {
+    /// Remembers for ever that a sync failed.
+    pub fn poison(&self, error: &io::Error) -> Error {
+        let _ = self.poisoned.set(error.to_string());
+        self.sequencer.wake();
+        Error::Poisoned(error.to_string())
+    }
+
+    pub fn poisoned(&self) -> Option<String> {
+        self.poisoned.get().cloned()
+    }
+}
+
+/// Steers a running sequencer from other threads.
+#[derive(Clone, Debug)]
+pub struct Handle(pub(super) Arc<Shared>);
+
+impl Handle {
+    /// Everything before this position is held by a checkpoint and may be recycled.
+    pub fn set_checkpoint(&self, through: Position) {
+        self.0.checkpoint.fetch_max(through.0, Ordering::AcqRel);
+    }
+
+    /// Asks that the next barrier be one for a checkpoint.
+    pub fn request_checkpoint(&self) {
+        self.0.checkpoint_wanted.store(true, Ordering::Release);
+    }
+
+    /// Takes no more requests. What was taken is still appended and counted; then, after a last
+    /// barrier for a checkpoint, the sequencer ends.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.sequencer.wake();
+    }
+
+    /// Why nothing is acknowledged any more, if that is so.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.0.poisoned()
+    }
+}

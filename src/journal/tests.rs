@@ -1,0 +1,335 @@
+//! The journal as a whole, on a real disk.
+
+use super::*;
+use crate::limits::{Permit, RefusedReason};
+use crate::model::{ManualClock, Signal, SystemClock, Timestamp};
+use crate::otlp::{Encoding, Slice};
+use crate::receive::{Admitted, Intake, Pending, Reply};
+use crate::settings::ByteSize;
+use bytes::Bytes;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn request(wire: impl Into<Bytes>, partitions: &[u8]) -> (Admitted, Pending) {
+    let wire = wire.into();
+    let (reply, pending) = Reply::new(1 + partitions.len() as u32);
+    let slices = partitions.iter().map(|&partition| Slice { partition, range: 0..0 }).collect();
+    let admitted = Admitted {
+        signal: Signal::Traces,
+        encoding: Encoding::Identity,
+        body: wire.clone(),
+        wire,
+        slices,
+        permit: Permit::free(),
+        reply,
+    };
+    (admitted, pending)
+}
+
+fn open(dir: &Path, max_bytes: u64, resume: Option<Position>) -> (Sequencer, Lanes, Recorder) {
+    let config = Config { max_bytes: Some(ByteSize(max_bytes)), ..Config::default() };
+    Journal::open(dir, &config, Arc::new(ManualClock::default()), resume).unwrap()
+}
+
+/// A wire body that is also a request without resources: one unknown field of bytes.
+fn wire(number: u32, bytes: usize) -> Vec<u8> {
+    let mut wire = vec![0x7a];
+    prost::encoding::encode_varint(bytes as u64, &mut wire);
+    wire.extend(number.to_le_bytes().into_iter().cycle().take(bytes));
+    wire
+}
+
+#[test]
+fn what_was_appended_is_read_back_after_a_restart_and_appending_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut written = Vec::new();
+    for life in 0..3u32 {
+        let (mut sequencer, _, recorder) = open(dir.path(), 16 << 20, None);
+        let before: Vec<_> = recorder.records(Position(0)).map(|record| (record.at, record.wire)).collect();
+        assert_eq!(before, written);
+        for number in 0..40 {
+            // 1 MiB segments: some requests are larger than one.
+            let wire =
+                Bytes::from(wire(life * 100 + number, if number % 16 == 3 { 1_200_000 } else { 20_000 }));
+            let at = Timestamp::from_secs(u64::from(1_000 + life * 40 + number));
+            let (admitted, _pending) = request(wire.clone(), &[0]);
+            let steps: Vec<Step> = sequencer.append_at(admitted, at).unwrap().collect();
+            let Some(Step::Work { at: position, arrived, .. }) = steps.last() else { panic!("{steps:?}") };
+            assert_eq!(*arrived, at);
+            written.push((*position, wire));
+            sequencer.handle().set_checkpoint(Position(0));
+        }
+        if life == 1 {
+            break;
+        }
+    }
+    assert!(written.is_sorted_by_key(|(at, _)| *at));
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    let mut ends = Vec::new();
+    for number in 0..5 {
+        let (admitted, _) = request(wire(number, 1_000), &[]);
+        sequencer.append_at(admitted, Timestamp::from_secs(10)).unwrap().for_each(drop);
+        ends.push(sequencer.end());
+    }
+    drop((sequencer, recorder));
+    let file = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let torn = ends[2].0 as usize + 40;
+    bytes[torn] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    assert_eq!(sequencer.end(), ends[2]);
+    // A record of the very same length as the torn one must not bring back the one behind it.
+    let (admitted, _) = request(wire(77, 1_000), &[]);
+    sequencer.append_at(admitted, Timestamp::from_secs(11)).unwrap().for_each(drop);
+    let wires: Vec<Bytes> = recorder.records(Position(0)).map(|record| record.wire).collect();
+    assert_eq!(wires, [0, 1, 2, 77].map(|number| Bytes::from(wire(number, 1_000))));
+    drop((sequencer, recorder));
+    let (_, _, recorder) = open(dir.path(), 4 << 20, None);
+    assert_eq!(recorder.records(Position(0)).count(), 4);
+}
+
+#[test]
+fn the_oldest_is_recycled_but_never_past_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    let append = |sequencer: &mut Sequencer, number: u32| {
+        let (admitted, mut pending) = request(wire(number, 50_000), &[]);
+        sequencer.append_at(admitted, Timestamp::from_secs(10)).unwrap().for_each(drop);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::Pin::new(&mut pending).poll(&mut context) {
+            std::task::Poll::Ready(outcome) => outcome.refused,
+            std::task::Poll::Pending => panic!("the journal has not had its say"),
+        }
+    };
+    use std::future::Future;
+    let refused = (0..1_000).find(|&number| append(&mut sequencer, number).is_some()).unwrap();
+    assert!((70..84).contains(&refused), "{refused} times 50 kB fill 4 MiB");
+    assert_eq!(append(&mut sequencer, 1_000), Some(RefusedReason::Journal));
+    assert_eq!(recorder.records(Position(0)).count(), refused as usize);
+    sequencer.handle().set_checkpoint(sequencer.end());
+    for number in 0..500 {
+        assert_eq!(append(&mut sequencer, 2_000 + number), None);
+        sequencer.handle().set_checkpoint(sequencer.end());
+    }
+    assert!(recorder.bytes() <= 4 << 20);
+    let files: u64 =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(files <= (4 << 20) + (256 << 10) + 100, "{files}");
+    let left: Vec<Bytes> = recorder.records(Position(0)).map(|record| record.wire).collect();
+    assert!(left.len() > 60 && left.last() == Some(&Bytes::from(wire(2_499, 50_000))));
+    assert!(recorder.oldest().unwrap().0 > Position(0));
+}
+
+#[test]
+fn a_lost_journal_gives_out_no_position_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, Some(Position(123_456)));
+    let (admitted, _) = request(wire(1, 10), &[]);
+    sequencer.append_at(admitted, Timestamp::from_secs(1)).unwrap().for_each(drop);
+    assert!(recorder.oldest().unwrap().0 >= Position(123_456));
+    assert_eq!(recorder.records(Position(123_456)).count(), 1);
+}
+
+#[test]
+fn a_replay_gives_the_same_steps_as_the_first_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let show = |step: &Step| match step {
+        Step::Work { at, arrived, .. } => (*at, *arrived, None),
+        Step::Barrier(cut) => (cut.through, cut.arrived, Some(cut.number)),
+    };
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    let mut live = Vec::new();
+    for number in 0..60u32 {
+        let (admitted, _) = request(wire(number, 30_000), &[]);
+        let at = Timestamp(1_000_000_000_000 + u64::from(number) * 700_000_000);
+        live.extend(sequencer.append_at(admitted, at).unwrap().map(|step| show(&step)));
+    }
+    drop((sequencer, recorder));
+    let (mut sequencer, _, _) = open(dir.path(), 4 << 20, None);
+    let mut again = Vec::new();
+    let replayed = sequencer.replay(None, |step| {
+        again.push(show(&step));
+        Ok::<(), ()>(())
+    });
+    assert_eq!(replayed, Ok(Replayed { records: 60, unreadable: 0 }));
+    assert_eq!(again, live);
+    // From a cut in the middle: what came after it.
+    let (place, cut) = live
+        .iter()
+        .enumerate()
+        .filter_map(|(place, &(through, arrived, number))| {
+            Some((place, Cut { number: number?, arrived, through, checkpoint: true }))
+        })
+        .nth(10)
+        .unwrap();
+    again.clear();
+    sequencer
+        .replay(Some(cut), |step| {
+            again.push(show(&step));
+            Ok::<(), ()>(())
+        })
+        .unwrap();
+    assert_eq!(again, live[place + 1..]);
+}
+
+#[test]
+fn a_capture_reads_what_arrived_around_its_times_and_skips_by_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 64 << 20, None);
+    let wanted = crate::model::TraceId([9; 16]);
+    let mut parts: std::collections::BTreeMap<u64, BlockPart> = Default::default();
+    for number in 0..400u32 {
+        let at = Timestamp::from_secs(u64::from(1_000 + number));
+        let (admitted, _) = request(wire(number, 50_000), &[]);
+        for step in sequencer.append_at(admitted, at).unwrap() {
+            if let Step::Work { at: position, .. } = step {
+                let part =
+                    parts.entry(BlockPart::block(position)).or_insert_with(|| BlockPart::new(position));
+                part.add_item(at, if number == 150 { wanted } else { crate::model::TraceId([1; 16]) });
+            }
+        }
+    }
+    let range = Timestamp::from_secs(1_100)..Timestamp::from_secs(1_300);
+    let arrivals = |filter: &Filter| -> Vec<u64> {
+        recorder.read(range.clone(), filter).map(|record| record.arrived.secs()).collect()
+    };
+    assert_eq!(arrivals(&Filter::default()), (1_090..1_390).collect::<Vec<_>>());
+    let filter = Filter { traces: Some([wanted].into()), services: None };
+    assert_eq!(arrivals(&filter).len(), 300, "nothing is known yet, so all is read");
+    recorder.index().publish(0, 1, sequencer.end(), parts.into_iter().collect());
+    let found = arrivals(&filter);
+    assert!(found.contains(&1_150) && found.len() < 50, "{found:?}");
+}
+
+#[test]
+fn a_reader_that_the_writer_overtakes_sees_only_whole_records_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    let mut sequencer = sequencer.without_checkpoints();
+    let mut append = |number: u32| {
+        let (admitted, _) = request(wire(number, 40_000), &[]);
+        sequencer.append_at(admitted, Timestamp::from_secs(5)).unwrap().for_each(drop);
+    };
+    (0..50).for_each(&mut append);
+    let mut reader = recorder.records(Position(0));
+    let mut seen: Vec<Bytes> = reader.by_ref().take(3).map(|record| record.wire).collect();
+    (50..400).for_each(&mut append);
+    seen.extend(reader.map(|record| record.wire));
+    let numbers: Vec<u32> =
+        seen.iter().map(|wire| u32::from_le_bytes(wire[4..8].try_into().unwrap())).collect();
+    assert!(numbers.is_sorted() && numbers.last() == Some(&399) && numbers.len() < 200, "{numbers:?}");
+    for (number, found) in numbers.iter().zip(&seen) {
+        assert_eq!(*found, Bytes::from(wire(*number, 40_000)));
+    }
+}
+
+#[test]
+fn every_request_of_many_threads_reaches_its_shards_once_and_in_order() {
+    const THREADS: u32 = 4;
+    const EACH: u32 = 500;
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { max_bytes: Some(ByteSize(64 << 20)), ..Config::default() };
+    let (sequencer, lanes, recorder) =
+        Journal::open(dir.path(), &config, Arc::new(SystemClock), None).unwrap();
+    let handle = sequencer.handle();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| steps(4)).unzip();
+    let sequencing = std::thread::spawn(move || sequencer.run(&senders));
+    let shards: Vec<_> = receivers
+        .into_iter()
+        .map(|receiver| {
+            std::thread::spawn(move || {
+                let (mut positions, mut barriers) = (Vec::new(), Vec::new());
+                while let Some(step) = receiver.receive() {
+                    match step {
+                        Step::Work { at, request, .. } => {
+                            positions.push(at);
+                            request.reply.done(1);
+                        }
+                        Step::Barrier(cut) => barriers.push(cut),
+                    }
+                }
+                (positions, barriers)
+            })
+        })
+        .collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let senders: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let lanes = lanes.clone();
+            runtime.spawn(async move {
+                for number in 0..EACH {
+                    let (admitted, pending) =
+                        request(wire(thread * EACH + number, 100), &[(number % 2) as u8]);
+                    lanes.try_push(admitted).expect("one request in flight a task");
+                    assert_eq!(pending.await, crate::receive::Outcome::default());
+                }
+            })
+        })
+        .collect();
+    runtime.block_on(async {
+        for sender in senders {
+            sender.await.unwrap();
+        }
+    });
+    handle.close();
+    sequencing.join().unwrap().unwrap();
+    let (refused, _) = request(wire(0, 1), &[]);
+    assert!(lanes.try_push(refused).is_err());
+    let found: Vec<_> = shards.into_iter().map(|shard| shard.join().unwrap()).collect();
+    assert_eq!(found[0].1, found[1].1, "both shards have the same barriers");
+    assert!(
+        found[0].1.last().is_some_and(|cut| cut.checkpoint && cut.through == recorder.newest().unwrap().0)
+    );
+    assert!(found[0].1.is_sorted_by(|a, b| a.number + 1 == b.number));
+    for (positions, _) in &found {
+        assert!(positions.is_sorted_by(|a, b| a < b));
+    }
+    assert_eq!(found.iter().map(|(positions, _)| positions.len()).sum::<usize>(), (THREADS * EACH) as usize);
+    assert_eq!(recorder.records(Position(0)).count(), (THREADS * EACH) as usize);
+}
+
+#[test]
+fn a_sleeper_misses_no_waking() {
+    // Without the announcement and the second look, this would take a sleep of 100 s for each loss.
+    let sleeper = Arc::new(Sleeper::default());
+    let queue = Arc::new(crossbeam::queue::ArrayQueue::new(4));
+    let consumer = std::thread::spawn({
+        let (sleeper, queue) = (sleeper.clone(), queue.clone());
+        move || {
+            let mut sum = 0u64;
+            let mut count = 0;
+            while count < 20_000 {
+                match queue.pop() {
+                    Some(number) => {
+                        sum += number;
+                        count += 1;
+                    }
+                    None => sleeper.sleep(Duration::from_secs(100), || !queue.is_empty()),
+                }
+            }
+            sum
+        }
+    });
+    for mut number in 0..20_000u64 {
+        while let Err(back) = queue.push(number) {
+            number = back;
+            std::thread::yield_now();
+        }
+        sleeper.wake();
+        if number % 3 == 0 {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(consumer.join().unwrap(), 19_999 * 10_000);
+}

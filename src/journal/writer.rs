@@ -1,0 +1,314 @@
+//! The one writer: appends groups of requests to the segments and recycles the oldest.
+
+use super::config::{Durability, Sizes};
+use super::record::{HEADER_BYTES, Header};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::shared::Shared;
+use super::{Error, Position};
+use crate::model::Timestamp;
+use crate::receive::Admitted;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+const SYNC_EVERY: Duration = Duration::from_millis(200);
+
+pub(super) struct Writer {
+    dir: PathBuf,
+    sizes: Sizes,
+    durability: Durability,
+    shared: Arc<Shared>,
+    /// Oldest first; the last one is written to.
+    segments: Vec<Arc<Segment>>,
+    /// The next one, made ahead so that a full disk does not meet an append.
+    spare: Option<Arc<Segment>>,
+    /// Where the next record goes.
+    next: u64,
+    /// No segment made from now on begins before this.
+    next_segment: u64,
+    syncer: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Goes on at `next`: where the whole records of `segments` end, or later than all of them.
+    pub fn open(
+        dir: PathBuf,
+        sizes: Sizes,
+        durability: Durability,
+        shared: Arc<Shared>,
+        segments: Vec<Arc<Segment>>,
+        next: u64,
+    ) -> Result<Self, Error> {
+        let mut writer = Self {
+            dir,
+            sizes,
+            durability,
+            shared,
+            segments,
+            spare: None,
+            next,
+            next_segment: next,
+            syncer: None,
+        };
+        writer.publish();
+        writer.shared.written.store(next, Ordering::Release);
+        if durability == Durability::Interval {
+            let shared = writer.shared.clone();
+            let spawned =
+                thread::Builder::new().name("journal-sync".into()).spawn(move || sync_loop(&shared));
+            writer.syncer = Some(spawned.map_err(Error::io(&writer.dir, "start the thread that syncs"))?);
+        }
+        Ok(writer)
+    }
+
+    fn publish(&self) {
+        self.shared.segments.store(Arc::new(self.segments.clone()));
+    }
+
+    /// First position after the last record.
+    pub fn end(&self) -> Position {
+        Position(self.shared.written.load(Ordering::Acquire))
+    }
+
+    /// Appends a group. Of each request the position, or why it was not appended: then nothing of it
+    /// may be counted.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when what was acknowledged may not be durable.
+    pub fn append(
+        &mut self,
+        group: &[Admitted],
+        arrived: Timestamp,
+        outcome: &mut Vec<Result<Position, String>>,
+    ) -> Result<(), Error> {
+        self.poisoned()?;
+        outcome.clear();
+        let mut rest = group;
+        while !rest.is_empty() {
+            let count = self.fitting(rest);
+            let (now, later) = rest.split_at(count);
+            if now.is_empty() {
+                if let Err(why) = self.turn(rest.first().map_or(0, |first| first.wire.len() as u64)) {
+                    outcome.extend(later.iter().map(|_| Err(why.clone())));
+                    break;
+                }
+                continue;
+            }
+            match self.write(now, arrived, outcome) {
+                Ok(()) => rest = later,
+                Err(error) => {
+                    let why = format!("the journal cannot be written: {error}");
+                    self.undo();
+                    outcome.extend(rest.iter().map(|_| Err(why.clone())));
+                    break;
+                }
+            }
+        }
+        if self.durability == Durability::Always {
+            for segment in self.segments.iter().rev().take(2) {
+                segment.sync().map_err(|error| self.shared.poison(&error))?;
+            }
+        }
+        if self.spare.is_none() && self.is_half_full() {
+            self.prepare(0).ok();
+        }
+        self.poisoned()
+    }
+
+    fn poisoned(&self) -> Result<(), Error> {
+        self.shared.poisoned().map_or(Ok(()), |why| Err(Error::Poisoned(why)))
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.segments.last().is_none_or(|last| self.next.saturating_sub(last.start) > last.size / 2)
+    }
+
+    /// How many of the requests fit into the segment in hand.
+    fn fitting(&self, group: &[Admitted]) -> usize {
+        let end = self.segments.last().map_or(0, |last| last.end());
+        let mut at = self.next;
+        group
+            .iter()
+            .take(IOV_REQUESTS)
+            .take_while(|request| {
+                at = at.saturating_add((HEADER_BYTES + request.wire.len()) as u64);
+                at <= end
+            })
+            .count()
+    }
+
+    fn write(
+        &mut self,
+        group: &[Admitted],
+        arrived: Timestamp,
+        outcome: &mut Vec<Result<Position, String>>,
+    ) -> io::Result<()> {
+        let Some(segment) = self.segments.last() else {
+            return Err(io::Error::other("there is no segment"));
+        };
+        let mut at = self.next;
+        let mut headers = [[0u8; HEADER_BYTES]; IOV_REQUESTS];
+        for (header, request) in headers.iter_mut().zip(group) {
+            let plain = Header {
+                length: u32::try_from(request.wire.len()).map_err(io::Error::other)?,
+                crc: 0,
+                signal: request.signal,
+                encoding: request.encoding,
+                arrived,
+                at: Position(at),
+            };
+            *header = plain.encode(&request.wire);
+            at += plain.whole();
+        }
+        let mut slices = [IoSlice::new(&[]); 2 * IOV_REQUESTS];
+        for ((pair, header), request) in slices.chunks_exact_mut(2).zip(&headers).zip(group) {
+            if let [first, second] = pair {
+                (*first, *second) = (IoSlice::new(header), IoSlice::new(&request.wire));
+            }
+        }
+        let mut left = slices.get_mut(..2 * group.len()).unwrap_or_default();
+        let mut offset = self.next - segment.start;
+        while !left.is_empty() {
+            match rustix::io::pwritev(&segment.file, left, offset) {
+                Ok(0) if left.iter().all(|slice| slice.is_empty()) => break,
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    offset += count as u64;
+                    IoSlice::advance_slices(&mut left, count);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        segment.dirty.store(true, Ordering::Release);
+        let mut position = self.next;
+        for request in group {
+            outcome.push(Ok(Position(position)));
+            position += (HEADER_BYTES + request.wire.len()) as u64;
+        }
+        self.next = at;
+        self.shared.last_arrived.store(arrived.0, Ordering::Release);
+        self.shared.written.store(at, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes sure that nothing of a refused group is found by a replay: its sender will send it again.
+    fn undo(&self) {
+        use std::os::unix::fs::FileExt;
+        if let Some(segment) = self.segments.last()
+            && segment.end().saturating_sub(self.next) >= HEADER_BYTES as u64
+        {
+            let _ = segment.file.write_all_at(&[0; HEADER_BYTES], self.next - segment.start);
+        }
+    }
+
+    /// Goes on to the next segment, which must have room for a request of `wire_bytes`.
+    fn turn(&mut self, wire_bytes: u64) -> Result<(), String> {
+        let needed = wire_bytes + HEADER_BYTES as u64 + SEGMENT_HEADER_BYTES;
+        if self.spare.as_ref().is_some_and(|spare| spare.size < needed) {
+            self.spare = None;
+        }
+        if self.spare.is_none() {
+            self.prepare(needed)?;
+        }
+        let Some(next) = self.spare.take() else { return Err("there is no next segment".into()) };
+        self.next = next.first();
+        self.segments.push(next);
+        self.publish();
+        Ok(())
+    }
+
+    /// Makes the next segment, of the usual size or of `at_least`, from the oldest when the journal
+    /// has reached its bound.
+    fn prepare(&mut self, at_least: u64) -> Result<(), String> {
+        let size = self.sizes.segment_bytes.max(at_least);
+        let start = self.segments.last().map_or(self.next_segment, |last| last.end().max(self.next_segment));
+        let checkpoint = self.shared.checkpoint.load(Ordering::Acquire);
+        let mut recycled: Option<Arc<Segment>> = None;
+        let total = |segments: &[Arc<Segment>]| segments.iter().map(|segment| segment.size).sum::<u64>();
+        while total(&self.segments) + size > self.sizes.max_bytes {
+            let oldest_is_needed = self.segments.len() < 2
+                || self.segments.first().is_none_or(|oldest| oldest.end() > checkpoint);
+            if oldest_is_needed {
+                if self.segments.len() < 2 {
+                    break;
+                }
+                if recycled.is_some() {
+                    break;
+                }
+                return Err("the journal is full up to the last checkpoint".into());
+            }
+            if let Some(second) = recycled.replace(self.segments.remove(0)) {
+                std::fs::remove_file(&second.path).map_err(|error| error.to_string())?;
+            }
+        }
+        if recycled.is_some() {
+            // Readers must not begin with it any more; those that already did notice by the positions.
+            self.publish();
+        }
+        match Segment::make(&self.dir, start, size, recycled.as_deref()) {
+            Ok(made) => {
+                self.spare = Some(Arc::new(made));
+                Ok(())
+            }
+            Err(error) => {
+                // A full disk: give up the oldest part of the recording rather than the newest.
+                let is_full = error.kind() == io::ErrorKind::StorageFull;
+                if is_full
+                    && recycled.is_none()
+                    && self.segments.len() > 1
+                    && let Some(oldest) =
+                        self.segments.first().filter(|oldest| oldest.end() <= checkpoint).cloned()
+                {
+                    self.segments.remove(0);
+                    self.publish();
+                    if let Ok(made) = Segment::make(&self.dir, start, size, Some(&oldest)) {
+                        self.spare = Some(Arc::new(made));
+                        return Ok(());
+                    }
+                }
+                Err(format!("the next segment of the journal cannot be made: {error}"))
+            }
+        }
+    }
+
+    /// Writes everything to the disk.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], now and from then on.
+    pub fn sync(&self) -> Result<(), Error> {
+        for segment in &self.segments {
+            segment.sync().map_err(|error| self.shared.poison(&error))?;
+        }
+        self.poisoned()
+    }
+}
+
+/// Requests in one write: two slices each stay far below the kernel's limit of 1,024.
+pub(super) const IOV_REQUESTS: usize = 64;
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(syncer) = self.syncer.take() {
+            syncer.thread().unpark();
+            let _ = syncer.join();
+        }
+    }
+}
+
+fn sync_loop(shared: &Shared) {
+    while !shared.stop.load(Ordering::Acquire) {
+        thread::park_timeout(SYNC_EVERY);
+        for segment in shared.segments.load().iter() {
+            if let Err(error) = segment.sync() {
+                // What was acknowledged may be lost, and a second try would not tell: never go on.
+                shared.poison(&error);
+                return;
+            }
+        }
+    }
+}
