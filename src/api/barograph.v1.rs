@@ -791,9 +791,10 @@ pub struct TellChangeRequest {
     /// Unset: now.
     #[prost(message, optional, tag = "1")]
     pub at: ::core::option::Option<::prost_types::Timestamp>,
-    /// The service it concerns; unset if it may concern any.
-    #[prost(message, optional, tag = "2")]
-    pub service: ::core::option::Option<Service>,
+    /// The service it concerns; "" if it may concern any. A service that was never seen is taken as it is
+    /// written.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
     #[prost(enumeration = "ChangeKind", tag = "3")]
     pub kind: i32,
     /// One line, 1 to 512 bytes, such as `payment 1.4.2 → 1.5.0`.

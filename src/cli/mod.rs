@@ -1,7 +1,27 @@
-//! The command line.
+//! The command line: a module a command, each with its `Arguments` and a `run` that returns the
+//! exit code: 0 done, 1 failed, 2 not found, 64 wrong usage.
 
-/// Runs the command named by the process's arguments.
-#[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+mod dispatch;
+mod failure;
+mod connection;
+mod moment;
+mod text;
+mod table;
+mod output;
+
+mod anomalies;
+mod changes;
+mod completions;
+mod config;
+mod evidence;
+mod graph;
+mod incident;
+mod incidents;
+mod latency;
+mod operations;
+mod series;
+mod services;
+mod slo;
+mod status;
+
+pub use dispatch::main;

@@ -1,0 +1,227 @@
+//! `barograph evidence`.
+
+use super::connection::{ANSWER_LIMIT_BYTES, Daemon};
+use super::failure::{Failure, finish};
+use super::graph::service_path;
+use super::output::{Answer, Output};
+use super::table::Table;
+use super::text::{bytes, count, percent, plain, time};
+use crate::api::v1;
+use crate::api::v1::download_evidence_response::Part;
+use crate::api::v1::evidence_service_client::EvidenceServiceClient;
+use crate::serve::evidence_json;
+use clap::Args;
+use serde_json::json;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
+use std::process::ExitCode;
+use tonic::transport::Channel;
+
+/// The traces, logs and charts that show what broke: lists and fetches bundles.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  barograph evidence
+  barograph evidence 3f1c9a0d5e7b2468
+  barograph evidence 3f1c9a0d5e7b2468 --out ./evidence")]
+pub(super) struct Arguments {
+    /// Id of the anomaly; all bundles are listed if it is not given.
+    #[arg(value_name = "ANOMALY")]
+    anomaly: Option<String>,
+    /// Writes the bundle into this directory, which is made if need be, and prints its path.
+    #[arg(long, value_name = "DIR", requires = "anomaly")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+fn client(channel: Channel) -> EvidenceServiceClient<Channel> {
+    EvidenceServiceClient::new(channel).max_decoding_message_size(ANSWER_LIMIT_BYTES)
+}
+
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let Arguments { anomaly, out, output, daemon } = &arguments;
+    finish(match (anomaly, out) {
+        (Some(anomaly), Some(out)) => fetch(anomaly, out, output, daemon),
+        (Some(anomaly), None) => show(anomaly, output, daemon),
+        (None, _) => list(output, daemon),
+    })
+}
+
+fn list(output: &Output, daemon: &Daemon) -> Result<(), Failure> {
+    let found = daemon.ask(async |channel| {
+        let answer = client(channel).list_evidence(v1::ListEvidenceRequest::default()).await;
+        Ok(answer.map_err(|status| daemon.failure(&status))?.into_inner().evidence)
+    })?;
+    output.print(Answer {
+        table: Box::new(|| {
+            let mut table = Table::new(&["ANOMALY", "AT", "COMPLETE", ">TRACES", ">LOG RECORDS", "CAUSE"]);
+            for evidence in &found {
+                let cause = evidence.causes.first().map(|cause| cause.reason.clone()).unwrap_or_default();
+                table.row([
+                    evidence.anomaly.clone(),
+                    time(evidence.at.as_ref()),
+                    if evidence.complete { "yes" } else { "not yet" }.to_owned(),
+                    count(evidence.traces),
+                    count(evidence.log_records),
+                    cause,
+                ]);
+            }
+            table.show("No evidence: nothing broke, as far as can be seen.")
+        }),
+        json: Box::new(|| found.iter().map(evidence_json).collect()),
+    })
+}
+
+fn show(anomaly: &str, output: &Output, daemon: &Daemon) -> Result<(), Failure> {
+    let evidence = daemon.ask(async |channel| get(channel, anomaly, daemon).await)?;
+    output.print(Answer {
+        table: Box::new(|| {
+            use std::fmt::Write as _;
+            let mut out = format!(
+                "{} traces, {} of them with an error, and {} log records{}.\n",
+                count(evidence.traces),
+                count(evidence.failed_traces),
+                count(evidence.log_records),
+                if evidence.complete { "" } else { "; late spans are still being added" }
+            );
+            for cause in &evidence.causes {
+                let service = cause.service.as_ref().map(service_path).unwrap_or_default();
+                let _ = writeln!(
+                    out,
+                    "  {}. {} ({}, {}): {}",
+                    cause.rank,
+                    plain(&service),
+                    plain(&cause.kind),
+                    percent(cause.score),
+                    plain(&cause.reason)
+                );
+            }
+            let mut table = Table::new(&["FILE", ">SIZE"]);
+            for file in &evidence.files {
+                table.row([file.path.clone(), bytes(file.size_bytes)]);
+            }
+            let _ = write!(out, "\n{}", table.show("The bundle has no files."));
+            out
+        }),
+        json: Box::new(|| evidence_json(&evidence)),
+    })
+}
+
+async fn get(channel: Channel, anomaly: &str, daemon: &Daemon) -> Result<v1::Evidence, Failure> {
+    let request = v1::GetEvidenceRequest { anomaly: anomaly.to_owned() };
+    Ok(client(channel).get_evidence(request).await.map_err(|status| daemon.failure(&status))?.into_inner())
+}
+
+fn fetch(anomaly: &str, out: &Path, output: &Output, daemon: &Daemon) -> Result<(), Failure> {
+    let evidence = daemon.ask(async |channel| {
+        let evidence = get(channel.clone(), anomaly, daemon).await?;
+        download(channel, anomaly, out, daemon).await?;
+        Ok(evidence)
+    })?;
+    let path = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    output.print(Answer {
+        table: Box::new(|| format!("{}\n", plain(&path.display().to_string()))),
+        json: Box::new(|| {
+            let mut object = evidence_json(&evidence);
+            if let Some(object) = object.as_object_mut() {
+                object.insert("path".to_owned(), json!(path));
+            }
+            object
+        }),
+    })
+}
+
+/// A file being written, and what it must turn out to be.
+struct Incoming {
+    path: PathBuf,
+    file: File,
+    hash: blake3::Hasher,
+    expected: v1::EvidenceFile,
+}
+
+impl Incoming {
+    fn begin(out: &Path, expected: v1::EvidenceFile) -> Result<Self, Failure> {
+        let path = out.join(safe_path(&expected.path)?);
+        let cannot = |error| Failure::failed(format!("cannot write {}: {error}", path.display()));
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(cannot)?;
+        }
+        let file = File::create(&path).map_err(cannot)?;
+        Ok(Self { path, file, hash: blake3::Hasher::new(), expected })
+    }
+
+    fn write(&mut self, data: &[u8]) -> Result<(), Failure> {
+        self.hash.update(data);
+        self.file
+            .write_all(data)
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", self.path.display())))
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        let hash = self.hash.finalize().to_hex();
+        if self.expected.blake3.is_empty() || *hash == *self.expected.blake3 {
+            return Ok(());
+        }
+        Err(Failure::failed(format!(
+            "{} changed while it was fetched (late spans were being added): fetch it again",
+            self.path.display()
+        )))
+    }
+}
+
+async fn download(channel: Channel, anomaly: &str, out: &Path, daemon: &Daemon) -> Result<(), Failure> {
+    let request = v1::DownloadEvidenceRequest { anomaly: anomaly.to_owned() };
+    let answer = client(channel).download_evidence(request).await;
+    let mut parts = answer.map_err(|status| daemon.failure(&status))?.into_inner();
+    std::fs::create_dir_all(out)
+        .map_err(|error| Failure::failed(format!("cannot make {}: {error}", out.display())))?;
+    let mut open: Option<Incoming> = None;
+    while let Some(part) = parts.message().await.map_err(|status| daemon.failure(&status))? {
+        match part.part {
+            Some(Part::File(file)) => {
+                if let Some(done) = open.replace(Incoming::begin(out, file)?) {
+                    done.end()?;
+                }
+            }
+            Some(Part::Data(data)) => match &mut open {
+                Some(file) => file.write(&data)?,
+                None => return Err(Failure::failed("the daemon sent bytes before naming their file")),
+            },
+            None => {}
+        }
+    }
+    open.map_or(Ok(()), Incoming::end)
+}
+
+/// A path that stays within the directory: a daemon is not to write elsewhere on this machine.
+fn safe_path(path: &str) -> Result<PathBuf, Failure> {
+    let path = Path::new(path);
+    let stays = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if stays && path.file_name().is_some() {
+        Ok(path.to_owned())
+    } else {
+        Err(Failure::failed(format!(
+            "the daemon named a file outside of the bundle, {:?}: nothing was written there",
+            plain(&path.display().to_string())
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_stay_within_the_directory() {
+        for good in ["index.html", "traces/spans.parquet"] {
+            assert_eq!(safe_path(good), Ok(PathBuf::from(good)));
+        }
+        for bad in ["", "/etc/passwd", "../x", "a/../../x", ".", "a/.."] {
+            assert_eq!(safe_path(bad).map_err(|failure| failure.code), Err(1), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `barograph slo`.
+
+use super::connection::Daemon;
+use super::failure::finish;
+use super::graph::service_path;
+use super::output::{Answer, Output, Watch};
+use super::services::query;
+use super::table::Table;
+use super::text::{count, percent, three_digits, time};
+use crate::api::v1;
+use crate::serve::{data_state_name, slo_json, window_text};
+use clap::Args;
+use std::process::ExitCode;
+
+/// What is left of each error budget, and how fast it burns.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  barograph slo
+  barograph slo --service cart --watch
+  barograph slo -o json")]
+pub(super) struct Arguments {
+    /// Only this service's.
+    #[arg(
+        long,
+        value_name = "[ENVIRONMENT/][NAMESPACE/]NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    service: String,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    watch: Watch,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let Arguments { service, output, watch, daemon } = arguments;
+    finish(output.ask(&daemon, &watch, async |channel| {
+        let answer = query(channel).list_slos(v1::ListSlosRequest { service: service.clone() }).await;
+        let slos = answer.map_err(|status| daemon.failure(&status))?.into_inner().slos;
+        let again = slos.clone();
+        Ok(Answer {
+            table: Box::new(move || table(&slos)),
+            json: Box::new(move || again.iter().map(slo_json).collect()),
+        })
+    }))
+}
+
+fn table(slos: &[v1::Slo]) -> String {
+    let mut table = Table::new(&[
+        "SLO",
+        "SERVICE",
+        ">TARGET",
+        "PERIOD",
+        "STATE",
+        ">GOOD",
+        ">TOTAL",
+        ">BUDGET LEFT",
+        ">BURN 5m",
+        ">BURN 1h",
+        ">BURN 6h",
+        "USED UP",
+    ]);
+    for slo in slos {
+        let burn = |window: &str| {
+            let found = slo.burn.iter().find(|burn| burn.window == window);
+            found.map_or_else(|| "-".to_owned(), |burn| format!("{}×", three_digits(burn.rate)))
+        };
+        table.row([
+            slo.slo.clone(),
+            slo.service.as_ref().map(service_path).unwrap_or_default(),
+            // A target's digits matter: 99.95 % is not 100 %.
+            format!("{} %", (slo.target * 1e6).round() / 1e4),
+            window_text(slo.window_ns),
+            data_state_name(slo.state()).to_owned(),
+            count(slo.good),
+            count(slo.total),
+            percent(slo.budget_remaining_ratio),
+            burn("5m"),
+            burn("1h"),
+            burn("6h"),
+            slo.exhausted_at.as_ref().map(|at| time(Some(at))).unwrap_or_default(),
+        ]);
+    }
+    table.show("No objectives yet: each service gets a default one once it has traffic.")
+}

@@ -1,0 +1,108 @@
+//! `barograph status`.
+
+use super::connection::Daemon;
+use super::failure::finish;
+use super::output::{Answer, Output, Watch};
+use super::table::Table;
+use super::text::{bytes, count, span, three_digits, time};
+use crate::api::v1;
+use crate::api::v1::status_service_client::StatusServiceClient;
+use crate::serve::{from_proto, status_json};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+/// The daemon itself: what it took, what it turned away, how far back it remembers.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  barograph status
+  barograph status --watch
+  barograph status -o json")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    watch: Watch,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let Arguments { output, watch, daemon } = arguments;
+    finish(output.ask(&daemon, &watch, async |channel| {
+        let answer = StatusServiceClient::new(channel).get_status(v1::GetStatusRequest {}).await;
+        let status = answer.map_err(|status| daemon.failure(&status))?.into_inner();
+        let again = status.clone();
+        Ok(Answer { table: Box::new(move || table(&status)), json: Box::new(move || status_json(&again)) })
+    }))
+}
+
+fn by_reason(counts: &BTreeMap<String, u64>, what: &str) -> String {
+    let some: Vec<String> =
+        counts.iter().filter(|&(_, &n)| n > 0).map(|(reason, &n)| format!("{} {reason}", count(n))).collect();
+    if some.is_empty() { "none".to_owned() } else { format!("{} ({what})", some.join(", ")) }
+}
+
+fn table(status: &v1::Status) -> String {
+    let accepted = status.accepted.unwrap_or_default();
+    let series = status.series.unwrap_or_default();
+    let journal = status.journal.unwrap_or_default();
+    let pages = status.false_pages.unwrap_or_default();
+    let depth = match (&journal.oldest, &journal.newest) {
+        (Some(oldest), Some(newest)) => {
+            let depth = from_proto(newest).since(from_proto(oldest));
+            format!(
+                "{}, the last {} (since {})",
+                bytes(journal.bytes),
+                span(i64::try_from(depth.as_nanos()).unwrap_or(i64::MAX)),
+                time(Some(oldest))
+            )
+        }
+        _ => format!("{}, nothing recorded yet", bytes(journal.bytes)),
+    };
+    let mut table = Table::new(&["BAROGRAPH", &""]);
+    for (name, value) in [
+        ("version", status.version.clone()),
+        ("ready", if status.ready { "yes" } else { "no" }.to_owned()),
+        ("up", span((status.uptime_s * 1e9) as i64)),
+        (
+            "accepted",
+            format!(
+                "{} spans, {} log records, {} metric points",
+                count(accepted.spans),
+                count(accepted.log_records),
+                count(accepted.metric_points)
+            ),
+        ),
+        ("refused", by_reason(&status.refused, "requests; their senders try again")),
+        ("rejected", by_reason(&status.rejected, "items")),
+        ("late", by_reason(&status.late, "items, counted all the same")),
+        (
+            "series",
+            format!(
+                "{} of {}{}",
+                count(series.live),
+                count(series.limit),
+                if series.overflowed > 0 {
+                    format!("; {} items went to overflow series", count(series.overflowed))
+                } else {
+                    String::new()
+                }
+            ),
+        ),
+        ("journal", depth),
+        ("memory", status.memory_bytes.map_or_else(|| "-".to_owned(), bytes)),
+        (
+            "false pages",
+            format!(
+                "at most {} a week wanted, {} spent this week",
+                three_digits(pages.per_week),
+                three_digits(pages.spent_week)
+            ),
+        ),
+    ] {
+        table.row([name.to_owned(), value]);
+    }
+    table.show("")
+}

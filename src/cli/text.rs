@@ -1,0 +1,133 @@
+//! Text for people: units, and nothing that could act on a terminal.
+
+use crate::model::Timestamp;
+use crate::serve::from_proto;
+use std::fmt::Write as _;
+
+/// The text without characters that act on a terminal or hide: control characters, and those that
+/// change the direction of text or have no width. They are shown as `\u{…}`.
+pub(super) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let acts = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if acts {
+            let _ = write!(out, "{}", c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// `12,345`.
+pub(super) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1.23 ms`: three digits, in the largest unit that leaves something before the point.
+pub(super) fn duration(ns: i64) -> String {
+    let value = ns as f64;
+    for (unit, factor) in [("s", 1e9), ("ms", 1e6), ("µs", 1e3)] {
+        if value.abs() >= factor * 0.9995 {
+            return format!("{} {unit}", three_digits(value / factor));
+        }
+    }
+    format!("{ns} ns")
+}
+
+/// `1.23 ms`, or `-` if there is none.
+pub(super) fn duration_or_none(ns: Option<i64>) -> String {
+    ns.map_or_else(|| "-".to_owned(), duration)
+}
+
+/// `2m 5s`: for waits rather than latencies.
+pub(super) fn span(ns: i64) -> String {
+    let seconds = ns.max(0) / 1_000_000_000;
+    let (d, h, m, s) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    match (d, h, m) {
+        (0, 0, 0) if seconds < 10 => format!("{:.1}s", ns.max(0) as f64 / 1e9),
+        (0, 0, 0) => format!("{s}s"),
+        (0, 0, _) => format!("{m}m {s}s"),
+        (0, _, _) => format!("{h}h {m}m"),
+        _ => format!("{d}d {h}h"),
+    }
+}
+
+/// `0.52 %`.
+pub(super) fn percent(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    if percent == 0.0 {
+        return "0 %".to_owned();
+    }
+    if percent.abs() < 0.01 {
+        return if percent > 0.0 { "<0.01 %".to_owned() } else { ">-0.01 %".to_owned() };
+    }
+    format!("{} %", three_digits(percent))
+}
+
+/// `1.5 GiB`.
+pub(super) fn bytes(n: u64) -> String {
+    for (unit, factor) in [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if n >= factor {
+            return format!("{} {unit}", three_digits(n as f64 / factor as f64));
+        }
+    }
+    format!("{n} B")
+}
+
+/// Three digits that matter: `1.23`, `12.3`, `123`, `1,235`.
+pub(super) fn three_digits(value: f64) -> String {
+    match value.abs() {
+        size if size >= 999.5 => {
+            let whole = count(size.round() as u64);
+            if value < 0.0 { format!("-{whole}") } else { whole }
+        }
+        size if size >= 99.95 => format!("{value:.0}"),
+        size if size >= 9.995 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// `2024-05-01 12:00:05Z`, or `-` if there is none.
+pub(super) fn time(at: Option<&prost_types::Timestamp>) -> String {
+    let Some(at) = at else { return "-".to_owned() };
+    let at = Timestamp::from_secs(from_proto(at).secs());
+    at.to_string().replacen('T', " ", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_acts_on_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mb\nc\u{202e}d\u{9b}é"), "a\\u{1b}[31mb\\u{a}c\\u{202e}d\\u{9b}é");
+    }
+
+    #[test]
+    fn units_are_those_people_read() {
+        assert_eq!(duration(999), "999 ns");
+        assert_eq!(duration(1_234), "1.23 µs");
+        assert_eq!(duration(999_999), "1.00 ms");
+        assert_eq!(duration(45_678_901), "45.7 ms");
+        assert_eq!(duration(1_234_000_000_000), "1,234 s");
+        assert_eq!(percent(0.0), "0 %");
+        assert_eq!(percent(0.005_2), "0.52 %");
+        assert_eq!(percent(0.000_01), "<0.01 %");
+        assert_eq!(percent(1.0), "100 %");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(count(7), "7");
+        assert_eq!(bytes(1_610_612_736), "1.50 GiB");
+        assert_eq!(span(125_000_000_000), "2m 5s");
+        assert_eq!(span(7_250_000_000), "7.2s");
+    }
+}
