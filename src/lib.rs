@@ -38,5 +38,5 @@ pub mod web;
 
 // Top.
 pub mod app;
-pub mod cli;
 pub mod drill;
+pub mod cli;
