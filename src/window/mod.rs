@@ -2,10 +2,22 @@
 //! time, 10 s), seals windows, joins span halves into the topology, and publishes the snapshot that
 //! queries read.
 
+mod addresses;
+mod collect;
+mod config;
+mod graph;
+mod instances;
+mod joiner;
+mod merge;
 mod registry;
+mod snapshot;
 mod tick;
+mod told;
 mod topology;
 
+pub use config::Config;
+pub use merge::{Merged, RestoreError, Windows};
 pub use registry::Registry;
+pub use snapshot::{OpenWindow, Snapshot};
 pub use tick::{Quality, SealedWindow, Tick};
 pub use topology::{Edge, EdgeKey, Node, Topology};

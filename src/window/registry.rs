@@ -3,6 +3,7 @@
 use crate::model::{SeriesId, SeriesKey};
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Every series seen, by id. Written by the window stage, read by everything after it; no shard
@@ -11,8 +12,15 @@ use std::sync::Arc;
 pub struct Registry(RwLock<HashMap<SeriesId, Arc<SeriesKey>>>);
 
 impl Registry {
-    pub fn add(&self, id: SeriesId, key: Arc<SeriesKey>) {
-        self.0.write().entry(id).or_insert(key);
+    /// Adds a series; `false` if it was known.
+    pub fn add(&self, id: SeriesId, key: Arc<SeriesKey>) -> bool {
+        match self.0.write().entry(id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(key);
+                true
+            }
+        }
     }
 
     #[must_use]

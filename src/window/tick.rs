@@ -29,6 +29,8 @@ pub struct SealedWindow {
     pub id: WindowId,
     /// The cut with which it was sealed.
     pub sealed: Cut,
+    /// Whether this is an amendment of the window: what came after it had been sealed.
+    pub amendment: bool,
     /// Sorted by series id.
     pub cells: Vec<(SeriesId, Cell)>,
     /// Sorted by key.
@@ -43,6 +45,42 @@ impl SealedWindow {
         let at = self.cells.binary_search_by_key(&series, |&(id, _)| id).ok()?;
         self.cells.get(at).map(|(_, cell)| cell)
     }
+
+    /// Adds what another window, or an amendment of this one, holds. Id and kind stay; the later cut
+    /// wins.
+    pub fn merge(&mut self, other: &Self) {
+        if other.sealed.number > self.sealed.number {
+            self.sealed = other.sealed;
+        }
+        merge_sorted(&mut self.cells, &other.cells, |cell, more| cell.merge(more));
+        merge_sorted(&mut self.facets, &other.facets, |facet, more| facet.merge(more));
+        merge_sorted(&mut self.edges, &other.edges, |edge, more| edge.merge(more));
+        self.quality.merge(&other.quality);
+    }
+}
+
+/// Merges two runs that are sorted by key and hold each key once.
+fn merge_sorted<K: Ord + Clone, V: Clone>(
+    into: &mut Vec<(K, V)>,
+    other: &[(K, V)],
+    add: impl Fn(&mut V, &V),
+) {
+    if other.is_empty() {
+        return;
+    }
+    let ours = std::mem::take(into);
+    into.reserve(ours.len().max(other.len()));
+    let mut theirs = other.iter().peekable();
+    for (key, mut value) in ours {
+        while let Some(entry) = theirs.next_if(|(other, _)| *other < key) {
+            into.push(entry.clone());
+        }
+        if let Some((_, more)) = theirs.next_if(|(other, _)| *other == key) {
+            add(&mut value, more);
+        }
+        into.push((key, value));
+    }
+    into.extend(theirs.cloned());
 }
 
 /// How far a window can be trusted when it shows little.
@@ -58,4 +96,16 @@ pub struct Quality {
     /// Distinct instances that sent something in this window, and in the last ten minutes.
     pub instances_seen: u32,
     pub instances_expected: u32,
+}
+
+impl Quality {
+    /// Adds up what adds up; of instances, the most that any part had.
+    pub fn merge(&mut self, other: &Self) {
+        self.late += other.late;
+        self.refused += other.refused;
+        self.rejected += other.rejected;
+        self.gap |= other.gap;
+        self.instances_seen = self.instances_seen.max(other.instances_seen);
+        self.instances_expected = self.instances_expected.max(other.instances_expected);
+    }
 }

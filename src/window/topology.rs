@@ -2,7 +2,7 @@
 
 use crate::model::{ServiceKey, SpanKind};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One end of an edge: a service that sends telemetry, or something known only by its address.
@@ -66,25 +66,26 @@ impl Topology {
         if from == to {
             return Some(0);
         }
-        let mut neighbours: BTreeMap<Node, Vec<Node>> = BTreeMap::new();
-        for edge in &self.edges {
-            let (client, server) = (Node::Service(edge.key.client.clone()), edge.key.server.clone());
-            neighbours.entry(client.clone()).or_default().push(server.clone());
-            neighbours.entry(server).or_default().push(client);
-        }
-        let goal = Node::Service(to.clone());
-        let mut seen = vec![Node::Service(from.clone())];
+        // A walk over the edges for each ring: rings are few, and nothing has to be built or copied.
+        let mut seen = HashSet::from([End::Service(from)]);
         let mut ring = seen.clone();
         for distance in 1..=at_most {
-            let mut next = Vec::new();
-            for node in ring.iter().filter_map(|node| neighbours.get(node)).flatten() {
-                if *node == goal {
-                    return Some(distance);
+            let mut next = HashSet::new();
+            for edge in &self.edges {
+                let (client, server) = (End::Service(&edge.key.client), End::of(&edge.key.server));
+                for (near, far) in [(client, server), (server, client)] {
+                    if ring.contains(&near) {
+                        if far == End::Service(to) {
+                            return Some(distance);
+                        }
+                        if seen.insert(far) {
+                            next.insert(far);
+                        }
+                    }
                 }
-                if !seen.contains(node) {
-                    seen.push(node.clone());
-                    next.push(node.clone());
-                }
+            }
+            if next.is_empty() {
+                break;
             }
             ring = next;
         }
@@ -99,5 +100,54 @@ impl Topology {
     /// What calls a service.
     pub fn clients_of<'a>(&'a self, server: &'a ServiceKey) -> impl Iterator<Item = &'a Edge> {
         self.edges.iter().filter(move |edge| edge.key.server.service() == Some(server))
+    }
+}
+
+/// A [`Node`] by reference.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum End<'a> {
+    Service(&'a ServiceKey),
+    Peer(&'a str, &'a str),
+}
+
+impl<'a> End<'a> {
+    fn of(node: &'a Node) -> Self {
+        match node {
+            Node::Service(service) => Self::Service(service),
+            Node::Peer { address, system } => Self::Peer(address, system),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge(client: &str, server: Node) -> Edge {
+        let key = EdgeKey { client: ServiceKey::named(client), server, kind: SpanKind::Client };
+        Edge { key: Arc::new(key), requests: 1, errors: 0 }
+    }
+
+    #[test]
+    fn distance_counts_edges_either_way_and_through_addresses() {
+        let service = |name| Node::Service(ServiceKey::named(name));
+        let queue = || Node::Peer { address: "queue".into(), system: "kafka".into() };
+        let graph = Topology {
+            edges: vec![
+                edge("a", service("b")),
+                edge("b", service("c")),
+                edge("c", queue()),
+                edge("d", queue()),
+                edge("x", service("y")),
+            ],
+        };
+        let distance = |a, b, at_most| graph.distance(&ServiceKey::named(a), &ServiceKey::named(b), at_most);
+        assert_eq!(distance("a", "a", 0), Some(0));
+        assert_eq!(distance("a", "b", 1), Some(1));
+        assert_eq!(distance("c", "a", 2), Some(2));
+        assert_eq!(distance("c", "a", 1), None);
+        assert_eq!(distance("c", "d", 2), Some(2));
+        assert_eq!(distance("a", "d", 4), Some(4));
+        assert_eq!(distance("a", "y", 10), None);
     }
 }
