@@ -22,6 +22,25 @@ pub struct Tick {
     pub accepted: Accepted,
 }
 
+impl Tick {
+    /// Adds the tick that follows: what a judge that was late gets is one larger tick, with the later cut.
+    pub fn merge(&mut self, later: Self) {
+        self.cut = later.cut;
+        let keyed = |changed: Vec<(SeriesId, WindowId, Cell)>| -> Vec<((SeriesId, WindowId), Cell)> {
+            changed.into_iter().map(|(series, window, cell)| ((series, window), cell)).collect()
+        };
+        let mut changed = keyed(std::mem::take(&mut self.changed));
+        merge_sorted(&mut changed, &keyed(later.changed), |cell, more| cell.merge(more));
+        self.changed = changed.into_iter().map(|((series, window), cell)| (series, window, cell)).collect();
+        self.new.extend(later.new);
+        self.new.sort_by_key(|&(id, _)| id);
+        merge_sorted(&mut self.facets, &later.facets, |facet, more| facet.merge(more));
+        merge_sorted(&mut self.edges, &later.edges, |edge, more| edge.merge(more));
+        self.indicators.extend(later.indicators);
+        self.accepted.add(later.accepted);
+    }
+}
+
 /// A window of event time that takes no more on-time data. Immutable: what comes later is an
 /// amendment, a further window of the same id that queries and budgets add and the judge ignores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -107,5 +126,31 @@ impl Quality {
         self.gap |= other.gap;
         self.instances_seen = self.instances_seen.max(other.instances_seen);
         self.instances_expected = self.instances_expected.max(other.instances_expected);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::Lines;
+
+    fn tick(number: u64, series: &[u8]) -> Tick {
+        let cell = Cell::Lines(Lines { by_severity: [1; 7] });
+        Tick {
+            cut: Cut { number, ..Cut::default() },
+            changed: series.iter().map(|&id| (SeriesId([id; 16]), WindowId(1), cell.clone())).collect(),
+            accepted: Accepted { log_records: 7 * series.len() as u64, ..Accepted::default() },
+            ..Tick::default()
+        }
+    }
+
+    #[test]
+    fn merged_ticks_hold_what_both_held() {
+        let mut merged = tick(5, &[1, 3]);
+        merged.merge(tick(6, &[2, 3]));
+        assert_eq!((merged.cut.number, merged.accepted.log_records), (6, 28));
+        let items: Vec<(u8, u64)> =
+            merged.changed.iter().map(|(id, _, cell)| (id.0[0], cell.items())).collect();
+        assert_eq!(items, [(1, 7), (2, 7), (3, 14)]);
     }
 }
