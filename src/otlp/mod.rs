@@ -1,6 +1,30 @@
 //! OTLP on the wire: borrowed views over traces, metrics and logs, decompression in bounded steps,
 //! JSON to wire, and the split of a request by resource.
+//!
+//! A request is [`split`] into slices; each slice is checked whole ([`Checked::new`]) and then walked:
+//! `checked.spans().scopes()` → `scope.items()` → [`SpanView`]. A resource is accepted exactly if prost
+//! decodes its bytes alone, and shows the same values; depth ([`DEPTH_LIMIT`]) and the size of resources
+//! whose parts are scattered are the only differences.
 
+mod base64;
+mod check;
+mod common;
+mod logs;
+mod metrics;
+mod schema;
 mod slice;
+mod split;
+mod traces;
+mod wire;
 
+pub use check::{Checked, count_items};
+pub use common::{AnyValue, Attributes, InstrumentationScope, OfResource, OfScope, ResourceView, View, Views};
+pub use logs::{LogView, ResourceLogs};
+pub use metrics::{
+    Buckets, Data, ExemplarView, ExponentialPoint, HistogramPoint, MetricView, NO_RECORDED_VALUE, Number,
+    NumberPoint, Numbers, Quantile, ResourceMetrics, SummaryPoint, Temporality,
+};
 pub use slice::{Encoding, PARTITIONS, Slice};
+pub use split::{partition, split};
+pub use traces::{EventView, LinkView, ResourceSpans, SpanView, StatusCode};
+pub use wire::{DEPTH_LIMIT, Damage, Field, Fields, Malformed, Repeated, Value, WireType, put_varint};
