@@ -7,7 +7,8 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// Writes the standard alphabet with padding.
 pub(super) fn write(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
     for group in bytes.chunks(3) {
-        let word = group.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - group.len()));
+        let word =
+            group.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - group.len()));
         for digit in 0..4 {
             let index = (word >> (18 - 6 * digit) & 63) as usize;
             out.write_char(if digit > group.len() { '=' } else { char::from(ALPHABET[index]) })?;

@@ -36,9 +36,19 @@ pub enum Data<'a> {
     #[default]
     Empty,
     Gauge(Views<'a, NumberPoint<'a>>),
-    Sum { points: Views<'a, NumberPoint<'a>>, temporality: Temporality, monotonic: bool },
-    Histogram { points: Views<'a, HistogramPoint<'a>>, temporality: Temporality },
-    Exponential { points: Views<'a, ExponentialPoint<'a>>, temporality: Temporality },
+    Sum {
+        points: Views<'a, NumberPoint<'a>>,
+        temporality: Temporality,
+        monotonic: bool,
+    },
+    Histogram {
+        points: Views<'a, HistogramPoint<'a>>,
+        temporality: Temporality,
+    },
+    Exponential {
+        points: Views<'a, ExponentialPoint<'a>>,
+        temporality: Temporality,
+    },
     Summary(Views<'a, SummaryPoint<'a>>),
 }
 

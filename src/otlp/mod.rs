@@ -9,6 +9,9 @@
 mod base64;
 mod check;
 mod common;
+mod inflate;
+mod json;
+mod json_text;
 mod logs;
 mod metrics;
 mod schema;
@@ -18,7 +21,11 @@ mod traces;
 mod wire;
 
 pub use check::{Checked, count_items};
-pub use common::{AnyValue, Attributes, InstrumentationScope, OfResource, OfScope, ResourceView, View, Views};
+pub use common::{
+    AnyValue, Attributes, InstrumentationScope, OfResource, OfScope, ResourceView, View, Views,
+};
+pub use inflate::{InflateError, Inflater, STEP_BYTES, inflate};
+pub use json::{JsonError, json_to_wire};
 pub use logs::{LogView, ResourceLogs};
 pub use metrics::{
     Buckets, Data, ExemplarView, ExponentialPoint, HistogramPoint, MetricView, NO_RECORDED_VALUE, Number,

@@ -100,7 +100,9 @@ const fn field(number: u32, name: &'static str, json: &'static str, kind: Kind, 
     Field { number, name, json, kind, label }
 }
 
-use Kind::{Bool, Bytes, Double, Enum, Fixed32, Fixed64, Id, Int32, Int64, Sfixed64, Sint32, Text, Uint32, Uint64};
+use Kind::{
+    Bool, Bytes, Double, Enum, Fixed32, Fixed64, Id, Int32, Int64, Sfixed64, Sint32, Text, Uint32, Uint64,
+};
 use Label::{Explicit, Implicit, Repeated};
 
 /// The request of a signal: one field, the resources.
@@ -130,7 +132,8 @@ pub(super) const fn resources_name(signal: Signal) -> &'static str {
     }
 }
 
-static TRACES: Message = Message::of(&[message(1, "resource_spans", "resourceSpans", &RESOURCE_SPANS, Repeated)]);
+static TRACES: Message =
+    Message::of(&[message(1, "resource_spans", "resourceSpans", &RESOURCE_SPANS, Repeated)]);
 static LOGS: Message = Message::of(&[message(1, "resource_logs", "resourceLogs", &RESOURCE_LOGS, Repeated)]);
 static METRICS: Message =
     Message::of(&[message(1, "resource_metrics", "resourceMetrics", &RESOURCE_METRICS, Repeated)]);
@@ -285,8 +288,11 @@ static RESOURCE_LOGS: Message = Message::of(&[
     schema_url(3),
 ]);
 
-static SCOPE_LOGS: Message =
-    Message::of(&[SCOPE_FIELD, message(2, "log_records", "logRecords", &LOG_RECORD, Repeated), schema_url(3)]);
+static SCOPE_LOGS: Message = Message::of(&[
+    SCOPE_FIELD,
+    message(2, "log_records", "logRecords", &LOG_RECORD, Repeated),
+    schema_url(3),
+]);
 
 #[rustfmt::skip]
 const SEVERITIES: Kind = Enum("SEVERITY_NUMBER_", &[

