@@ -46,6 +46,7 @@ commands! {
     Incidents => incidents,
     Incident => incident,
     Changes => changes,
+    Drill => drill,
     Status => status,
     Config => config,
     Completions => completions,

@@ -13,6 +13,7 @@ mod anomalies;
 mod changes;
 mod completions;
 mod config;
+mod drill;
 mod evidence;
 mod graph;
 mod incident;

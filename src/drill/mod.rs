@@ -8,6 +8,13 @@ mod meters;
 mod spans;
 mod request;
 mod simulation;
+mod batch;
+mod json;
+mod record;
+mod exporter;
 
+pub use batch::{Batcher, Outgoing, Request};
+pub use exporter::{Exporters, Sent};
 pub use fault::Fault;
+pub use record::{Error as RecordError, Recorded, Recording, record};
 pub use simulation::{Drawn, Emission, Item, Simulation};
