@@ -1,31 +1,356 @@
-//! The life of an alert.
+//! The life of an alert: pending, firing, and one of three ends.
 
-use crate::confirm::{AnomalyId, Severity};
-use crate::model::Timestamp;
+use super::text;
+use super::{Alert, AlertState, Config, Error};
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState};
+use crate::model::{Timestamp, WindowId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertState {
-    Pending,
-    Firing,
-    Resolved,
+/// News in the text alone is told at most this often.
+const NEWS_EVERY: Duration = Duration::from_secs(60);
+/// How long, and how many at most, ended alerts are remembered: a burn finding may revive an anomaly
+/// within its long window of three days.
+const ENDED_KEPT_FOR: Duration = Duration::from_secs(3 * 86_400);
+const ENDED_KEPT: usize = 2_000;
+/// A barrier comes every second; a longer step means that the daemon was not there.
+const GAP: Duration = Duration::from_secs(10);
+/// After a gap nothing resolves until this many whole windows were judged,
+const WHOLE_WINDOWS: u64 = 2;
+/// which is this long after a window's end, when it is sealed.
+const SEALED_AFTER: Duration = Duration::from_secs(15);
+
+/// What diagnosis and budgets add to an alert. What is `None`, zero or `false` leaves what was
+/// attached before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The likeliest cause in one sentence.
+    pub cause_summary: Option<String>,
+    /// Name of the service at fault.
+    pub cause_service: Option<String>,
+    /// `code`, `database`, `dependency`, …
+    pub cause_kind: Option<String>,
+    /// 0..1.
+    pub cause_probability: Option<f64>,
+    /// A diagnosis ended without a cause.
+    pub inconclusive: bool,
+    /// The change that came shortly before, in words.
+    pub change: Option<String>,
+    /// Budget left and burn, in words.
+    pub budget: Option<String>,
+    /// Where the evidence can be seen.
+    pub evidence_url: Option<String>,
+    /// What the evidence holds.
+    pub traces: u64,
+    pub log_records: u64,
 }
 
-/// What targets are told. Alertmanager identifies alerts by their labels, so these are a pure
-/// function of the anomaly's fixed part and its severity; all else is annotation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Alert {
-    pub anomaly: AnomalyId,
-    /// Grows by one with each change; (anomaly, revision) is the idempotency key.
-    pub revision: u32,
-    pub state: AlertState,
-    pub severity: Severity,
-    pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
-    /// Onset.
-    pub starts_at: Timestamp,
-    pub fired_at: Option<Timestamp>,
-    pub resolved_at: Option<Timestamp>,
+impl Attachment {
+    /// Takes over what `news` says.
+    fn update(&mut self, news: Self) {
+        if news.cause_summary.is_some() || news.inconclusive {
+            self.cause_summary = news.cause_summary;
+            self.cause_service = news.cause_service;
+            self.cause_kind = news.cause_kind;
+            self.cause_probability = news.cause_probability;
+            self.inconclusive = news.inconclusive;
+        }
+        self.change = news.change.or(self.change.take());
+        self.budget = news.budget.or(self.budget.take());
+        self.evidence_url = news.evidence_url.or(self.evidence_url.take());
+        if news.traces > 0 || news.log_records > 0 {
+            (self.traces, self.log_records) = (news.traces, news.log_records);
+        }
+    }
+
+    /// Whether a diagnosis has spoken.
+    fn is_answer(&self) -> bool {
+        self.cause_summary.is_some() || self.inconclusive
+    }
+}
+
+/// An alert and what it was made from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Held {
+    alert: Alert,
+    /// `None` for an alert that only the ledger knew.
+    anomaly: Option<Anomaly>,
+    attachment: Attachment,
+    confirmed_at: Option<Timestamp>,
+    changed_at: Timestamp,
+}
+
+/// Turns anomalies into alerts. Pure and synchronous: the same steps give the same alerts.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    config: Config,
+    held: BTreeMap<AnomalyId, Held>,
+    /// When to look at an alert again although nothing changed.
+    due: BTreeSet<(Timestamp, AnomalyId)>,
+    /// Alerts that got an attachment since the last step.
+    attached: BTreeSet<AnomalyId>,
+    ended: BTreeSet<(Timestamp, AnomalyId)>,
+    last_step: Option<Timestamp>,
+    /// Nothing resolves before.
+    frozen_until: Option<Timestamp>,
+}
+
+/// What a checkpoint keeps.
+#[derive(Serialize, Deserialize)]
+struct State {
+    held: Vec<Held>,
+    last_step: Option<Timestamp>,
+    frozen_until: Option<Timestamp>,
+}
+
+impl Lifecycle {
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// Takes the anomalies that changed at this cut and gives the alerts that did, in the order of
+    /// their ids. `at` is the arrival time of the cut and never decreases.
+    pub fn step(&mut self, at: Timestamp, changed: &[Anomaly]) -> Vec<Alert> {
+        let mut look = self.passing_of_time(at);
+        for anomaly in changed {
+            self.take(at, anomaly);
+            look.insert(anomaly.id.clone());
+        }
+        look.append(&mut self.attached);
+        look.into_iter().filter_map(|id| self.judge(at, &id)).collect()
+    }
+
+    /// Adds what was found out about an anomaly; the next step tells it. What is not about a known
+    /// anomaly is dropped.
+    pub fn attach(&mut self, anomaly: &AnomalyId, news: Attachment) {
+        if let Some(held) = self.held.get_mut(anomaly) {
+            held.attachment.update(news);
+            self.attached.insert(anomaly.clone());
+        }
+    }
+
+    /// Takes over the alerts that the ledger holds, once after a restart, when the journal has been
+    /// replayed: what was told while nobody had checkpointed it stays told, and revisions go on from
+    /// there. An alert of which nothing else is known resolves when the freeze ends.
+    pub fn adopt(&mut self, alerts: impl IntoIterator<Item = Alert>) {
+        for alert in alerts {
+            let id = alert.anomaly.clone();
+            match self.held.get_mut(&id) {
+                Some(held) if held.alert.revision <= alert.revision => held.alert = alert,
+                Some(_) => {}
+                None if alert.state.is_ended() => continue,
+                None => {
+                    let changed_at = alert.fired_at.unwrap_or(alert.starts_at);
+                    let attachment = Attachment::default();
+                    let held = Held { alert, anomaly: None, attachment, confirmed_at: None, changed_at };
+                    self.held.insert(id.clone(), held);
+                }
+            }
+            self.attached.insert(id);
+        }
+        self.last_step = None;
+        self.index();
+    }
+
+    /// Alerts that have not ended, and those ended that are still remembered.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.held.values().map(|held| &held.alert)
+    }
+
+    /// The state, to be kept with the cut it holds for.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn state(&self) -> Result<Vec<u8>, Error> {
+        let held = self.held.values().cloned().collect();
+        let state = State { held, last_step: self.last_step, frozen_until: self.frozen_until };
+        Ok(postcard::to_stdvec(&state)?)
+    }
+
+    /// Goes back to a state. Until two whole windows have been judged from the next step on, nothing
+    /// resolves: that nothing was seen while nobody looked means nothing.
+    ///
+    /// # Errors
+    /// When the bytes are no state; nothing is changed then.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let state: State = postcard::from_bytes(bytes)?;
+        self.held = state.held.into_iter().map(|held| (held.alert.anomaly.clone(), held)).collect();
+        self.attached.clear();
+        self.frozen_until = state.frozen_until;
+        self.last_step = None;
+        self.index();
+        Ok(())
+    }
+
+    /// Rebuilds what follows from `held`.
+    fn index(&mut self) {
+        self.ended = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.alert.state.is_ended())
+            .map(|(id, held)| (held.changed_at, id.clone()))
+            .collect();
+        self.due = self
+            .held
+            .iter()
+            .filter(|(_, held)| !held.alert.state.is_ended())
+            .map(|(id, held)| (held.changed_at, id.clone()))
+            .collect();
+    }
+
+    /// Notices gaps, forgets what ended long ago, and gives the alerts whose time has come.
+    fn passing_of_time(&mut self, at: Timestamp) -> BTreeSet<AnomalyId> {
+        let gap = self.last_step.is_none_or(|last| at.since(last) > GAP);
+        if gap && !self.held.is_empty() {
+            let judged = WindowId(WindowId::of(at).0.saturating_add(1 + WHOLE_WINDOWS));
+            let until = judged.start().saturating_add(SEALED_AFTER);
+            self.frozen_until = self.frozen_until.max(Some(until));
+        }
+        self.last_step = Some(at);
+        let mut look = BTreeSet::new();
+        if self.frozen_until.is_some_and(|until| at >= until) {
+            self.frozen_until = None;
+            look.extend(self.held.keys().cloned());
+        }
+        while let Some((when, _)) = self.due.first()
+            && *when <= at
+            && let Some((_, id)) = self.due.pop_first()
+        {
+            look.insert(id);
+        }
+        while let Some((when, _)) = self.ended.first()
+            && (at.since(*when) > ENDED_KEPT_FOR || self.ended.len() > ENDED_KEPT)
+            && let Some((_, id)) = self.ended.pop_first()
+        {
+            self.held.remove(&id);
+        }
+        look
+    }
+
+    /// Takes over what `confirm` says of an anomaly.
+    fn take(&mut self, at: Timestamp, anomaly: &Anomaly) {
+        match self.held.get_mut(&anomaly.id) {
+            Some(held) => held.anomaly = Some(anomaly.clone()),
+            None => {
+                let alert = Alert {
+                    anomaly: anomaly.id.clone(),
+                    revision: 0,
+                    state: AlertState::Pending,
+                    severity: anomaly.severity,
+                    labels: BTreeMap::new(),
+                    annotations: BTreeMap::new(),
+                    starts_at: anomaly.onset.earliest,
+                    fired_at: None,
+                    resolved_at: None,
+                    risen_from: Vec::new(),
+                };
+                let attachment = Attachment::default();
+                let anomaly = Some(anomaly.clone());
+                let held = Held { alert, anomaly, attachment, confirmed_at: None, changed_at: at };
+                self.held.insert(held.alert.anomaly.clone(), held);
+            }
+        }
+    }
+
+    /// The alert as it should be now, if that differs from how it was last told.
+    fn judge(&mut self, at: Timestamp, id: &AnomalyId) -> Option<Alert> {
+        let frozen = self.frozen_until.is_some();
+        let held = self.held.get_mut(id)?;
+        let mut next = held.alert.clone();
+        let mut look_again = None;
+        match &held.anomaly {
+            None if frozen => return None,
+            None => end(&mut next, AlertState::Resolved, at),
+            Some(anomaly) => {
+                match anomaly.state {
+                    AnomalyState::Gathering => {}
+                    AnomalyState::Confirmed => {
+                        let since = *held.confirmed_at.get_or_insert(anomaly.fired_at.unwrap_or(at).min(at));
+                        let told_without = since.saturating_add(self.config.cause_wait.0);
+                        let fires = next.state != AlertState::Pending
+                            || held.attachment.is_answer()
+                            || at >= told_without;
+                        if !fires {
+                            look_again = Some(told_without);
+                        } else if next.state != AlertState::Firing {
+                            next.state = AlertState::Firing;
+                            next.fired_at = Some(at);
+                            next.resolved_at = None;
+                        }
+                    }
+                    AnomalyState::Recovered if frozen => {}
+                    AnomalyState::Recovered => end(&mut next, AlertState::Resolved, at),
+                    AnomalyState::Merged => end(&mut next, AlertState::Merged, at),
+                    AnomalyState::Suppressed => end(&mut next, AlertState::Suppressed, at),
+                }
+                if next.state == AlertState::Pending {
+                    next.severity = anomaly.severity;
+                    next.starts_at = next.starts_at.min(anomaly.onset.earliest);
+                } else if next.state == AlertState::Firing && anomaly.severity > next.severity {
+                    if held.alert.state == AlertState::Firing {
+                        next.risen_from.push((next.severity, at));
+                    }
+                    next.severity = anomaly.severity;
+                }
+                next.labels = text::labels(anomaly, next.severity.as_str());
+                let link = link(&self.config, &held.attachment, id);
+                next.annotations = text::annotations(anomaly, &held.attachment, link.as_deref());
+                if let Some(elder) = &anomaly.merged_into {
+                    next.annotations.insert("merged_into".into(), elder.0.clone());
+                }
+                if let Some(reason) = &anomaly.suppressed_by {
+                    next.annotations.insert("suppressed_by".into(), text::clean(reason, 300));
+                }
+            }
+        }
+        if next == held.alert {
+            self.due.extend(look_again.map(|when| (when, id.clone())));
+            return None;
+        }
+        let quiet_until = held.changed_at.saturating_add(NEWS_EVERY);
+        if held.alert.revision > 0 && !is_urgent(&held.alert, &next) && at < quiet_until {
+            let when = look_again.map_or(quiet_until, |other| other.min(quiet_until));
+            self.due.insert((when, id.clone()));
+            return None;
+        }
+        next.revision = held.alert.revision.saturating_add(1);
+        self.ended.remove(&(held.changed_at, id.clone()));
+        held.changed_at = at;
+        held.alert = next.clone();
+        if next.state.is_ended() {
+            self.ended.insert((at, id.clone()));
+        }
+        self.due.extend(look_again.map(|when| (when, id.clone())));
+        Some(next)
+    }
+}
+
+/// Ends an alert, unless it already has ended: the first end stays.
+fn end(alert: &mut Alert, state: AlertState, at: Timestamp) {
+    if !alert.state.is_ended() {
+        alert.state = state;
+        alert.resolved_at = Some(at);
+    }
+}
+
+/// Where the alert's link leads.
+fn link(config: &Config, attachment: &Attachment, id: &AnomalyId) -> Option<String> {
+    attachment.evidence_url.clone().or_else(|| {
+        let base = config.external_url.trim_end_matches('/');
+        (!base.is_empty()).then(|| format!("{base}/anomalies/{id}"))
+    })
+}
+
+/// Whether a change cannot wait: all but new figures in the text.
+fn is_urgent(before: &Alert, after: &Alert) -> bool {
+    const WAITING: [&str; 3] = ["summary", "description", "onset"];
+    before.state != after.state
+        || before.labels != after.labels
+        || before
+            .annotations
+            .iter()
+            .filter(|(key, _)| !WAITING.contains(&key.as_str()))
+            .ne(after.annotations.iter().filter(|(key, _)| !WAITING.contains(&key.as_str())))
 }

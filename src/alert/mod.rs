@@ -1,5 +1,24 @@
-//! Pending, firing, resolved; desired state per target, re-sent; Alertmanager, webhooks, stream.
+//! Pending, firing, resolved; desired state per target, re-sent; Alertmanager, webhooks.
+//!
+//! [`Lifecycle`] turns anomalies into alerts: pure, stepped once a cut. [`Outbox`] brings every
+//! target to the state that the ledger holds: asynchronous, on the side.
 
+mod alertmanager;
+mod client;
+mod config;
+mod error;
 mod lifecycle;
+mod outbox;
+mod record;
+mod state;
+mod target;
+mod text;
+mod webhook;
 
-pub use lifecycle::{Alert, AlertState};
+pub use client::Url;
+pub use config::Config;
+pub use error::Error;
+pub use lifecycle::{Attachment, Lifecycle};
+pub use outbox::{Delivered, Deliveries, Outbox};
+pub use record::Recorded;
+pub use state::{Alert, AlertState};

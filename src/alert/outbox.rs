@@ -1,0 +1,340 @@
+//! Brings every target to the desired state: level-triggered, each target on its own.
+
+use super::alertmanager::Alertmanager;
+use super::target::{Outcome, Target};
+use super::webhook::Webhook;
+use super::{Alert, AlertState, Config, Error};
+use crate::confirm::AnomalyId;
+use crate::model::{Clock, Timestamp};
+use crate::observe::{Collect, Counter, Exposition, Kind};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Alerts in one request.
+const BATCH: usize = 64;
+/// The first pause after a failure, and the longest: a peer that returns is told within 5 s.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// How long the end of an alert is offered to a target that cannot be reached.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(86_400);
+
+/// That a target was told of a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    pub target: String,
+    pub anomaly: AnomalyId,
+    pub revision: u32,
+    pub state: AlertState,
+    pub at: Timestamp,
+}
+
+/// Where it is remembered what targets were told, so that a restart tells nobody twice.
+pub trait Deliveries: Send + Sync {
+    /// The last delivery of each alert to each target.
+    fn load(&self) -> Vec<Delivered>;
+
+    /// Keeps a delivery.
+    ///
+    /// # Errors
+    /// Why it could not be kept, in words. It has happened nonetheless.
+    fn keep(&self, delivered: &Delivered) -> Result<(), String>;
+}
+
+/// What became of attempts to tell a target.
+#[derive(Debug, Default)]
+struct Counts {
+    delivered: Counter,
+    refused: Counter,
+    failed: Counter,
+}
+
+struct Shared {
+    config: Config,
+    targets: Vec<Box<dyn Target>>,
+    counts: Vec<Counts>,
+    desired: Mutex<BTreeMap<AnomalyId, Alert>>,
+    changed: watch::Sender<()>,
+    deliveries: Arc<dyn Deliveries>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The desired state of all alerts, and the tasks that bring targets to it.
+#[derive(Clone)]
+pub struct Outbox(Arc<Shared>);
+
+impl Outbox {
+    /// An outbox for the configured targets.
+    ///
+    /// # Errors
+    /// When the URL of a target cannot be used.
+    pub fn new(
+        config: Config,
+        deliveries: Arc<dyn Deliveries>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let mut targets: Vec<Box<dyn Target>> = Vec::new();
+        for url in &config.alertmanagers {
+            targets.push(Box::new(Alertmanager::new(url, &config)?));
+        }
+        for url in &config.webhooks {
+            targets.push(Box::new(Webhook::new(url, &config)?));
+        }
+        let counts = targets.iter().map(|_| Counts::default()).collect();
+        let desired = Mutex::default();
+        let changed = watch::Sender::new(());
+        Ok(Self(Arc::new(Shared { config, targets, counts, desired, changed, deliveries, clock })))
+    }
+
+    /// Sets what targets should know of an alert. An older revision than the one held is ignored.
+    pub fn set(&self, alert: Alert) {
+        let mut desired = self.0.desired.lock();
+        if desired.get(&alert.anomaly).is_none_or(|held| held.revision < alert.revision) {
+            desired.insert(alert.anomaly.clone(), alert);
+            let now = self.0.clock.now();
+            desired.retain(|_, alert| !is_past(alert, now));
+            drop(desired);
+            self.0.changed.send_replace(());
+        }
+    }
+
+    /// Delivers until `stop` changes or its sender is gone. An attempt under way is abandoned then.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let mut held: BTreeMap<String, BTreeMap<AnomalyId, Progress>> = BTreeMap::new();
+        for delivered in self.0.deliveries.load() {
+            let progress = Progress { revision: delivered.revision, ..Progress::default() };
+            held.entry(delivered.target).or_default().insert(delivered.anomaly, progress);
+        }
+        let mut workers = JoinSet::new();
+        for number in 0..self.0.targets.len() {
+            let known = self.0.targets.get(number).and_then(|target| held.remove(target.name()));
+            let worker = Worker {
+                shared: self.0.clone(),
+                number,
+                progress: known.unwrap_or_default(),
+                failures: 0,
+                not_before: Instant::now(),
+            };
+            let mut stop = stop.clone();
+            workers.spawn(async move {
+                tokio::select! {
+                    () = worker.run() => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            });
+        }
+        while workers.join_next().await.is_some() {}
+    }
+}
+
+impl Collect for Outbox {
+    fn collect(&self, out: &mut Exposition) {
+        let rows: Vec<([(&str, &str); 2], f64)> = self
+            .0
+            .targets
+            .iter()
+            .zip(&self.0.counts)
+            .flat_map(|(target, counts)| {
+                [
+                    ("delivered", counts.delivered.get()),
+                    ("refused", counts.refused.get()),
+                    ("failed", counts.failed.get()),
+                ]
+                .map(|(result, n)| ([("target", target.name()), ("result", result)], n as f64))
+            })
+            .collect();
+        out.family(
+            "barograph_alert_deliveries_total",
+            Kind::Counter,
+            "Alerts told to a target: delivered, refused by it for good, or failed and tried again.",
+            rows.iter().map(|(labels, n)| (labels.as_slice(), *n)),
+        );
+    }
+}
+
+/// Whether nobody needs to hear of an alert any more.
+fn is_past(alert: &Alert, now: Timestamp) -> bool {
+    alert.state.is_ended() && alert.resolved_at.is_none_or(|at| now.since(at) > GIVE_UP_AFTER)
+}
+
+/// What a target knows of an alert.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Last delivered; 0: none.
+    revision: u32,
+    /// Last refused for good.
+    refused: u32,
+    /// When it was last told by this process, and when that was last tried.
+    told: Option<Instant>,
+    tried: Option<Instant>,
+}
+
+/// Tells one target.
+struct Worker {
+    shared: Arc<Shared>,
+    number: usize,
+    progress: BTreeMap<AnomalyId, Progress>,
+    /// In a row.
+    failures: u32,
+    not_before: Instant,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let mut changed = self.shared.changed.subscribe();
+        changed.mark_changed();
+        loop {
+            let now = Instant::now();
+            let (due, next) = self.plan(now);
+            if due.is_empty() {
+                let wait = next.unwrap_or(now + Duration::from_secs(3_600));
+                tokio::select! {
+                    _ = changed.changed() => {}
+                    () = tokio::time::sleep_until(wait) => {}
+                }
+            } else if now < self.not_before {
+                tokio::time::sleep_until(self.not_before).await;
+            } else {
+                self.attempt(due).await;
+            }
+        }
+    }
+
+    /// The alerts to tell now, and when there will be more if nothing changes.
+    fn plan(&mut self, now: Instant) -> (Vec<Alert>, Option<Instant>) {
+        let forgets = self.shared.targets.get(self.number).is_some_and(|target| target.forgets());
+        let config = &self.shared.config;
+        let desired = self.shared.desired.lock();
+        self.progress.retain(|id, _| desired.contains_key(id));
+        let (mut due, mut next) = (Vec::new(), None::<Instant>);
+        for (id, alert) in &*desired {
+            let progress = self.progress.get(id).copied().unwrap_or_default();
+            match when(alert, progress, forgets, config, self.shared.clock.now()) {
+                When::Now => due.push(alert.clone()),
+                When::After(told) if told + config.resend.0 <= now => due.push(alert.clone()),
+                When::After(told) => {
+                    next =
+                        Some(next.map_or(told + config.resend.0, |other| other.min(told + config.resend.0)));
+                }
+                When::Never => {}
+            }
+        }
+        drop(desired);
+        // What was tried longest ago, or never, comes first, so that no alert starves behind another.
+        due.sort_by_key(|alert| self.progress.get(&alert.anomaly).and_then(|progress| progress.tried));
+        due.truncate(BATCH);
+        (due, next)
+    }
+
+    async fn attempt(&mut self, due: Vec<Alert>) {
+        let shared = self.shared.clone();
+        let (Some(target), Some(counts)) = (shared.targets.get(self.number), shared.counts.get(self.number))
+        else {
+            return;
+        };
+        let began = Instant::now();
+        let outcomes = target.deliver(&due, shared.clock.now()).await;
+        let mut failed = None;
+        for (alert, outcome) in due.iter().zip(outcomes) {
+            let progress = self.progress.entry(alert.anomaly.clone()).or_default();
+            progress.tried = Some(began);
+            match outcome {
+                Outcome::Delivered => {
+                    counts.delivered.add(1);
+                    progress.told = Some(Instant::now());
+                    if progress.revision != alert.revision {
+                        progress.revision = alert.revision;
+                        keep(&shared, target.name(), alert);
+                    }
+                }
+                Outcome::Refused(why) => {
+                    counts.refused.add(1);
+                    progress.refused = alert.revision;
+                    progress.told = Some(Instant::now());
+                    tracing::error!(target = target.name(), alert = alert.key(), why, "alert refused");
+                }
+                Outcome::Failed(why) => {
+                    counts.failed.add(1);
+                    failed = Some(why);
+                }
+            }
+        }
+        match failed {
+            Some(why) => {
+                if self.failures == 0 {
+                    tracing::warn!(target = target.name(), why, "alerts not delivered, trying again");
+                }
+                self.not_before = began + pause(self.failures);
+                self.failures = self.failures.saturating_add(1);
+            }
+            None => {
+                if self.failures > 0 {
+                    tracing::info!(
+                        target = target.name(),
+                        failures = self.failures,
+                        "alerts delivered again"
+                    );
+                }
+                self.failures = 0;
+            }
+        }
+    }
+}
+
+/// Remembers a delivery.
+fn keep(shared: &Shared, target: &str, alert: &Alert) {
+    let delivered = Delivered {
+        target: target.to_owned(),
+        anomaly: alert.anomaly.clone(),
+        revision: alert.revision,
+        state: alert.state,
+        at: shared.clock.now(),
+    };
+    if let Err(why) = shared.deliveries.keep(&delivered) {
+        tracing::error!(target, alert = alert.key(), why, "a delivery cannot be recorded");
+    }
+}
+
+enum When {
+    Now,
+    /// One `resend` after it was last told.
+    After(Instant),
+    Never,
+}
+
+/// When a target should be told of an alert.
+fn when(alert: &Alert, progress: Progress, forgets: bool, config: &Config, now: Timestamp) -> When {
+    let known = progress.revision > 0;
+    let wanted = match alert.state {
+        AlertState::Pending => false,
+        AlertState::Firing => alert.severity >= config.minimum(),
+        // Who never heard of an alert need not hear of its end.
+        AlertState::Resolved | AlertState::Merged | AlertState::Suppressed => known && !is_past(alert, now),
+    };
+    if !wanted {
+        return When::Never;
+    }
+    if progress.revision < alert.revision && progress.refused != alert.revision {
+        return When::Now;
+    }
+    let told_again = forgets
+        && (alert.state == AlertState::Firing
+            || alert.resolved_at.is_some_and(|at| now.since(at) <= config.resolved_for.0));
+    match (told_again, progress.told) {
+        (false, _) => When::Never,
+        (true, None) => When::Now,
+        (true, Some(told)) => When::After(told),
+    }
+}
+
+/// The pause after so many failures in a row, counted from the beginning of the last attempt: doubling
+/// up to the longest, between half and all of it at random, so that many daemons do not come at once.
+fn pause(failures: u32) -> Duration {
+    let full = FIRST_PAUSE.saturating_mul(1u32.checked_shl(failures.min(8)).unwrap_or(u32::MAX));
+    full.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * fastrand::f64())
+}

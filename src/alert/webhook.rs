@@ -1,0 +1,110 @@
+//! Webhooks that take CloudEvents 1.0, structured JSON, one event a request.
+
+use super::client::{Client, Posted};
+use super::target::{Outcome, Target};
+use super::{Alert, Config, Error, Url};
+use crate::model::Timestamp;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use serde::Serialize;
+
+/// An event as the specification's JSON format has it.
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    specversion: &'static str,
+    /// (anomaly, revision): the same however often it is delivered.
+    id: String,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: String,
+    subject: &'a str,
+    time: Timestamp,
+    datacontenttype: &'static str,
+    data: &'a Alert,
+}
+
+/// One webhook.
+#[derive(Debug)]
+pub(super) struct Webhook {
+    name: String,
+    url: Url,
+    client: Client,
+    source: String,
+}
+
+impl Webhook {
+    pub(super) fn new(url: &str, config: &Config) -> Result<Self, Error> {
+        let parsed =
+            Url::parse(url).map_err(|why| Error::Target { key: "webhooks", url: url.to_owned(), why })?;
+        let source = if config.external_url.is_empty() {
+            "/barograph".to_owned()
+        } else {
+            config.external_url.clone()
+        };
+        let client = Client::new(config.timeout.0);
+        Ok(Self { name: format!("webhook {url}"), url: parsed, client, source })
+    }
+
+    /// One after the other; when the peer is not there at all, the rest waits for the next attempt.
+    async fn tell(&self, alerts: &[Alert]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(alerts.len());
+        for alert in alerts {
+            let posted = match serde_json::to_vec(&self.event(alert)) {
+                Ok(body) => {
+                    let content_type = "application/cloudevents+json; charset=UTF-8";
+                    self.client.post(self.url.uri(), content_type, body.into()).await
+                }
+                Err(error) => Posted::Unreachable(error.to_string()),
+            };
+            match posted {
+                Posted::Accepted => outcomes.push(Outcome::Delivered),
+                Posted::Status(status, said) if refuses(status) => {
+                    outcomes.push(Outcome::Refused(format!("{status}: {said}")));
+                }
+                Posted::Status(status, said) => outcomes.push(Outcome::Failed(format!("{status}: {said}"))),
+                Posted::Unreachable(why) => {
+                    outcomes.resize(alerts.len(), Outcome::Failed(why));
+                    return outcomes;
+                }
+            }
+        }
+        outcomes
+    }
+
+    fn event<'a>(&'a self, alert: &'a Alert) -> Event<'a> {
+        Event {
+            specversion: "1.0",
+            id: alert.key(),
+            source: &self.source,
+            kind: format!("barograph.alert.{}", alert.state.as_str()),
+            subject: &alert.anomaly.0,
+            time: alert.resolved_at.or(alert.fired_at).unwrap_or(alert.starts_at),
+            datacontenttype: "application/json",
+            data: alert,
+        }
+    }
+}
+
+/// Statuses that say something about the event, not about the moment or the address.
+fn refuses(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
+    )
+}
+
+impl Target for Webhook {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// An event is told once; who asks for a webhook keeps what it is told.
+    fn forgets(&self) -> bool {
+        false
+    }
+
+    fn deliver<'a>(&'a self, alerts: &'a [Alert], _now: Timestamp) -> BoxFuture<'a, Vec<Outcome>> {
+        self.tell(alerts).boxed()
+    }
+}
