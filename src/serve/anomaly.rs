@@ -13,8 +13,8 @@ use std::path::Path;
 #[must_use]
 pub fn anomaly_message(anomaly: &Anomaly, alert: Option<&Alert>, evidence: Option<&Evidence>) -> v1::Anomaly {
     let state = match (anomaly.state, alert.map(|alert| alert.state)) {
-        (AnomalyState::Merged, _) => v1::AnomalyState::Merged,
-        (AnomalyState::Suppressed, _) => v1::AnomalyState::Suppressed,
+        (AnomalyState::Merged, _) | (_, Some(AlertState::Merged)) => v1::AnomalyState::Merged,
+        (AnomalyState::Suppressed, _) | (_, Some(AlertState::Suppressed)) => v1::AnomalyState::Suppressed,
         (_, Some(AlertState::Pending)) | (AnomalyState::Gathering, None) => v1::AnomalyState::Pending,
         (_, Some(AlertState::Firing)) | (AnomalyState::Confirmed, None) => v1::AnomalyState::Firing,
         (_, Some(AlertState::Resolved)) | (AnomalyState::Recovered, None) => v1::AnomalyState::Resolved,
