@@ -1850,6 +1850,11 @@ pub struct Incident {
     /// In order of time.
     #[prost(message, repeated, tag = "13")]
     pub timeline: ::prost::alloc::vec::Vec<TimelineEntry>,
+    #[prost(enumeration = "Severity", tag = "14")]
+    pub severity: i32,
+    /// The likeliest, once known.
+    #[prost(message, optional, tag = "15")]
+    pub cause: ::core::option::Option<Cause>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimelineEntry {
@@ -2050,7 +2055,7 @@ pub mod incident_service_client {
                 .insert(GrpcMethod::new("barograph.v1.IncidentService", "AddNote"));
             self.inner.unary(req, path, codec).await
         }
-        /// Closes the record; it says nothing of the service's health.
+        /// Closes the record, once. It says nothing of the service's health.
         pub async fn resolve_incident(
             &mut self,
             request: impl tonic::IntoRequest<super::ResolveIncidentRequest>,
@@ -2111,7 +2116,7 @@ pub mod incident_service_server {
             &self,
             request: tonic::Request<super::AddNoteRequest>,
         ) -> std::result::Result<tonic::Response<super::Incident>, tonic::Status>;
-        /// Closes the record; it says nothing of the service's health.
+        /// Closes the record, once. It says nothing of the service's health.
         async fn resolve_incident(
             &self,
             request: tonic::Request<super::ResolveIncidentRequest>,

@@ -73,7 +73,7 @@ fn relative(path: &Path) -> Option<String> {
     path.file_name().map(|name| format!("evidence/{}", name.to_string_lossy()))
 }
 
-fn severity_message(severity: Severity) -> v1::Severity {
+pub(super) fn severity_message(severity: Severity) -> v1::Severity {
     match severity {
         Severity::Info => v1::Severity::Info,
         Severity::Ticket => v1::Severity::Ticket,

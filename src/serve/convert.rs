@@ -1,7 +1,8 @@
 //! Between the words of the model and those of the API.
 
 use crate::api::v1;
-use crate::model::{ServiceKey, Timestamp};
+use crate::model::{ServiceKey, SpanKind, Timestamp};
+use std::time::Duration;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -21,6 +22,12 @@ pub fn from_proto(at: &prost_types::Timestamp) -> Timestamp {
     Timestamp(u64::try_from(ns.max(0)).unwrap_or(u64::MAX))
 }
 
+/// A length of time of the API; negative ones are zero.
+#[must_use]
+pub(crate) fn duration(ns: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(ns).unwrap_or_default())
+}
+
 #[must_use]
 pub(crate) fn service(key: &ServiceKey) -> v1::Service {
     v1::Service {
@@ -28,6 +35,24 @@ pub(crate) fn service(key: &ServiceKey) -> v1::Service {
         namespace: key.namespace.to_string(),
         name: key.name.to_string(),
     }
+}
+
+#[must_use]
+pub(crate) fn span_kind(kind: SpanKind) -> v1::SpanKind {
+    match kind {
+        SpanKind::Unspecified => v1::SpanKind::Unspecified,
+        SpanKind::Internal => v1::SpanKind::Internal,
+        SpanKind::Server => v1::SpanKind::Server,
+        SpanKind::Client => v1::SpanKind::Client,
+        SpanKind::Producer => v1::SpanKind::Producer,
+        SpanKind::Consumer => v1::SpanKind::Consumer,
+    }
+}
+
+/// Nanoseconds from a histogram: its values are not negative, and finite.
+#[must_use]
+pub(crate) fn nanoseconds(value: f64) -> i64 {
+    value.round() as i64
 }
 
 #[cfg(test)]
@@ -43,5 +68,6 @@ mod tests {
         assert_eq!(from_proto(&far), Timestamp::MAX);
         let before = prost_types::Timestamp { seconds: -5, nanos: 0 };
         assert_eq!(from_proto(&before), Timestamp::ZERO);
+        assert_eq!(duration(-1), Duration::ZERO);
     }
 }

@@ -296,6 +296,7 @@ pub fn incident_json(of: &v1::Incident) -> Value {
     incident.extend(object(row(
         of.service.as_ref(),
         json!({
+            "severity": severity_name(of.severity()),
             "title": of.title,
             "onset": time(of.onset.as_ref()),
             "detected_at": time(of.detected_at.as_ref()),
@@ -304,6 +305,7 @@ pub fn incident_json(of: &v1::Incident) -> Value {
             "recovered_at": time(of.recovered_at.as_ref()),
             "time_to_detect_ns": of.time_to_detect_ns,
             "time_to_recover_ns": of.time_to_recover_ns,
+            "cause": of.cause.as_ref().map(cause_json),
             "timeline": timeline,
         }),
     )));

@@ -1,11 +1,37 @@
 //! The API: gRPC and HTTP, queries, event stream, what operators write.
 
+mod config;
+mod error;
+mod meter;
 mod convert;
 mod json;
+mod windows;
+mod query;
 mod anomaly;
+mod records;
+mod fold;
+mod board;
+mod changes;
+mod incidents;
+mod sources;
+mod api;
+mod follow;
+mod download;
+mod grpc;
+mod grpc_query;
+mod grpc_record;
 
 pub use anomaly::{anomaly_message, anomaly_object};
+pub use api::Api;
+pub use board::Board;
+pub use changes::Told;
+pub use config::Config;
 pub use convert::{from_proto, to_proto};
+pub use download::within_bundle;
+pub use error::Error;
+pub use fold::{Fold, Whole};
+pub use grpc::serve_grpc;
+pub use incidents::Act;
 pub use json::{
     anomaly_json, change_json, edge_json, evidence_json, incident_json, latency_json, operation_json,
     service_json, slo_json, status_json, time_series_json,
@@ -13,3 +39,8 @@ pub use json::{
 pub(crate) use json::{
     anomaly_state_name, change_kind_name, data_state_name, kind_name, severity_name, window_text,
 };
+pub use meter::{Meter, Turnstile};
+pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
+pub use records::Records;
+pub use sources::{Condition, Objectives, Sources};
+pub use windows::{Cells, Piece, Windows};

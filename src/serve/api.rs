@@ -1,0 +1,137 @@
+//! The API's one object: every service of gRPC and every page answers through it.
+
+use super::sources::Sources;
+use super::{Beat, Board, Error, Meter, Queries, Range, Turnstile};
+use crate::api::v1;
+use crate::model::{ServiceKey, Timestamp};
+use crate::observe::Exposition;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+
+/// Answers questions. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    pub(super) sources: Arc<Sources>,
+    pub(super) queries: Queries,
+    pub(super) board: Board,
+    pub(super) turnstile: Turnstile,
+    pub(super) followers: Arc<Semaphore>,
+    /// Turns true when the daemon stops: streams end then.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Api {
+    #[must_use]
+    pub fn new(sources: Sources, stopping: watch::Receiver<bool>) -> Self {
+        let followers = usize::try_from(sources.config.followers).unwrap_or(1);
+        Self {
+            queries: Queries { windows: sources.windows.clone(), registry: sources.registry.clone() },
+            board: Board::new(sources.records.clone()),
+            turnstile: Turnstile::new(&sources.config),
+            followers: Arc::new(Semaphore::new(followers)),
+            sources: Arc::new(sources),
+            stopping,
+        }
+    }
+
+    /// The journal's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.sources.windows.now()
+    }
+
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.sources.condition.is_ready()
+    }
+
+    #[must_use]
+    pub fn status(&self) -> v1::Status {
+        self.sources.condition.status()
+    }
+
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Works on a question where it may take its time and its share of memory.
+    ///
+    /// # Errors
+    /// What the question says, or that it may not cost so much.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Self, &mut Meter) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let api = self.clone();
+        self.turnstile.work(move |meter| question(&api, meter)).await
+    }
+
+    /// Services with their counts and quantiles.
+    ///
+    /// # Errors
+    /// The question's cost.
+    pub fn services(&self, range: Range, meter: &mut Meter) -> Result<Vec<v1::ServiceSummary>, Error> {
+        self.queries.services(range, None, meter)
+    }
+
+    /// Requests of every service over time.
+    ///
+    /// # Errors
+    /// The question's cost.
+    pub fn beats(
+        &self,
+        range: Range,
+        step: Duration,
+        meter: &mut Meter,
+    ) -> Result<BTreeMap<ServiceKey, Vec<Beat>>, Error> {
+        self.queries.beats(range, step, meter)
+    }
+
+    #[must_use]
+    pub fn slos(&self) -> Vec<v1::Slo> {
+        self.sources.objectives.slos()
+    }
+
+    /// # Errors
+    /// `NotFound` if there is none of this id.
+    pub fn incident(&self, id: &str) -> Result<v1::Incident, Error> {
+        self.board.incident(id)
+    }
+
+    /// # Errors
+    /// `Storage` when the ledger cannot be read.
+    pub fn incidents(&self, at_most: usize) -> Result<Vec<v1::Incident>, Error> {
+        self.board.incidents(None, at_most)
+    }
+
+    /// Directory of an anomaly's evidence bundle.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such anomaly, or no bundle of it.
+    pub fn bundle(&self, anomaly: &str) -> Result<(PathBuf, crate::diagnose::Evidence), Error> {
+        let none = || Error::NotFound(format!("no evidence of anomaly {anomaly:?} yet"));
+        let evidence = self.board.anomaly(anomaly)?.evidence.ok_or_else(none)?;
+        // Where the bundle was written may have been another mount; its name is what lasts.
+        let name = evidence.bundle.path.file_name().ok_or_else(none)?;
+        let path = self.sources.evidence.join(name);
+        if path.is_dir() {
+            Ok((path, evidence))
+        } else {
+            Err(Error::NotFound(format!("the evidence of anomaly {anomaly:?} was removed to make room")))
+        }
+    }
+
+    /// What all rooms say of themselves, as Prometheus text.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut out = Exposition::default();
+        for room in &self.sources.metrics {
+            room.collect(&mut out);
+        }
+        out.finish()
+    }
+}

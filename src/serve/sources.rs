@@ -1,0 +1,39 @@
+//! Everything the API answers from.
+
+use super::Config;
+use super::records::Records;
+use super::windows::Windows;
+use crate::api::v1;
+use crate::observe::Collect;
+use crate::window::Registry;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The budgets of all objectives, now.
+pub trait Objectives: Send + Sync {
+    /// Sorted by service, then name.
+    fn slos(&self) -> Vec<v1::Slo>;
+}
+
+/// The daemon itself.
+pub trait Condition: Send + Sync {
+    /// Whether telemetry is taken and counted.
+    fn is_ready(&self) -> bool;
+
+    fn status(&self) -> v1::Status;
+}
+
+/// Everything the API answers from.
+#[derive(Clone)]
+pub struct Sources {
+    pub windows: Arc<dyn Windows>,
+    pub registry: Arc<Registry>,
+    pub records: Arc<dyn Records>,
+    pub objectives: Arc<dyn Objectives>,
+    pub condition: Arc<dyn Condition>,
+    /// Directory of evidence bundles, each in a directory named as its anomaly.
+    pub evidence: PathBuf,
+    /// All rooms that have something to say on `/metrics`.
+    pub metrics: Vec<Arc<dyn Collect>>,
+    pub config: Config,
+}
