@@ -84,11 +84,7 @@ fn span(span: &Span) -> Value {
             "attributes": attributes(&event.attributes),
         })
     });
-    let status = span
-        .status
-        .as_ref()
-        .map_or_else(|| json!({}), |status| json!({"code": status.code, "message": status.message}));
-    json!({
+    let mut object = json!({
         "traceId": hex(&span.trace_id),
         "spanId": hex(&span.span_id),
         "parentSpanId": hex(&span.parent_span_id),
@@ -99,8 +95,11 @@ fn span(span: &Span) -> Value {
         "endTimeUnixNano": span.end_time_unix_nano.to_string(),
         "attributes": attributes(&span.attributes),
         "events": events,
-        "status": status,
-    })
+    });
+    if let Some(status) = &span.status {
+        object["status"] = json!({"code": status.code, "message": status.message});
+    }
+    object
 }
 
 fn record(record: &LogRecord) -> Value {

@@ -145,6 +145,9 @@ fn write_requests(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drill::batch::Request;
+    use crate::journal::recording::Recordings;
+    use prost::Message;
 
     fn recorded(fault: Fault, seed: u64) -> (Recorded, Vec<u8>) {
         let what = Recording {
@@ -182,6 +185,39 @@ mod tests {
         for line in text.lines() {
             let value: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(value.as_object().unwrap().len(), 1);
+        }
+    }
+
+    /// Every export that was written is read back as the same message, and nothing else.
+    #[test]
+    fn reading_it_back_gives_the_same_exports() {
+        let what = Recording {
+            fault: Fault::SlowDatabase,
+            seed: 3,
+            traffic: 0.3,
+            start: Timestamp::from_secs(1_700_000_000),
+            duration: Duration::from_secs(20),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.jsonl.gz");
+        let recorded = record(&what, &path).unwrap();
+        let read: Vec<_> = Recordings::open(&[&path]).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read.len() as u64, recorded.lines);
+
+        let mut shop = Simulation::new(what.fault, what.seed, what.traffic, what.start);
+        let injected_at = recorded.injected_at.unwrap();
+        let mut batcher = Batcher::default();
+        let emissions = shop.advance(injected_at);
+        let before = batcher.pass(shop.instances(), emissions, injected_at);
+        assert!(before.len() > 100);
+        for (one, read) in before.iter().zip(&read) {
+            assert_eq!(one.request.signal(), read.signal);
+            let same = match &one.request {
+                Request::Traces(request) => Message::decode(read.body.clone()).as_ref() == Ok(request),
+                Request::Logs(request) => Message::decode(read.body.clone()).as_ref() == Ok(request),
+                Request::Metrics(request) => Message::decode(read.body.clone()).as_ref() == Ok(request),
+            };
+            assert!(same, "{:?}", one.request);
         }
     }
 }
