@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Writes the standard alphabet with padding.
-pub(super) fn write(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
+pub fn write(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
     for group in bytes.chunks(3) {
         let word =
             group.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - group.len()));

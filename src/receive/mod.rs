@@ -2,9 +2,22 @@
 //! and the statuses that OTLP asks for.
 
 mod admitted;
+mod config;
+mod counters;
+mod door;
+mod grpc;
 mod intake;
+mod memory;
+mod problem;
 mod reply;
+mod respond;
+mod server;
+mod web;
 
 pub use admitted::Admitted;
+pub use config::Config;
+pub use counters::Counters;
 pub use intake::Intake;
+pub use memory::available_bytes;
 pub use reply::{Outcome, Pending, Reply};
+pub use server::{Error, Server};

@@ -1,0 +1,19 @@
+//! The `limits` that hold at the door.
+
+use super::memory;
+use crate::settings::ByteSize;
+
+crate::settings! {
+    /// Bounds of what is let in. What goes over one is refused with a status that says so.
+    pub struct Config in "limits" {
+        /// Largest request as it comes over the wire, still compressed.
+        request_bytes: ByteSize = ByteSize(16 << 20), "1 KiB to 1 GiB", |size| (1 << 10..=1 << 30).contains(&size.0);
+        /// Largest request once it is inflated.
+        inflated_bytes: ByteSize = ByteSize(64 << 20), "1 KiB to 1 GiB", |size| (1 << 10..=1 << 30).contains(&size.0);
+        /// Memory for requests that are being read, recorded and counted. The default is a quarter of
+        /// what the cgroup, or else the machine, has. When it is taken, senders are told to wait.
+        memory_bytes: ByteSize = ByteSize(memory::available_bytes() / 4), "at least 16 MiB", |size| size.0 >= 16 << 20;
+        /// Open connections on both OTLP ports together.
+        connections: u64 = 1_024, "1 to 65536", |count| (1..=65_536).contains(count);
+    }
+}

@@ -1,0 +1,217 @@
+//! Admission: what happens to a request whatever protocol it came by.
+
+use super::problem::{Problem, ProblemKind};
+use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
+use crate::limits::{Budget, Permit, RefusedReason};
+use crate::model::Signal;
+use crate::otlp::{Encoding, Inflater, json_to_wire, split};
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a sender may pause within a request.
+const PAUSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// JSON over this size is converted apart from the threads that serve connections.
+const LONG_JSON_BYTES: usize = 256 * 1024;
+
+/// Share of the ingest memory that is kept for the windows of HTTP/2 connections.
+const WINDOWS_SHARE: u64 = 4;
+
+/// What a request's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Protobuf,
+    Json,
+}
+
+/// What all connections share.
+pub(super) struct Door {
+    intake: Arc<dyn Intake>,
+    pub counters: Arc<Counters>,
+    pub request_limit_bytes: usize,
+    inflated_limit_bytes: usize,
+    pub connections_limit: usize,
+    windows_bytes: u64,
+    drain: Mutex<Drain>,
+}
+
+/// How fast requests are dealt with, looked at only when one is refused.
+struct Drain {
+    since: Instant,
+    bytes_before: u64,
+    bytes_per_second: f64,
+}
+
+impl Door {
+    pub fn new(intake: Arc<dyn Intake>, config: &Config) -> Self {
+        let windows_bytes = config.memory_bytes.0 / WINDOWS_SHARE;
+        let budget = Budget::new(config.memory_bytes.0.saturating_sub(windows_bytes));
+        Self {
+            intake,
+            counters: Arc::new(Counters::new(budget)),
+            request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
+            inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),
+            connections_limit: usize::try_from(config.connections).unwrap_or(usize::MAX),
+            windows_bytes,
+            drain: Mutex::new(Drain { since: Instant::now(), bytes_before: 0, bytes_per_second: 0.0 }),
+        }
+    }
+
+    /// The HTTP/2 window of a connection that is one of `open`: 2 MiB, less when they are many.
+    pub fn window_bytes(&self, open: usize) -> u32 {
+        let share = self.windows_bytes / (open as u64).max(1);
+        u32::try_from(share.clamp(64 << 10, 2 << 20)).unwrap_or(2 << 20)
+    }
+
+    /// Memory for a request of which `bytes` are announced.
+    pub fn permit(&self, bytes: usize) -> Result<Permit, Problem> {
+        self.counters.budget.try_take(bytes as u64).ok_or_else(Problem::memory)
+    }
+
+    /// Inflates, splits and hands over a request that was read whole, and waits until it is recorded
+    /// and counted. When the caller goes away meanwhile, it is counted all the same.
+    pub async fn admit(
+        &self,
+        signal: Signal,
+        format: Format,
+        encoding: Encoding,
+        wire: Bytes,
+        mut permit: Permit,
+    ) -> Result<Outcome, Problem> {
+        let wire_bytes = wire.len() as u64;
+        let mut body = self.inflate(encoding, &wire, &mut permit).await?;
+        let (mut encoding, mut wire) = (encoding, wire);
+        if format == Format::Json {
+            body = self.convert(signal, body, &mut permit).await?;
+            (encoding, wire) = (Encoding::Identity, body.clone());
+        }
+        let slices = split(signal, &body)?;
+        self.counters.wire_bytes.add(wire_bytes);
+        self.counters.body_bytes.add(body.len() as u64);
+        let outcome = if slices.is_empty() {
+            Outcome::default()
+        } else {
+            // One part is the journal's, the others those of the shards.
+            let parts = u32::try_from(slices.len()).unwrap_or(u32::MAX).saturating_add(1);
+            let (reply, pending) = Reply::new(parts);
+            let admitted = Admitted { signal, encoding, wire, body, slices, permit, reply };
+            if self.intake.try_push(admitted).is_err() {
+                return Err(Problem::new(
+                    ProblemKind::Refused(RefusedReason::NotReady),
+                    "the daemon is starting or stopping, send it again later",
+                ));
+            }
+            pending.await
+        };
+        if let Some(reason) = outcome.refused {
+            return Err(Problem::new(ProblemKind::Refused(reason), outcome.message));
+        }
+        Counters::add(&self.counters.requests, signal, 1);
+        if outcome.rejected > 0 {
+            Counters::add(&self.counters.rejected_items, signal, outcome.rejected);
+        }
+        Ok(outcome)
+    }
+
+    async fn inflate(&self, encoding: Encoding, wire: &Bytes, permit: &mut Permit) -> Result<Bytes, Problem> {
+        let mut inflater = Inflater::new(encoding, wire.clone(), self.inflated_limit_bytes)?;
+        loop {
+            grow(permit, inflater.growth_bytes())?;
+            if inflater.step()? {
+                return Ok(inflater.finish());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn convert(&self, signal: Signal, json: Bytes, permit: &mut Permit) -> Result<Bytes, Problem> {
+        grow(permit, json.len())?;
+        let reserved = json.len();
+        let converted = if json.len() > LONG_JSON_BYTES {
+            let work = tokio::task::spawn_blocking(move || json_to_wire(signal, &json));
+            work.await.map_err(|_| {
+                Problem::new(ProblemKind::Refused(RefusedReason::NotReady), "the daemon is stopping")
+            })??
+        } else {
+            json_to_wire(signal, &json)?
+        };
+        grow(permit, converted.capacity().saturating_sub(reserved))?;
+        if converted.len() > self.inflated_limit_bytes {
+            return Err(Problem::new(
+                ProblemKind::TooLarge,
+                format!(
+                    "the request is larger than {} bytes (limits.inflated_bytes)",
+                    self.inflated_limit_bytes
+                ),
+            ));
+        }
+        Ok(converted.into())
+    }
+
+    /// Counts a request that is not taken.
+    pub fn count(&self, problem: &Problem) {
+        if let ProblemKind::Refused(reason) = problem.kind {
+            self.counters.refuse(reason);
+        } else if let Some(reason) = problem.rejected() {
+            self.counters.reject(reason);
+        }
+    }
+
+    /// When to send a refused request again: the time in which half of the memory in use is freed at
+    /// the rate of late.
+    pub fn retry_delay(&self) -> Duration {
+        const SHORTEST_S: f64 = 0.1;
+        const LONGEST_S: f64 = 30.0;
+        const UNKNOWN_S: f64 = 1.0;
+        let done = self.counters.body_bytes.get();
+        let mut drain = self.drain.lock();
+        let elapsed = drain.since.elapsed().as_secs_f64();
+        if elapsed >= 1.0 {
+            drain.bytes_per_second = done.saturating_sub(drain.bytes_before) as f64 / elapsed;
+            drain.bytes_before = done;
+            drain.since = Instant::now();
+        }
+        let seconds = if drain.bytes_per_second > 0.0 {
+            self.counters.budget.used_bytes() as f64 / 2.0 / drain.bytes_per_second
+        } else {
+            UNKNOWN_S
+        };
+        Duration::from_secs_f64(seconds.clamp(SHORTEST_S, LONGEST_S))
+    }
+}
+
+/// Takes more memory into a permit.
+pub(super) fn grow(permit: &mut Permit, bytes: usize) -> Result<(), Problem> {
+    if bytes == 0 || permit.try_grow(bytes as u64) { Ok(()) } else { Err(Problem::memory()) }
+}
+
+/// The next bytes of a body; `None` at its end. Trailers are skipped.
+pub(super) async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+    loop {
+        if body.is_end_stream() {
+            return Ok(None);
+        }
+        let frame = tokio::time::timeout(PAUSE_LIMIT, body.frame())
+            .await
+            .map_err(|_| Problem::new(ProblemKind::TimedOut, "nothing came for 30 s"))?;
+        match frame.transpose() {
+            Ok(None) => return Ok(None),
+            Ok(Some(frame)) => {
+                if let Ok(data) = Frame::into_data(frame) {
+                    return Ok(Some(data));
+                }
+            }
+            Err(error) => {
+                return Err(Problem::new(
+                    ProblemKind::Malformed,
+                    format!("the body ends too early: {error}"),
+                ));
+            }
+        }
+    }
+}

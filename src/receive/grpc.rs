@@ -1,0 +1,219 @@
+//! OTLP/gRPC: the three Export methods, framed here over the HTTP body, so that a message is neither
+//! inflated nor copied before it was let in.
+
+use super::Outcome;
+use super::door::{Door, Format, grow, next_data};
+use super::problem::{Problem, ProblemKind};
+use super::respond::{Answer, export_response, status};
+use crate::limits::Permit;
+use crate::model::Signal;
+use crate::otlp::{Encoding, write_base64};
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::fmt::Write;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
+const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// One byte that says whether the message is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// Answers one call.
+pub(super) async fn answer(door: &Door, request: Request<Incoming>) -> Response<Answer> {
+    if !content_type(request.headers()).is_some_and(|kind| kind.starts_with("application/grpc")) {
+        // As the gRPC specification asks.
+        door.count(&Problem::new(ProblemKind::UnknownType, ""));
+        let mut response = Response::new(Answer::default());
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
+    }
+    match export(door, request).await {
+        Ok(outcome) => success(outcome),
+        Err(problem) => {
+            door.count(&problem);
+            failure(door, &problem)
+        }
+    }
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CONTENT_TYPE)?.to_str().ok()
+}
+
+fn method(path: &str) -> Option<Signal> {
+    match path {
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Some(Signal::Traces),
+        "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Some(Signal::Logs),
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Some(Signal::Metrics),
+        _ => None,
+    }
+}
+
+async fn export(door: &Door, request: Request<Incoming>) -> Result<Outcome, Problem> {
+    let path = request.uri().path();
+    let signal = method(path)
+        .ok_or_else(|| Problem::new(ProblemKind::UnknownPath, format!("no such method: {path}")))?;
+    if request.method() != Method::POST {
+        return Err(Problem::new(ProblemKind::WrongMethod, "calls are made with POST"));
+    }
+    let kind = content_type(request.headers()).unwrap_or_default();
+    if !matches!(kind.split(';').next().map(str::trim), Some("application/grpc" | "application/grpc+proto")) {
+        return Err(Problem::new(
+            ProblemKind::UnknownType,
+            format!("content-type {kind:?}, expected application/grpc or application/grpc+proto"),
+        ));
+    }
+    let encoding = match request.headers().get(GRPC_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => None,
+        Some(b"gzip") => Some(Encoding::Gzip),
+        Some(b"zstd") => Some(Encoding::Zstd),
+        Some(other) => {
+            return Err(Problem::new(
+                ProblemKind::UnknownEncoding,
+                format!(
+                    "grpc-encoding {:?}, expected identity, gzip or zstd",
+                    String::from_utf8_lossy(other)
+                ),
+            ));
+        }
+    };
+    let (compressed, message, permit) = read_message(door, request.into_body()).await?;
+    let encoding = match (compressed, encoding) {
+        (false, _) => Encoding::Identity,
+        (true, Some(encoding)) => encoding,
+        (true, None) => {
+            return Err(malformed("the message is flagged as compressed, but no grpc-encoding was given"));
+        }
+    };
+    door.admit(signal, Format::Protobuf, encoding, message, permit).await
+}
+
+fn malformed(message: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::Malformed, message)
+}
+
+/// Reads the one message of a call. A message that comes in one piece is not copied.
+async fn read_message(door: &Door, mut body: Incoming) -> Result<(bool, Bytes, Permit), Problem> {
+    let mut permit = door.permit(0)?;
+    let mut piece = Bytes::new();
+    while piece.len() < PREFIX_BYTES {
+        let Some(next) = next_data(&mut body).await? else {
+            return Err(malformed(match piece.len() {
+                0 => "the call has no message".to_owned(),
+                got => format!("the call ends within the prefix of its message, after {got} bytes"),
+            }));
+        };
+        grow(&mut permit, next.len())?;
+        piece = if piece.is_empty() { next } else { [piece, next].concat().into() };
+    }
+    let prefix = piece.split_to(PREFIX_BYTES);
+    let (compressed, length) = match *prefix {
+        [flag @ (0 | 1), a, b, c, d] => (flag == 1, u32::from_be_bytes([a, b, c, d]) as usize),
+        _ => return Err(malformed("the message's compressed flag is neither 0 nor 1")),
+    };
+    if length > door.request_limit_bytes {
+        return Err(Problem::request_too_large(door.request_limit_bytes));
+    }
+    let mut message = if piece.len() >= length {
+        piece.split_to(length)
+    } else {
+        // The pieces that come are freed as they are copied; so this is what is held.
+        grow(&mut permit, length.saturating_sub(piece.len()))?;
+        let mut whole = BytesMut::with_capacity(length);
+        whole.extend_from_slice(&piece);
+        loop {
+            let Some(mut next) = next_data(&mut body).await? else {
+                return Err(malformed(format!(
+                    "the message announces {length} bytes, but ends after {}",
+                    whole.len()
+                )));
+            };
+            let missing = length.saturating_sub(whole.len());
+            whole.extend_from_slice(&next.split_to(missing.min(next.len())));
+            if whole.len() == length {
+                piece = next;
+                break whole.freeze();
+            }
+        }
+    };
+    while piece.is_empty() {
+        match next_data(&mut body).await? {
+            None => {
+                if message.is_empty() {
+                    message = Bytes::new();
+                }
+                return Ok((compressed, message, permit));
+            }
+            Some(next) => piece = next,
+        }
+    }
+    Err(malformed("the call has more than one message"))
+}
+
+fn success(outcome: Outcome) -> Response<Answer> {
+    let data = match export_response(outcome) {
+        None => Bytes::from_static(&[0; PREFIX_BYTES]),
+        Some(message) => {
+            let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+            [&[0], length.as_slice(), &message].concat().into()
+        }
+    };
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    let mut response = Response::new(Answer { data: Some(data), trailers: Some(trailers) });
+    response.headers_mut().insert(CONTENT_TYPE, APPLICATION_GRPC);
+    response
+}
+
+/// An answer that consists of headers alone.
+fn failure(door: &Door, problem: &Problem) -> Response<Answer> {
+    let retry = matches!(problem.kind, ProblemKind::Refused(_)).then(|| door.retry_delay());
+    let mut response = Response::new(Answer::default());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(problem.grpc_code())));
+    if let Ok(message) = HeaderValue::from_str(&percent_encoded(&problem.message)) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    if problem.kind == ProblemKind::UnknownEncoding {
+        headers.insert(GRPC_ACCEPT_ENCODING, ENCODINGS);
+    }
+    let mut details = String::new();
+    if retry.is_some()
+        && write_base64(&status(problem, retry), &mut details).is_ok()
+        && let Ok(details) = HeaderValue::from_str(details.trim_end_matches('='))
+    {
+        headers.insert(GRPC_DETAILS, details);
+    }
+    response
+}
+
+/// As `grpc-message` is written: printable ASCII but `%` as it is, all else as `%XX`.
+fn percent_encoded(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        if matches!(byte, b' '..=b'~') && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        assert_eq!(percent_encoded("100 % näh\n"), "100 %25 n%C3%A4h%0A");
+    }
+}

@@ -1,0 +1,134 @@
+//! Why a request is not taken, and what each protocol calls that.
+
+use crate::limits::{RefusedReason, RejectedReason};
+use crate::otlp::{InflateError, JsonError, Malformed};
+use http::StatusCode;
+
+/// Longest message that is sent back.
+const MESSAGE_LIMIT_BYTES: usize = 1_024;
+
+/// Why a request is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub kind: ProblemKind,
+    /// In words: which field, which limit.
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProblemKind {
+    /// Not what was announced.
+    Malformed,
+    /// Over a limit.
+    TooLarge,
+    /// An encoding that is not spoken here.
+    UnknownEncoding,
+    /// A content type that is not spoken here.
+    UnknownType,
+    /// A path that leads nowhere.
+    UnknownPath,
+    /// A method other than POST.
+    WrongMethod,
+    /// The sender stopped sending.
+    TimedOut,
+    /// Not now: to be sent again.
+    Refused(RefusedReason),
+}
+
+/// Codes of gRPC (and of `google.rpc.Status`).
+pub(super) mod code {
+    pub const INVALID_ARGUMENT: u8 = 3;
+    pub const DEADLINE_EXCEEDED: u8 = 4;
+    pub const UNIMPLEMENTED: u8 = 12;
+    pub const UNAVAILABLE: u8 = 14;
+}
+
+impl Problem {
+    pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MESSAGE_LIMIT_BYTES {
+            message.truncate(message.floor_char_boundary(MESSAGE_LIMIT_BYTES));
+            message.push('…');
+        }
+        Self { kind, message }
+    }
+
+    pub fn request_too_large(limit_bytes: usize) -> Self {
+        Self::new(
+            ProblemKind::TooLarge,
+            format!("the request is larger than {limit_bytes} bytes (limits.request_bytes)"),
+        )
+    }
+
+    pub fn memory() -> Self {
+        Self::new(
+            ProblemKind::Refused(RefusedReason::Memory),
+            "the memory for requests is taken (limits.memory_bytes), send it again later",
+        )
+    }
+
+    /// The code in gRPC. OTLP clients send again on UNAVAILABLE (with `RetryInfo`), and drop the data on
+    /// INVALID_ARGUMENT and UNIMPLEMENTED.
+    pub const fn grpc_code(&self) -> u8 {
+        match self.kind {
+            ProblemKind::Malformed | ProblemKind::TooLarge => code::INVALID_ARGUMENT,
+            ProblemKind::UnknownEncoding
+            | ProblemKind::UnknownType
+            | ProblemKind::UnknownPath
+            | ProblemKind::WrongMethod => code::UNIMPLEMENTED,
+            ProblemKind::TimedOut => code::DEADLINE_EXCEEDED,
+            ProblemKind::Refused(_) => code::UNAVAILABLE,
+        }
+    }
+
+    pub const fn http_status(&self) -> StatusCode {
+        match self.kind {
+            ProblemKind::Malformed => StatusCode::BAD_REQUEST,
+            ProblemKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ProblemKind::UnknownEncoding | ProblemKind::UnknownType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ProblemKind::UnknownPath => StatusCode::NOT_FOUND,
+            ProblemKind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            ProblemKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            ProblemKind::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Under which reason it is counted as refused for good; `None` for what may be sent again.
+    pub const fn rejected(&self) -> Option<RejectedReason> {
+        match self.kind {
+            ProblemKind::Malformed => Some(RejectedReason::Malformed),
+            ProblemKind::TooLarge => Some(RejectedReason::TooLarge),
+            ProblemKind::UnknownEncoding
+            | ProblemKind::UnknownType
+            | ProblemKind::UnknownPath
+            | ProblemKind::WrongMethod => Some(RejectedReason::Unsupported),
+            ProblemKind::TimedOut | ProblemKind::Refused(_) => None,
+        }
+    }
+}
+
+impl From<Malformed> for Problem {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(ProblemKind::Malformed, malformed.to_string())
+    }
+}
+
+impl From<JsonError> for Problem {
+    fn from(error: JsonError) -> Self {
+        Self::new(ProblemKind::Malformed, error.to_string())
+    }
+}
+
+impl From<InflateError> for Problem {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::TooLarge { limit_bytes } => Self::new(
+                ProblemKind::TooLarge,
+                format!("the request inflates to more than {limit_bytes} bytes (limits.inflated_bytes)"),
+            ),
+            InflateError::Truncated(_) | InflateError::Corrupt { .. } => {
+                Self::new(ProblemKind::Malformed, error.to_string())
+            }
+        }
+    }
+}

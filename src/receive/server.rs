@@ -1,0 +1,228 @@
+//! The accept loops and connections of both OTLP ports.
+
+use super::door::Door;
+use super::{Config, Counters, Intake, grpc, web};
+use crate::limits::RefusedReason;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+const FRAME_LIMIT_BYTES: u32 = 256 * 1024;
+const STREAMS_LIMIT: u32 = 128;
+const HEADERS_LIMIT_BYTES: u32 = 16 * 1024;
+
+/// How long a connection may take to send the head of a request (HTTP/1).
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// After how long without any frame a peer is asked whether it is still there (HTTP/2).
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// How long open requests may take once the server is told to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Pause after a failed accept: what failed, usually file descriptors, needs time to come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({protocol}): {source}")]
+pub struct Error {
+    pub address: SocketAddr,
+    /// `OTLP/gRPC` or `OTLP/HTTP`.
+    pub protocol: &'static str,
+    pub source: io::Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Grpc,
+    Http,
+}
+
+/// The two OTLP ports.
+pub struct Server {
+    grpc: TcpListener,
+    http: TcpListener,
+    grpc_address: SocketAddr,
+    http_address: SocketAddr,
+    door: Arc<Door>,
+}
+
+impl Server {
+    /// Opens both ports. Connections wait until [`Self::run`].
+    ///
+    /// # Errors
+    /// Which address cannot be listened on, and why.
+    pub async fn bind(
+        grpc: SocketAddr,
+        http: SocketAddr,
+        intake: Arc<dyn Intake>,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let (grpc, grpc_address) = listen(grpc, "OTLP/gRPC").await?;
+        let (http, http_address) = listen(http, "OTLP/HTTP").await?;
+        Ok(Self { grpc, http, grpc_address, http_address, door: Arc::new(Door::new(intake, config)) })
+    }
+
+    /// Where OTLP/gRPC is listened on, with the real port.
+    #[must_use]
+    pub const fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// Where OTLP/HTTP is listened on, with the real port.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// What the door counts, for `/metrics` and `status`.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        self.door.counters.clone()
+    }
+
+    /// Serves until `shutdown` resolves; then takes no new connections or streams (GOAWAY), and ends when the
+    /// open requests are answered, after 10 s at the latest.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let (stop, stopping) = watch::channel(false);
+        let grpc = serve(self.grpc, Protocol::Grpc, self.door.clone(), stopping.clone());
+        let http = serve(self.http, Protocol::Http, self.door, stopping);
+        let mut both = pin!(futures_util::future::join(grpc, http));
+        tokio::select! {
+            _ = &mut both => return,
+            () = shutdown => {}
+        }
+        stop.send_replace(true);
+        both.await;
+    }
+}
+
+async fn listen(address: SocketAddr, protocol: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error { address, protocol, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let real = listener.local_addr().map_err(failed)?;
+    Ok((listener, real))
+}
+
+async fn serve(
+    listener: TcpListener,
+    protocol: Protocol,
+    door: Arc<Door>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // As many as there are connections.
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = open.join_next() => continue,
+            () = stopped(&mut stopping) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let Some(held) = Held::take(&door) else {
+                    door.counters.refuse(RefusedReason::Connections);
+                    continue;
+                };
+                open.spawn(connection(stream, protocol, door.clone(), held, stopping.clone()));
+            }
+            Err(error) => {
+                door.counters.accept_failures.add(1);
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
+        tracing::warn!(?protocol, "connections that did not end in time are cut off");
+    }
+}
+
+/// Resolves when the server is told to stop, or is gone.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// One of the connections that may be open.
+struct Held(Arc<Counters>, usize);
+
+impl Held {
+    fn take(door: &Door) -> Option<Self> {
+        let before = door
+            .counters
+            .connections
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
+                open.checked_add(1).filter(|&open| open <= door.connections_limit)
+            })
+            .ok()?;
+        Some(Self(door.counters.clone(), before.saturating_add(1)))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    protocol: Protocol,
+    door: Arc<Door>,
+    held: Held,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // Answers are small: waiting to fill a segment would only delay them.
+    let _ = stream.set_nodelay(true);
+    let mut builder = Builder::new(TokioExecutor::new());
+    if protocol == Protocol::Grpc {
+        builder = builder.http2_only();
+    }
+    let window = door.window_bytes(held.1);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .max_frame_size(FRAME_LIMIT_BYTES)
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window)
+        .max_concurrent_streams(STREAMS_LIMIT)
+        .max_header_list_size(HEADERS_LIMIT_BYTES);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let door = door.clone();
+        async move {
+            Ok::<_, Infallible>(match protocol {
+                Protocol::Grpc => grpc::answer(&door, request).await,
+                Protocol::Http => web::answer(&door, request).await,
+            })
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Peers go away in many ways; none of them is ours to mend.
+        tracing::debug!(?protocol, %error, "a connection ended with an error");
+    }
+}

@@ -1,0 +1,181 @@
+//! OTLP/HTTP: `POST /v1/traces`, `/v1/logs`, `/v1/metrics` in protobuf or JSON.
+
+use super::Outcome;
+use super::door::{Door, Format, grow, next_data};
+use super::grpc::content_type;
+use super::problem::{Problem, ProblemKind};
+use super::respond::{Answer, export_response, export_response_json, status, status_json};
+use crate::limits::Permit;
+use crate::model::Signal;
+use crate::otlp::Encoding;
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::time::Duration;
+
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// How much of a refused body is read and thrown away, and for how long. Without that the connection
+/// is reset, and a sender that still writes never reads the answer.
+const DRAIN_LIMIT_BYTES: usize = 256 << 20;
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Answers one request.
+pub(super) async fn answer(door: &Door, request: Request<Incoming>) -> Response<Answer> {
+    let (head, mut body) = request.into_parts();
+    let format = match content_type(&head.headers).and_then(|kind| kind.split(';').next()).map(str::trim) {
+        Some(kind) if kind.eq_ignore_ascii_case("application/x-protobuf") => Ok(Format::Protobuf),
+        Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(Format::Json),
+        kind => Err(Problem::new(
+            ProblemKind::UnknownType,
+            format!(
+                "content-type {:?}, expected application/x-protobuf or application/json",
+                kind.unwrap_or_default()
+            ),
+        )),
+    };
+    let signal = match head.uri.path() {
+        "/v1/traces" => Ok(Signal::Traces),
+        "/v1/logs" => Ok(Signal::Logs),
+        "/v1/metrics" => Ok(Signal::Metrics),
+        path => Err(Problem::new(ProblemKind::UnknownPath, format!("no such path: {path}"))),
+    };
+    let answer_format = *format.as_ref().unwrap_or(&Format::Json);
+    let outcome = match signal {
+        Err(problem) => Err(problem),
+        Ok(_) if head.method != Method::POST => {
+            Err(Problem::new(ProblemKind::WrongMethod, "telemetry is sent with POST"))
+        }
+        Ok(signal) => match format {
+            Err(problem) => Err(problem),
+            Ok(format) => {
+                export(door, signal, format, &head.headers, &mut body).await.map(|outcome| (signal, outcome))
+            }
+        },
+    };
+    match outcome {
+        Ok((signal, outcome)) => success(signal, answer_format, outcome),
+        Err(problem) => {
+            door.count(&problem);
+            // HTTP/2 can end one stream and keep the others.
+            if head.version < Version::HTTP_2 && !body.is_end_stream() && !expects_continue(&head.headers) {
+                tokio::spawn(drain(body));
+            }
+            failure(door, answer_format, &problem)
+        }
+    }
+}
+
+/// Whether the sender waits with the body until it is asked for.
+fn expects_continue(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+async fn drain(mut body: Incoming) {
+    let read = async {
+        let mut bytes = 0usize;
+        while bytes < DRAIN_LIMIT_BYTES {
+            match next_data(&mut body).await {
+                Ok(Some(data)) => bytes = bytes.saturating_add(data.len()),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    };
+    // Whoever is slower than that is cut off.
+    let _ = tokio::time::timeout(DRAIN_LIMIT, read).await;
+}
+
+async fn export(
+    door: &Door,
+    signal: Signal,
+    format: Format,
+    headers: &HeaderMap,
+    body: &mut Incoming,
+) -> Result<Outcome, Problem> {
+    let encoding = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"identity") => Encoding::Identity,
+        Some(b"gzip") => Encoding::Gzip,
+        Some(b"zstd") => Encoding::Zstd,
+        Some(other) => {
+            return Err(Problem::new(
+                ProblemKind::UnknownEncoding,
+                format!("content-encoding {:?}, expected gzip or zstd", String::from_utf8_lossy(other)),
+            ));
+        }
+    };
+    let (wire, permit) = read_body(door, body).await?;
+    door.admit(signal, format, encoding, wire, permit).await
+}
+
+/// Reads a body whole. One that comes in one piece is not copied.
+async fn read_body(door: &Door, body: &mut Incoming) -> Result<(Bytes, Permit), Problem> {
+    let limit = door.request_limit_bytes;
+    let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced.is_some_and(|length| length > limit) {
+        return Err(Problem::request_too_large(limit));
+    }
+    let mut permit = door.permit(announced.unwrap_or(0))?;
+    let Some(first) = next_data(body).await? else { return Ok((Bytes::new(), permit)) };
+    if announced.is_none() {
+        grow(&mut permit, first.len())?;
+    }
+    if announced == Some(first.len()) {
+        return Ok((first, permit));
+    }
+    let mut whole = BytesMut::with_capacity(announced.unwrap_or(first.len()));
+    whole.extend_from_slice(&first);
+    while let Some(next) = next_data(body).await? {
+        let length = whole.len().saturating_add(next.len());
+        if length > limit {
+            return Err(Problem::request_too_large(limit));
+        }
+        if length > whole.capacity() {
+            // Doubling keeps the copying linear.
+            let capacity = whole.capacity().saturating_mul(2).clamp(length, limit);
+            grow(&mut permit, capacity.saturating_sub(whole.capacity()))?;
+            whole.reserve(capacity.saturating_sub(whole.len()));
+        }
+        whole.extend_from_slice(&next);
+    }
+    Ok((whole.freeze(), permit))
+}
+
+fn success(signal: Signal, format: Format, outcome: Outcome) -> Response<Answer> {
+    let (kind, data) = match format {
+        Format::Protobuf => (PROTOBUF, export_response(outcome).unwrap_or_default().into()),
+        Format::Json => (JSON, Bytes::from(export_response_json(signal, &outcome))),
+    };
+    let mut response = Response::new(Answer { data: Some(data), trailers: None });
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn failure(door: &Door, format: Format, problem: &Problem) -> Response<Answer> {
+    let (kind, data) = match format {
+        Format::Protobuf => (PROTOBUF, status(problem, None).into()),
+        Format::Json => (JSON, Bytes::from(status_json(problem))),
+    };
+    let mut response = Response::new(Answer { data: Some(data), trailers: None });
+    *response.status_mut() = problem.http_status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    match problem.kind {
+        ProblemKind::Refused(_) => {
+            let seconds = door.retry_delay().as_secs_f64().ceil() as u64;
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        ProblemKind::WrongMethod => {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        ProblemKind::UnknownEncoding => {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+        }
+        _ => {}
+    }
+    response
+}
