@@ -6,9 +6,9 @@ use super::graph::service_path;
 use super::moment::History;
 use super::output::{Answer, Format, Output, Watch, write_out};
 use super::table::Table;
-use super::text::{percent, plain, time};
 use crate::api::v1;
 use crate::api::v1::anomaly_service_client::AnomalyServiceClient;
+use crate::serve::text::{percent, plain, time};
 use crate::serve::{anomaly_json, anomaly_state_name, severity_name};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -290,9 +290,9 @@ fn whole(anomaly: &v1::Anomaly) -> String {
 /// Observed, low, high and their unit for people.
 fn in_unit(signal: &v1::AnomalySignal) -> (String, String, String, String) {
     let show = |value: f64| match signal.unit.as_str() {
-        "ns" => super::text::duration(value as i64),
+        "ns" => crate::serve::text::duration(value as i64),
         "1" => percent(value),
-        _ => super::text::three_digits(value),
+        _ => crate::serve::text::three_digits(value),
     };
     let unit = if matches!(signal.unit.as_str(), "ns" | "1") { String::new() } else { signal.unit.clone() };
     (show(signal.observed), show(signal.expected_low), show(signal.expected_high), unit)

@@ -1,7 +1,7 @@
 //! Why a command did not do what it was asked, and what to do next.
 
 use super::dispatch::USAGE;
-use super::text::plain;
+use crate::serve::text::plain;
 use std::io::Write as _;
 use std::process::ExitCode;
 use tonic::Code;

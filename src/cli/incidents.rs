@@ -6,9 +6,9 @@ use super::incident::client;
 use super::moment::History;
 use super::output::{Answer, Output, Watch};
 use super::table::Table;
-use super::text::{span, time};
 use crate::api::v1;
 use crate::serve::incident_json;
+use crate::serve::text::{span, time};
 use clap::Args;
 use std::process::ExitCode;
 

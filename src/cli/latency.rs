@@ -6,9 +6,9 @@ use super::moment::{History, read_duration_ns};
 use super::output::{Answer, Output, Watch};
 use super::services::query;
 use super::table::Table;
-use super::text::{count, duration, time};
 use crate::api::v1;
 use crate::serve::latency_json;
+use crate::serve::text::{count, duration, time};
 use clap::Args;
 use std::process::ExitCode;
 

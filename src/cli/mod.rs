@@ -5,7 +5,6 @@ mod dispatch;
 mod failure;
 mod connection;
 mod moment;
-mod text;
 mod table;
 mod output;
 

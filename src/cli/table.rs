@@ -1,6 +1,6 @@
 //! Aligned columns.
 
-use super::text::plain;
+use crate::serve::text::plain;
 
 /// A table being filled. Numbers stand right, text stands left.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! The API: gRPC and HTTP, queries, event stream, what operators write.
 
+pub mod text;
 mod config;
 mod error;
 mod meter;
@@ -20,6 +21,8 @@ mod download;
 mod grpc;
 mod grpc_query;
 mod grpc_record;
+mod http;
+mod told;
 
 pub use anomaly::{anomaly_message, anomaly_object};
 pub use api::Api;
@@ -31,6 +34,7 @@ pub use download::within_bundle;
 pub use error::Error;
 pub use fold::{Fold, Whole};
 pub use grpc::serve_grpc;
+pub use http::routes;
 pub use incidents::Act;
 pub use json::{
     anomaly_json, change_json, edge_json, evidence_json, incident_json, latency_json, operation_json,

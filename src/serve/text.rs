@@ -1,12 +1,13 @@
 //! Text for people: units, and nothing that could act on a terminal.
 
+use super::from_proto;
 use crate::model::Timestamp;
-use crate::serve::from_proto;
 use std::fmt::Write as _;
 
 /// The text without characters that act on a terminal or hide: control characters, and those that
 /// change the direction of text or have no width. They are shown as `\u{…}`.
-pub(super) fn plain(text: &str) -> String {
+#[must_use]
+pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         let acts = c.is_control()
@@ -21,7 +22,8 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// `12,345`.
-pub(super) fn count(n: u64) -> String {
+#[must_use]
+pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -34,7 +36,8 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1.23 ms`: three digits, in the largest unit that leaves something before the point.
-pub(super) fn duration(ns: i64) -> String {
+#[must_use]
+pub fn duration(ns: i64) -> String {
     let value = ns as f64;
     for (unit, factor) in [("s", 1e9), ("ms", 1e6), ("µs", 1e3)] {
         if value.abs() >= factor * 0.9995 {
@@ -45,12 +48,14 @@ pub(super) fn duration(ns: i64) -> String {
 }
 
 /// `1.23 ms`, or `-` if there is none.
-pub(super) fn duration_or_none(ns: Option<i64>) -> String {
+#[must_use]
+pub fn duration_or_none(ns: Option<i64>) -> String {
     ns.map_or_else(|| "-".to_owned(), duration)
 }
 
 /// `2m 5s`: for waits rather than latencies.
-pub(super) fn span(ns: i64) -> String {
+#[must_use]
+pub fn span(ns: i64) -> String {
     let seconds = ns.max(0) / 1_000_000_000;
     let (d, h, m, s) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
     match (d, h, m) {
@@ -63,7 +68,8 @@ pub(super) fn span(ns: i64) -> String {
 }
 
 /// `0.52 %`.
-pub(super) fn percent(ratio: f64) -> String {
+#[must_use]
+pub fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
     if percent == 0.0 {
         return "0 %".to_owned();
@@ -75,7 +81,8 @@ pub(super) fn percent(ratio: f64) -> String {
 }
 
 /// `1.5 GiB`.
-pub(super) fn bytes(n: u64) -> String {
+#[must_use]
+pub fn bytes(n: u64) -> String {
     for (unit, factor) in [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if n >= factor {
             return format!("{} {unit}", three_digits(n as f64 / factor as f64));
@@ -85,7 +92,8 @@ pub(super) fn bytes(n: u64) -> String {
 }
 
 /// Three digits that matter: `1.23`, `12.3`, `123`, `1,235`.
-pub(super) fn three_digits(value: f64) -> String {
+#[must_use]
+pub fn three_digits(value: f64) -> String {
     match value.abs() {
         size if size >= 999.5 => {
             let whole = count(size.round() as u64);
@@ -98,7 +106,8 @@ pub(super) fn three_digits(value: f64) -> String {
 }
 
 /// `2024-05-01 12:00:05Z`, or `-` if there is none.
-pub(super) fn time(at: Option<&prost_types::Timestamp>) -> String {
+#[must_use]
+pub fn time(at: Option<&prost_types::Timestamp>) -> String {
     let Some(at) = at else { return "-".to_owned() };
     let at = Timestamp::from_secs(from_proto(at).secs());
     at.to_string().replacen('T', " ", 1)
