@@ -2,5 +2,14 @@
 //! allow it? Findings go in, anomalies come out: one a fault.
 
 mod anomaly;
+mod config;
+#[allow(clippy::module_inception, reason = "the stage's main struct has the room's name")]
+mod confirm;
+mod graph;
+mod judge;
+mod title;
 
 pub use anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Member, Severity};
+pub use config::Config;
+pub use confirm::{Confirm, RestoreError};
+pub use judge::{Judge, JudgeRestoreError, Judged};

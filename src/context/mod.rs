@@ -1,5 +1,7 @@
 //! What people and pipelines told us, and what can be inferred of it: deploys and other changes.
 
 mod change;
+mod changes;
 
 pub use change::{Change, ChangeId, ChangeKind};
+pub use changes::{Changes, RestoreError, SUSPECT_FOR};

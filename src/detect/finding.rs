@@ -1,7 +1,7 @@
 //! What a detector says.
 
 use crate::aggregate::Exemplar;
-use crate::model::{SeriesId, ServiceKey, Timestamp};
+use crate::model::{SeriesId, SeriesKey, ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What is wrong, as users would say it. Part of an anomaly's fingerprint.
@@ -53,6 +53,28 @@ pub struct Interval {
     pub latest: Timestamp,
 }
 
+/// Whether a finding goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It is seen now.
+    Active,
+    /// It was seen, and has been healthy for long enough since.
+    Cleared,
+}
+
+/// What a finding may come to on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gravity {
+    /// Joins an anomaly, never opens one: what a caller sees of its servers.
+    Support,
+    Info,
+    Ticket,
+    /// Users are hit.
+    Page,
+}
+
 /// What a detector says of one series at one cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
@@ -63,9 +85,14 @@ pub struct Finding {
     pub signal: String,
     pub attributes: Vec<(String, String)>,
     pub symptom: Symptom,
+    pub phase: Phase,
+    pub gravity: Gravity,
+    /// Whether the detector decided by itself (a deadline passed, a limit was reached). If not, the
+    /// evidence has to reach what the false-alarm budget asks.
+    pub decided: bool,
     /// Probability of something at least as unusual while healthy.
     pub tail: f64,
-    /// Natural logarithm of the e-value of this cut.
+    /// Natural logarithm of the evidence accumulated up to this cut (Shiryaev–Roberts).
     pub log_evidence: f32,
     pub observed: f64,
     pub expected: Band,
@@ -73,4 +100,40 @@ pub struct Finding {
     pub unit: String,
     pub onset: Interval,
     pub exemplars: Vec<Exemplar>,
+}
+
+impl Finding {
+    /// An active finding without numbers yet, about a whole service or one of its signals.
+    #[must_use]
+    pub fn about(at: Timestamp, service: &ServiceKey, signal: &str, symptom: Symptom) -> Self {
+        Self {
+            at,
+            series: None,
+            service: service.clone(),
+            signal: signal.to_owned(),
+            attributes: Vec::new(),
+            symptom,
+            phase: Phase::Active,
+            gravity: Gravity::Support,
+            decided: false,
+            tail: 1.0,
+            log_evidence: 0.0,
+            observed: 0.0,
+            expected: Band { low: 0.0, high: 0.0 },
+            unit: String::new(),
+            onset: Interval { earliest: at, latest: at },
+            exemplars: Vec::new(),
+        }
+    }
+
+    /// The same of one series.
+    #[must_use]
+    pub fn of(at: Timestamp, key: &SeriesKey, id: SeriesId, symptom: Symptom) -> Self {
+        let attributes = key.attributes.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        Self {
+            series: Some(id),
+            attributes: attributes.collect(),
+            ..Self::about(at, &key.service, &key.operation, symptom)
+        }
+    }
 }

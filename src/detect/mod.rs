@@ -1,6 +1,27 @@
 //! Detectors against each series' own past, one file each: pure functions of a series' state and
 //! what was seen, without clock or I/O.
 
+mod absence;
+mod config;
+mod detectors;
+mod errors;
+mod evidence;
 mod finding;
+mod instances;
+mod job;
+mod latency;
+mod level;
+mod metrics;
+mod requests;
+mod saturation;
+mod score;
+mod service;
+mod share;
+mod silence;
+mod traffic;
 
-pub use finding::{Band, Finding, Interval, Symptom};
+pub use config::Config;
+pub use detectors::{Census, Detected, Detectors, RestoreError};
+pub use evidence::SUSPICION;
+pub use finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
+pub use score::Score;

@@ -1,0 +1,143 @@
+//! Anomalies in words.
+
+use super::anomaly::Anomaly;
+use crate::detect::Symptom;
+use crate::model::Timestamp;
+
+/// A ratio as a percentage with two significant digits.
+fn percent(ratio: f64) -> String {
+    format!("{} %", number(ratio * 100.0))
+}
+
+/// Two to three significant digits.
+fn number(value: f64) -> String {
+    let size = value.abs();
+    if !value.is_finite() {
+        "∞".to_owned()
+    } else if size >= 100.0 || size == 0.0 {
+        format!("{value:.0}")
+    } else if size >= 10.0 {
+        trim(format!("{value:.1}"))
+    } else if size >= 0.1 {
+        trim(format!("{value:.2}"))
+    } else {
+        trim(format!("{value:.4}"))
+    }
+}
+
+fn trim(text: String) -> String {
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Nanoseconds in the unit that suits.
+fn duration(ns: f64) -> String {
+    match ns {
+        ns if ns >= 1e9 => format!("{} s", number(ns / 1e9)),
+        ns if ns >= 1e6 => format!("{} ms", number(ns / 1e6)),
+        ns => format!("{} µs", number(ns / 1e3)),
+    }
+}
+
+fn seconds(s: f64) -> String {
+    match s {
+        s if s >= 7_200.0 => format!("{} h", number(s / 3_600.0)),
+        s if s >= 120.0 => format!("{} min", number(s / 60.0)),
+        s => format!("{} s", number(s)),
+    }
+}
+
+/// `14:02:11` of a moment, in UTC.
+fn clock(at: Timestamp) -> String {
+    let day = at.secs() % 86_400;
+    format!("{:02}:{:02}:{:02} UTC", day / 3_600, day / 60 % 60, day % 60)
+}
+
+/// One line: what broke, how much, since when.
+pub(super) fn title(anomaly: &Anomaly) -> String {
+    let own = anomaly.members.iter().filter(|member| member.service == anomaly.service);
+    let member = own
+        .clone()
+        .find(|member| member.symptom == anomaly.symptom)
+        .or_else(|| own.clone().next())
+        .or_else(|| anomaly.members.first());
+    let Some(member) = member else { return anomaly.service.to_string() };
+    let what = match member.symptom {
+        Symptom::Errors => format!(
+            "{} of {} fail (normally under {})",
+            percent(member.observed),
+            operation(&member.signal),
+            percent(member.expected.high)
+        ),
+        Symptom::Latency => format!(
+            "{} take {} (normally under {})",
+            operation(&member.signal),
+            duration(member.observed),
+            duration(member.expected.high)
+        ),
+        Symptom::TrafficDrop => format!(
+            "{} requests/s arrive (normally at least {})",
+            number(member.observed),
+            number(member.expected.low)
+        ),
+        Symptom::Silence => format!("sends nothing any more, for {}", seconds(member.observed)),
+        Symptom::MissedJob => format!(
+            "job {} has not run for {} (normally within {})",
+            member.signal,
+            seconds(member.observed),
+            seconds(member.expected.high)
+        ),
+        Symptom::Saturation => format!(
+            "{} is {} full (normally up to {})",
+            member.signal,
+            percent(member.observed),
+            percent(member.expected.high)
+        ),
+        Symptom::BudgetBurn => format!(
+            "{} burns its error budget: {} bad ({} allowed)",
+            member.signal,
+            percent(member.observed),
+            percent(member.expected.high)
+        ),
+        Symptom::Level => format!(
+            "{} is {} (normally {} to {})",
+            member.signal,
+            number(member.observed),
+            number(member.expected.low),
+            number(member.expected.high)
+        ),
+        Symptom::Data => {
+            format!("only {} of {} instances report", number(member.observed), number(member.expected.high))
+        }
+    };
+    let mut services: Vec<_> = anomaly.members.iter().map(|member| &member.service).collect();
+    services.sort();
+    services.dedup();
+    let others = services.iter().filter(|service| ***service != anomaly.service).count();
+    let others = match others {
+        0 => String::new(),
+        1 => "; 1 other service is affected".to_owned(),
+        n => format!("; {n} other services are affected"),
+    };
+    format!("{}: {what}, since {}{others}", member.service, clock(anomaly.onset.latest))
+}
+
+fn operation(signal: &str) -> String {
+    if signal == "all requests" { "all requests".to_owned() } else { format!("`{signal}` requests") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(percent(0.31), "31 %");
+        assert_eq!(percent(0.005), "0.5 %");
+        assert_eq!(percent(0.00234), "0.23 %");
+        assert_eq!(duration(81_234_567.0), "81.2 ms");
+        assert_eq!(duration(1.5e9), "1.5 s");
+        assert_eq!(seconds(86_400.0), "24 h");
+        assert_eq!(number(0.0), "0");
+        assert_eq!(number(1234.0), "1234");
+    }
+}

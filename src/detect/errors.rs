@@ -1,0 +1,42 @@
+//! More requests fail than did: likelihood ratios of counts, each second by arrival.
+//!
+//! Exact at low counts. The null is the upper confidence bound of the baseline, tempered by learned
+//! over-dispersion; alternatives are 2 to 128 times the null.
+
+use super::evidence::Observed;
+use super::share::{ShareTest, Verdict};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Memory of the baseline, in seconds with traffic.
+const MEMORY_S: f64 = 7_200.0;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Errors {
+    total: f64,
+    bad: f64,
+    pub test: ShareTest,
+}
+
+impl Errors {
+    pub fn learn(&mut self, total: u64, bad: f64) {
+        let keep = 1.0 - 1.0 / MEMORY_S;
+        self.total = self.total * keep + total as f64;
+        self.bad = self.bad * keep + bad;
+    }
+
+    pub fn observe(
+        &mut self,
+        seen: Observed,
+        total: u64,
+        bad: u64,
+        floor: f64,
+        healthy: Duration,
+    ) -> Verdict {
+        let verdict = self.test.observe(seen, (bad, total), (self.bad, self.total), floor, healthy);
+        if !self.test.evidence.is_active() {
+            self.learn(total, verdict.clipped);
+        }
+        verdict
+    }
+}

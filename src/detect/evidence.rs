@@ -1,0 +1,140 @@
+//! Evidence accumulated over time: e-detectors.
+
+use crate::model::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Natural logarithm of the accumulated evidence from which a series counts as under suspicion: its
+/// baseline stops learning and confirmation hears of it. e⁹ ≈ 8,000 seconds without a false suspicion.
+pub const SUSPICION: f64 = 9.0;
+/// Evidence is capped, so that recovery from a long fault is seen as fast as from a short one.
+const CAP: f64 = 1e15;
+
+/// A Shiryaev–Roberts statistic, M ← (M + 1) · e, where e has expectation ≤ 1 while healthy: then
+/// the expected time to M ≥ T is at least T (Shin, Ramdas, Rinaldo 2023, "E-detectors"). Beside it
+/// the CUSUM of the same evidence, whose last zero is the last healthy moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    m: f64,
+    /// Second of the last update: seconds without data have e = 1.
+    second: u64,
+    cusum: f64,
+    healthy_at: Timestamp,
+    bad_at: Timestamp,
+    active: bool,
+    /// Since when it has been healthy again while still active; zero if it is not.
+    low_since: Timestamp,
+    healthy_items: u64,
+}
+
+/// Where a series stands after an observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stand {
+    Quiet,
+    Active,
+    /// Healthy again after having been active.
+    Cleared,
+}
+
+/// What was observed, beside its e-value.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed {
+    pub now: Timestamp,
+    /// Number of the observation interval; what lies between two observations counts as e = 1.
+    pub interval: u64,
+    /// Event time of the latest thing seen.
+    pub last: Timestamp,
+    pub items: u64,
+}
+
+impl Evidence {
+    pub fn observe(&mut self, seen: Observed, log_e: f64, healthy_for: Duration) -> Stand {
+        let elapsed = if self.second == 0 { 1 } else { seen.interval.saturating_sub(self.second).max(1) };
+        self.second = seen.interval;
+        self.m = ((self.m + elapsed as f64) * log_e.clamp(-500.0, 500.0).exp()).min(CAP);
+        self.cusum = (self.cusum + log_e).clamp(0.0, 60.0);
+        if self.cusum == 0.0 {
+            self.healthy_at = seen.last;
+            self.bad_at = Timestamp::ZERO;
+        } else if self.bad_at == Timestamp::ZERO {
+            self.bad_at = seen.last;
+        }
+        let suspicious = self.log() >= SUSPICION;
+        if suspicious {
+            self.active = true;
+            (self.low_since, self.healthy_items) = (Timestamp::ZERO, 0);
+        } else if self.active {
+            if self.low_since == Timestamp::ZERO {
+                self.low_since = seen.now;
+            }
+            self.healthy_items = self.healthy_items.saturating_add(seen.items);
+            if seen.now.since(self.low_since) >= healthy_for {
+                self.active = false;
+                self.low_since = Timestamp::ZERO;
+                return Stand::Cleared;
+            }
+        }
+        if self.active { Stand::Active } else { Stand::Quiet }
+    }
+
+    /// Natural logarithm of the accumulated evidence.
+    #[must_use]
+    pub fn log(&self) -> f64 {
+        self.m.max(1e-300).ln()
+    }
+
+    /// Whether it is or recently was under suspicion.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Whether the run-up of the evidence has begun.
+    #[must_use]
+    pub fn is_rising(&self) -> bool {
+        self.cusum > 0.0
+    }
+
+    /// Whether it is active and not on its way back.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        self.active && self.low_since == Timestamp::ZERO
+    }
+
+    /// Last healthy and first bad moment of the present run-up.
+    #[must_use]
+    pub fn onset(&self) -> (Timestamp, Timestamp) {
+        (self.healthy_at, if self.bad_at == Timestamp::ZERO { self.healthy_at } else { self.bad_at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(second: u64) -> Observed {
+        Observed {
+            now: Timestamp::from_secs(second),
+            interval: second,
+            last: Timestamp::from_secs(second),
+            items: 10,
+        }
+    }
+
+    #[test]
+    fn it_rises_clears_and_knows_the_onset() {
+        let mut evidence = Evidence::default();
+        let healthy = Duration::from_secs(20);
+        for second in 100..200 {
+            assert_eq!(evidence.observe(seen(second), -0.1, healthy), Stand::Quiet);
+        }
+        assert_eq!(evidence.observe(seen(200), 6.0, healthy), Stand::Quiet);
+        assert_eq!(evidence.observe(seen(201), 6.0, healthy), Stand::Active);
+        assert_eq!(evidence.onset(), (Timestamp::from_secs(199), Timestamp::from_secs(200)));
+        for second in 202..222 {
+            assert_eq!(evidence.observe(seen(second), -20.0, healthy), Stand::Active, "{second}");
+        }
+        assert_eq!(evidence.observe(seen(222), -20.0, healthy), Stand::Cleared);
+        assert_eq!(evidence.observe(seen(223), -20.0, healthy), Stand::Quiet);
+    }
+}

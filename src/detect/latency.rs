@@ -1,0 +1,126 @@
+//! More requests are slow than were: the share slower than the baseline's 99th percentile, tested
+//! as errors are. Robust, exact at low counts, and seen also when the median stands still.
+
+use super::evidence::{Observed, Stand};
+use super::share::{ShareTest, Verdict};
+use crate::sketch::Histogram;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Buckets an octave are 2^COARSE: a bucket is 9 % wide.
+const COARSE: i8 = 3;
+/// Buckets above the percentile that still count as healthy: slower by up to a fifth is not news.
+const MARGIN: i32 = 2;
+/// The share of slow requests below which nobody is paged, however sure it is.
+const FLOOR: f64 = 0.03;
+const MEMORY_S: f64 = 7_200.0;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Bucket and decayed count, ascending.
+    baseline: Vec<(i16, f32)>,
+    total: f32,
+    pub test: ShareTest,
+    /// Sum of the durations since the run-up began, for the report.
+    worst_ns: f64,
+}
+
+fn coarse(histogram: &Histogram) -> impl Iterator<Item = (i32, u64)> + '_ {
+    let shift = i32::from(histogram.scale() - COARSE);
+    histogram.positive().iter().map(move |&(bucket, count)| {
+        (if shift >= 0 { bucket >> shift.min(31) } else { bucket << (-shift).min(31) }, count)
+    })
+}
+
+impl Latency {
+    /// The last healthy bucket, and the count above it.
+    fn threshold(&self) -> (i32, f64) {
+        let allowed = 0.01 * self.total;
+        let mut above = 0.0f32;
+        for (at, &(bucket, count)) in self.baseline.iter().enumerate().rev() {
+            if above + count > allowed {
+                let limit = i32::from(bucket) + MARGIN;
+                let beyond: f32 = self
+                    .baseline
+                    .iter()
+                    .skip(at + 1)
+                    .filter(|&&(bucket, _)| i32::from(bucket) > limit)
+                    .map(|&(_, count)| count)
+                    .sum();
+                return (limit, f64::from(beyond));
+            }
+            above += count;
+        }
+        (i32::MAX, 0.0)
+    }
+
+    pub fn learn(&mut self, seen: &Histogram, slow_above: i32, slow_share: f32) {
+        let keep = 1.0 - 1.0 / MEMORY_S as f32;
+        self.baseline.iter_mut().for_each(|(_, count)| *count *= keep);
+        self.total *= keep;
+        for (bucket, count) in coarse(seen) {
+            let count = count as f32 * if bucket > slow_above { slow_share } else { 1.0 };
+            let Ok(bucket) = i16::try_from(bucket) else { continue };
+            match self.baseline.binary_search_by_key(&bucket, |&(at, _)| at) {
+                Ok(at) => self.baseline.get_mut(at).into_iter().for_each(|(_, sum)| *sum += count),
+                Err(at) => self.baseline.insert(at, (bucket, count)),
+            }
+            self.total += count;
+        }
+        if self.baseline.len() > 160 {
+            self.baseline.retain(|&(_, count)| count > 0.01);
+        }
+    }
+
+    pub fn observe(&mut self, seen: Observed, histogram: &Histogram, healthy: Duration) -> Verdict {
+        let (limit, above) = self.threshold();
+        let (mut total, mut slow) = (0u64, 0u64);
+        for (bucket, count) in coarse(histogram) {
+            total += count;
+            slow += if bucket > limit { count } else { 0 };
+        }
+        let verdict = self.test.observe(seen, (slow, total), (above, f64::from(self.total)), FLOOR, healthy);
+        if self.test.evidence.is_active() {
+            if let Some(now) = histogram.quantile(0.5) {
+                self.worst_ns = if self.worst_ns == 0.0 { now } else { 0.7 * self.worst_ns + 0.3 * now };
+            }
+        } else {
+            self.worst_ns = 0.0;
+            let share = if slow == 0 { 1.0 } else { (verdict.clipped / slow as f64) as f32 };
+            self.learn(histogram, limit, share);
+        }
+        if verdict.stand == Stand::Cleared {
+            self.worst_ns = 0.0;
+        }
+        verdict
+    }
+
+    /// Durations that nearly all requests keep below while healthy, in nanoseconds.
+    #[must_use]
+    pub fn limit_ns(&self) -> f64 {
+        match self.threshold() {
+            (i32::MAX, _) => f64::INFINITY,
+            (bucket, _) => (f64::from(bucket + 1) / f64::from(COARSE).exp2()).exp2(),
+        }
+    }
+
+    /// Quantile of the baseline, in nanoseconds.
+    #[must_use]
+    pub fn quantile_ns(&self, q: f64) -> Option<f64> {
+        let wanted = q * f64::from(self.total);
+        let mut sum = 0.0;
+        for &(bucket, count) in &self.baseline {
+            sum += f64::from(count);
+            if sum >= wanted {
+                return Some(Histogram::middle_of(i32::from(bucket), COARSE));
+            }
+        }
+        None
+    }
+
+    /// A recent median while slow, in nanoseconds.
+    #[must_use]
+    pub fn slow_ns(&self) -> f64 {
+        self.worst_ns
+    }
+}

@@ -1,0 +1,116 @@
+//! What is known of one series of requests.
+
+use super::Config;
+use super::errors::Errors;
+use super::evidence::{Observed, Stand};
+use super::finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
+use super::job::Job;
+use super::latency::Latency;
+use crate::aggregate::Requests;
+use crate::model::{SeriesId, SeriesKey, SpanKind, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestSeries {
+    pub key: Arc<SeriesKey>,
+    /// Number of its service.
+    pub service: u32,
+    first: Timestamp,
+    requests: u64,
+    pub errors: Errors,
+    pub latency: Latency,
+    pub job: Option<Box<Job>>,
+    /// Whether a deadline is set for it.
+    pub scheduled: bool,
+}
+
+impl RequestSeries {
+    #[must_use]
+    pub fn new(key: Arc<SeriesKey>, service: u32) -> Self {
+        let may_be_job =
+            key.entry && matches!(key.kind, SpanKind::Internal | SpanKind::Unspecified | SpanKind::Consumer);
+        Self {
+            key,
+            service,
+            first: Timestamp::ZERO,
+            requests: 0,
+            errors: Errors::default(),
+            latency: Latency::default(),
+            job: may_be_job.then(Box::default),
+            scheduled: false,
+        }
+    }
+
+    /// Whether enough is known to judge it.
+    fn is_learned(&self, now: Timestamp, config: &Config) -> bool {
+        self.requests >= config.learn_requests && now.since(self.first) >= config.learn.0
+    }
+
+    /// Requests that arrived with a cut.
+    pub fn observe(
+        &mut self,
+        now: Timestamp,
+        id: SeriesId,
+        cell: &Requests,
+        config: &Config,
+        findings: &mut Vec<Finding>,
+    ) {
+        if self.first == Timestamp::ZERO {
+            self.first = now;
+        }
+        if !self.is_learned(now, config) {
+            self.requests = self.requests.saturating_add(cell.seen);
+            self.errors.learn(cell.seen, cell.errors as f64);
+            self.latency.learn(&cell.latency, i32::MAX, 1.0);
+            return;
+        }
+        let seen = Observed { now, interval: now.secs(), last: cell.last, items: cell.seen };
+        let healthy = config.healthy.0;
+        let verdict = self.errors.observe(seen, cell.seen, cell.errors, config.errors_floor, healthy);
+        if verdict.stand != Stand::Quiet {
+            let test = &self.errors.test;
+            let mut finding = self.finding(now, id, Symptom::Errors, verdict.stand, config, test);
+            finding.observed = test.share();
+            finding.expected = Band { low: 0.0, high: verdict.null };
+            finding.unit = "1".to_owned();
+            finding.exemplars.extend(cell.failed);
+            findings.push(finding);
+        }
+        let verdict = self.latency.observe(seen, &cell.latency, healthy);
+        if verdict.stand != Stand::Quiet {
+            let mut finding =
+                self.finding(now, id, Symptom::Latency, verdict.stand, config, &self.latency.test);
+            finding.observed = self.latency.slow_ns();
+            let low = self.latency.quantile_ns(0.05).unwrap_or_default();
+            finding.expected = Band { low, high: self.latency.limit_ns() };
+            finding.unit = "ns".to_owned();
+            finding.exemplars.extend(cell.slowest);
+            findings.push(finding);
+        }
+    }
+
+    fn finding(
+        &self,
+        now: Timestamp,
+        id: SeriesId,
+        symptom: Symptom,
+        stand: Stand,
+        config: &Config,
+        test: &super::share::ShareTest,
+    ) -> Finding {
+        let mut finding = Finding::of(now, &self.key, id, symptom);
+        let (earliest, latest) = test.evidence.onset();
+        finding.onset = Interval { earliest, latest };
+        finding.log_evidence = test.evidence.log() as f32;
+        finding.tail = (-test.evidence.log()).exp().clamp(0.0, 1.0);
+        finding.phase = if stand == Stand::Cleared { Phase::Cleared } else { Phase::Active };
+        // A caller's view supports; a few bad requests are not worth waking anybody.
+        let enough = test.bad >= config.bad_requests;
+        finding.gravity = if self.key.entry && enough { Gravity::Page } else { Gravity::Support };
+        if !test.evidence.is_bad() && finding.phase == Phase::Active {
+            finding.log_evidence = 0.0;
+        }
+        finding
+    }
+}

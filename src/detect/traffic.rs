@@ -1,0 +1,135 @@
+//! Fewer requests come than did: negative-binomial likelihood ratios over sealed windows, which are
+//! complete; whether they are back is seen by arrival.
+
+use super::evidence::{Evidence, Observed, Stand};
+use super::share::Mixture;
+use crate::model::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What is left of the traffic under an alternative.
+const LEFT: [f64; 5] = [0.5, 0.25, 0.1, 0.03, 0.003];
+/// Windows that the two memories of the rate reach back: 5 minutes, 2 hours.
+const MEMORIES: [f64; 2] = [30.0, 720.0];
+/// Relative standard deviation of the rate that is always granted, beyond Poisson.
+const SPREAD_AT_LEAST: f64 = 0.12;
+/// Standard deviations of the lower confidence bound of the rate.
+const Z: f64 = 2.0;
+/// Complete windows that are learned from first.
+const LEARN_WINDOWS: u32 = 2;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Memory {
+    mean: f64,
+    /// Mean of squared deviations.
+    variance: f64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Windows seen; the first one is partial and not counted.
+    windows: u32,
+    memories: [Memory; 2],
+    mixture: Mixture<5>,
+    pub evidence: Evidence,
+    /// By arrival, while down: since when is counted, how much came, whether the block before was good.
+    block_since: Timestamp,
+    block: u64,
+    blocks_good: u32,
+    /// Requests in the latest window.
+    pub latest: u64,
+}
+
+/// What one window says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drop {
+    pub stand: Stand,
+    /// Requests a window expected while healthy, at least.
+    pub expected: f64,
+}
+
+impl Traffic {
+    fn learn(&mut self, count: f64) {
+        for (memory, reach) in self.memories.iter_mut().zip(MEMORIES) {
+            let weight = (1.0 / f64::from(self.windows.max(1))).max(1.0 / reach);
+            let deviation = count - memory.mean;
+            memory.mean += weight * deviation;
+            if self.windows > 1 {
+                memory.variance += weight * (deviation * deviation * (1.0 - weight) - memory.variance);
+            }
+        }
+    }
+
+    /// Lower bound of the mean, and the shape of the negative binomial that describes one window.
+    fn null(&self) -> (f64, f64) {
+        let mut null = (f64::INFINITY, f64::INFINITY);
+        for (memory, reach) in self.memories.iter().zip(MEMORIES) {
+            let n = f64::from(self.windows).min(2.0 * reach).max(1.0);
+            let mean = memory.mean.max(1e-3);
+            // While few windows are known, their spread is known badly.
+            let spread = (memory.variance - mean).max(0.0) / (mean * mean) * (1.0 + 3.0 / n.sqrt());
+            let spread = spread.max(SPREAD_AT_LEAST * SPREAD_AT_LEAST);
+            let bound = mean * (1.0 - Z * ((1.0 / mean + spread) / n).sqrt()).max(0.05);
+            null = (null.0.min(bound), null.1.min(1.0 / spread));
+        }
+        null
+    }
+
+    /// A sealed window with `count` requests, the `interval`th; `judged` is false when the window
+    /// cannot be trusted or the service is still new.
+    pub fn window(&mut self, seen: Observed, count: u64, judged: bool) -> Option<Drop> {
+        self.latest = count;
+        if !judged {
+            return None;
+        }
+        if self.windows <= LEARN_WINDOWS {
+            // The first window began before the service did.
+            if self.windows > 0 {
+                self.learn(count as f64);
+            }
+            self.windows += 1;
+            return None;
+        }
+        let (mean, shape) = self.null();
+        let k = count as f64;
+        let ratios = LEFT.map(|left| {
+            let other = mean * left;
+            k * left.ln() + (k + shape) * ((mean + shape) / (other + shape)).ln()
+        });
+        let log_e = self.mixture.mix(ratios, self.evidence.is_rising());
+        let was_active = self.evidence.is_active();
+        let stand = self.evidence.observe(seen, log_e, Duration::from_secs(20));
+        if self.evidence.is_active() {
+            if !was_active {
+                (self.block_since, self.block, self.blocks_good) = (seen.now, 0, 0);
+            }
+        } else {
+            self.windows = self.windows.saturating_add(1);
+            // A fault must not become the baseline: what is far below is learned only in part.
+            let least = self.memories.iter().map(|memory| memory.mean).fold(f64::INFINITY, f64::min);
+            self.learn(k.max(least * 0.7).min(least.max(1.0) * 4.0));
+        }
+        Some(Drop { stand, expected: mean })
+    }
+
+    /// Requests that arrived, while the traffic is down. True once they are back: two blocks of 10 s.
+    pub fn arrived(&mut self, now: Timestamp, count: u64) -> bool {
+        if !self.evidence.is_active() {
+            return false;
+        }
+        self.block += count;
+        let length = now.since(self.block_since).as_secs_f64();
+        if length < 10.0 {
+            return false;
+        }
+        let good = self.block as f64 >= 0.6 * self.null().0 * length / 10.0;
+        self.blocks_good = if good { self.blocks_good + 1 } else { 0 };
+        (self.block_since, self.block) = (now, 0);
+        if self.blocks_good < 2 {
+            return false;
+        }
+        self.evidence = Evidence::default();
+        self.mixture = Mixture::default();
+        true
+    }
+}

@@ -1,0 +1,56 @@
+//! Error budgets as queries show them.
+
+use crate::model::{ServiceKey, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Whether there is anything to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataState {
+    /// Requests come.
+    Ok,
+    /// No requests, but its instances send something.
+    Quiet,
+    /// Nothing from any instance for max(3 cadences, 30 s).
+    Silent,
+    /// Silent for an hour.
+    Gone,
+}
+
+impl DataState {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Quiet => "quiet",
+            Self::Silent => "silent",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// One objective of one service and what is left of its budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    pub slo: String,
+    pub service: ServiceKey,
+    pub target: f64,
+    /// The rolling period.
+    pub window: Duration,
+    pub state: DataState,
+    /// Exact counts over the period.
+    pub good: u64,
+    pub total: u64,
+    /// 1 = untouched, 0 = used up, negative = overdrawn.
+    pub budget_remaining_ratio: f64,
+    /// Burn rates by the name of their window, shortest first: 1 = the budget lasts exactly the period.
+    pub burn: Vec<(&'static str, f64)>,
+    /// Since when the budget has been used up.
+    pub exhausted_at: Option<Timestamp>,
+    /// Made by default, not from a file.
+    pub default: bool,
+    /// What counts as too slow, if anything does.
+    pub threshold_ns: Option<u64>,
+    pub operation: Option<String>,
+}
