@@ -1,6 +1,23 @@
 //! What outlives the process: blocks of sealed windows, the ledger of all that was judged, said and
 //! done, and checkpoints at a cut.
 
+mod block;
+mod checkpoint;
+mod config;
+mod contents;
+mod database;
+mod error;
+mod files;
 mod ledger;
+mod level;
+mod rollup;
+#[expect(clippy::module_inception, reason = "the store itself, as the design names it")]
+mod store;
 
-pub use ledger::{LedgerRecord, Stage};
+pub use checkpoint::Checkpoint;
+pub use config::Config;
+pub use contents::Stored;
+pub use error::Error;
+pub use ledger::{Ledger, LedgerRecord, NewRecord, Stage};
+pub use level::Level;
+pub use store::{Store, Usage};

@@ -1,0 +1,139 @@
+//! The one database file, and its tables.
+
+use crate::store::Error;
+use parking_lot::RwLock;
+use redb::backends::InMemoryBackend;
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
+use std::path::{Path, PathBuf};
+
+/// `"version"`, and what else is one value each.
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// Part of the last checkpoint by name.
+pub(super) const PARTS: TableDefinition<&str, &[u8]> = TableDefinition::new("checkpoint_parts");
+/// `SeriesKey` (postcard) by id.
+pub(super) const SERIES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("series");
+/// `Block` (postcard) by number.
+pub(super) const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");
+/// `LedgerRecord` (JSON) by sequence.
+pub(super) const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("ledger_records");
+/// Sequence by stage and key.
+pub(super) const KEYS: TableDefinition<(u8, &str), u64> = TableDefinition::new("ledger_keys");
+/// Sequence of the latest record by stage and object.
+pub(super) const LATEST: TableDefinition<(u8, &str), u64> = TableDefinition::new("ledger_latest");
+
+/// Format of everything in the data directory that the store writes.
+const VERSION: u32 = 1;
+const CACHE_BYTES: usize = 32 << 20;
+
+/// The database. After a failed write (a full disk) redb refuses further ones until the file is
+/// opened again; this does so, so that the daemon can go on when there is room.
+#[derive(Debug)]
+pub(super) struct Db {
+    path: Option<PathBuf>,
+    /// Whether a commit waits for the disk.
+    durable: bool,
+    /// `None` only while it could not be opened again.
+    database: RwLock<Option<Database>>,
+}
+
+impl Db {
+    pub fn open(path: &Path, durable: bool) -> Result<Self, Error> {
+        let db = Self { database: RwLock::new(Some(open(path)?)), path: Some(path.to_owned()), durable };
+        db.prepare()?;
+        Ok(db)
+    }
+
+    pub fn in_memory() -> Result<Self, Error> {
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new())?;
+        let db = Self { path: None, durable: false, database: RwLock::new(Some(database)) };
+        db.prepare()?;
+        Ok(db)
+    }
+
+    /// Checks the version, and makes the tables so that readers find them.
+    fn prepare(&self) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get("version")?.map(|bytes| bytes.value().to_vec());
+            match found {
+                None => {
+                    meta.insert("version", VERSION.to_le_bytes().as_slice())?;
+                }
+                Some(bytes) => {
+                    let found = bytes.try_into().map_or(0, u32::from_le_bytes);
+                    if found != VERSION {
+                        return Err(Error::Version { found, known: VERSION });
+                    }
+                }
+            }
+            transaction.open_table(PARTS)?;
+            transaction.open_table(SERIES)?;
+            transaction.open_table(BLOCKS)?;
+            transaction.open_table(RECORDS)?;
+            transaction.open_table(KEYS)?;
+            transaction.open_table(LATEST)?;
+            Ok(())
+        })
+    }
+
+    pub fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, Error>) -> Result<T, Error> {
+        let database = self.database.read();
+        let database = database.as_ref().ok_or_else(gone)?;
+        work(&database.begin_read()?)
+    }
+
+    /// One transaction: all of it is on disk when this returns `Ok`, and nothing otherwise (but for a
+    /// failure of the commit itself, after which it may be either).
+    pub fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
+        let done = self.write_once(work);
+        if let Err(error) = &done
+            && error.poisons()
+        {
+            self.open_again();
+        }
+        done
+    }
+
+    fn write_once<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
+        if self.database.read().is_none() {
+            self.open_again();
+        }
+        let database = self.database.read();
+        let database = database.as_ref().ok_or_else(gone)?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(if self.durable { Durability::Immediate } else { Durability::None })?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    fn open_again(&self) {
+        let Some(path) = &self.path else { return };
+        // Nobody reads while this is held, so no transaction is left that would keep the file open.
+        let mut database = self.database.write();
+        *database = None;
+        match open(path) {
+            Ok(opened) => *database = Some(opened),
+            Err(error) => tracing::error!(%error, "the database cannot be opened again yet"),
+        }
+    }
+
+    /// Size of the file.
+    pub fn bytes(&self) -> u64 {
+        self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |file| file.len())
+    }
+}
+
+fn open(path: &Path) -> Result<Database, Error> {
+    match Database::builder().set_cache_size(CACHE_BYTES).create(path) {
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
+        other => Ok(other?),
+    }
+}
+
+fn gone() -> Error {
+    Error::Database(Box::new(redb::Error::PreviousIo))
+}
