@@ -7,6 +7,8 @@ mod alertmanager;
 mod client;
 mod config;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod lifecycle;
 mod outbox;
 mod record;
