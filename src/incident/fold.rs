@@ -295,10 +295,7 @@ impl Incidents {
     }
 
     fn written(&mut self, entry: Entry) {
-        let Some(incident) = self.incidents.get_mut(self.home(&entry.incident.clone()).to_owned().as_str())
-        else {
-            return;
-        };
+        let Some(incident) = self.incident(&entry.incident) else { return };
         if incident.entries.len() >= ENTRIES {
             return;
         }
@@ -375,9 +372,9 @@ fn describe(incident: &mut Incident, anomaly: &Anomaly) {
 
 /// Brings what follows from other fields up to date.
 fn settle(incident: &mut Incident) {
-    let since_onset = |at: Timestamp| at.ns().saturating_sub(incident.onset.ns());
-    incident.time_to_detect_ns = since_onset(incident.detected_at);
-    incident.time_to_recover_ns = incident.recovered_at.map(since_onset);
+    let onset = incident.onset.ns();
+    incident.time_to_detect_ns = incident.detected_at.ns().saturating_sub(onset);
+    incident.time_to_recover_ns = incident.recovered_at.map(|at| at.ns().saturating_sub(onset));
     let closed = incident.entries.iter().rev().find(|entry| entry.kind == Action::Resolve);
     incident.state = if closed.is_some() {
         IncidentState::Resolved

@@ -5,6 +5,8 @@ mod entry;
 mod error;
 mod fold;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use entry::{Action, Entry, Hash, Write};
 pub use error::Error;
