@@ -2,9 +2,31 @@
 //! finds the series and counts; at a barrier it hands over what it learned.
 
 mod cell;
+mod config;
+mod facets;
+mod halves;
+mod hot;
 mod indicator;
+mod latency;
+mod metrics;
 mod partial;
+mod peers;
+mod place;
+mod points;
+mod resource;
+mod series;
+mod shard;
+mod spans;
+mod state;
+mod streams;
+
+#[cfg(test)]
+mod tests;
 
 pub use cell::{Cell, Distribution, Exemplar, Level, Lines, Requests, SEVERITIES, Total, Weight};
+pub use config::Config;
 pub use indicator::{Indicator, IndicatorId, SecondCount};
 pub use partial::{Accepted, EdgeCell, Facet, FacetKey, Partial, PeerKey, SpanHalf};
+pub use place::{AHEAD, TOO_OLD};
+pub use shard::Shard;
+pub use state::StateError;

@@ -27,6 +27,11 @@ pub struct Partial {
     /// Items by reason since the last barrier.
     pub rejected: BTreeMap<RejectedReason, u64>,
     pub late: BTreeMap<LateReason, u64>,
+    /// Live series of this shard.
+    pub series: usize,
+    /// Services with more series than they may have, in order, and how many items were counted in
+    /// their overflow series since the last barrier.
+    pub overflowed: Vec<(Arc<ServiceKey>, u64)>,
     /// The shard's own state (series, cumulative values), when the cut asks for a checkpoint.
     pub state: Option<Vec<u8>>,
 }

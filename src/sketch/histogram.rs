@@ -42,6 +42,33 @@ impl Histogram {
         Self { scale: scale.min(SCALE), ..Self::default() }
     }
 
+    /// A histogram at [`SCALE`] of `zero` zeros and of positive buckets, which must ascend and have no
+    /// zero counts.
+    #[must_use]
+    pub fn from_sorted(zero: u64, positive: Vec<(i32, u64)>) -> Self {
+        debug_assert!(
+            positive.is_sorted_by(|a, b| a.0 < b.0) && positive.iter().all(|&(_, count)| count > 0)
+        );
+        Self { zero, positive, ..Self::default() }
+    }
+
+    /// What was added to this histogram since it was `earlier`; `None` when it cannot have grown from
+    /// that. Of two scales the coarser one wins.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut grown = self.clone();
+        let mut earlier = std::borrow::Cow::Borrowed(earlier);
+        if earlier.scale < grown.scale {
+            grown.lower_scale(earlier.scale);
+        } else if earlier.scale > grown.scale {
+            earlier.to_mut().lower_scale(grown.scale);
+        }
+        grown.zero = grown.zero.checked_sub(earlier.zero)?;
+        subtract_sorted(&mut grown.positive, &earlier.positive)?;
+        subtract_sorted(&mut grown.negative, &earlier.negative)?;
+        Some(grown)
+    }
+
     #[must_use]
     pub fn scale(&self) -> i8 {
         self.scale
@@ -230,6 +257,17 @@ fn merge_sorted(into: &mut Vec<(i32, u64)>, other: &[(i32, u64)]) {
     *into = merged;
 }
 
+/// `None` when something is missing of what is to be taken away.
+fn subtract_sorted(from: &mut Vec<(i32, u64)>, other: &[(i32, u64)]) -> Option<()> {
+    for &(bucket, count) in other {
+        let at = from.binary_search_by_key(&bucket, |&(at, _)| at).ok()?;
+        let (_, here) = from.get_mut(at)?;
+        *here = here.checked_sub(count)?;
+    }
+    from.retain(|&(_, count)| count > 0);
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +302,21 @@ mod tests {
             prop_assert_eq!(&left, &right);
             prop_assert_eq!(left.count(), (a.len() + b.len()) as u64);
             prop_assert_eq!(&left, &make(&[a, b].concat(), scale));
+        }
+
+        #[test]
+        fn what_was_added_since_is_found(a in prop::collection::vec(-1e6f64..1e6, 0..50), b in prop::collection::vec(-1e6f64..1e6, 1..50), scale in 0i8..=6) {
+            let make = |values: &[f64]| {
+                let mut histogram = Histogram::with_scale(scale);
+                values.iter().for_each(|&value| histogram.record(value));
+                histogram
+            };
+            let (earlier, later) = (make(&a), make(&[a.clone(), b.clone()].concat()));
+            prop_assert_eq!(later.since(&earlier), Some(make(&b)));
+            prop_assert_eq!(earlier.since(&later), None);
+            let mut fine = Histogram::new();
+            a.iter().for_each(|&value| fine.record(value));
+            prop_assert_eq!(later.since(&fine), Some(make(&b)));
         }
 
         #[test]

@@ -1,0 +1,55 @@
+//! How much a shard may hold.
+
+crate::settings! {
+    /// Bounds on what is kept.
+    pub struct Config in "limits" {
+        /// Live series over all services, signals and shards. One service has at most a fifth of them;
+        /// what goes beyond is counted exactly, but in one series `_other` of its service.
+        series: u64 = 100_000, "1000 to 10000000", |n| (1_000..=10_000_000).contains(n);
+    }
+}
+
+/// Halves of edges a second, over all shards.
+pub(super) const HALVES_A_SECOND: usize = 20_000;
+/// Values of one facet of one service that are told apart.
+pub(super) const FACET_VALUES: usize = 500;
+/// Addresses that one service calls and that are told apart.
+pub(super) const PEERS: usize = 500;
+/// What stands for everything beyond a bound.
+pub(super) const OTHER: &str = "_other";
+/// Bytes of a text in a key; longer ones are cut.
+pub(super) const TEXT_BYTES: usize = 512;
+
+/// A text no longer than is kept in keys.
+pub(super) fn bounded(text: &str) -> &str {
+    if text.len() <= TEXT_BYTES {
+        return text;
+    }
+    text.get(..text.floor_char_boundary(TEXT_BYTES)).unwrap_or_default()
+}
+
+/// The bounds of one shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub series: usize,
+    pub series_of_a_service: usize,
+    pub services: usize,
+    pub resources: usize,
+    pub streams: usize,
+    pub halves: usize,
+}
+
+impl Config {
+    pub(super) fn bounds(&self, shards: u16) -> Bounds {
+        let all = usize::try_from(self.series).unwrap_or(usize::MAX);
+        let series = (all / usize::from(shards.max(1))).max(1);
+        Bounds {
+            series,
+            series_of_a_service: (all / 5).max(1),
+            services: (series / 10).max(10),
+            resources: series.saturating_mul(2).max(1_000),
+            streams: series.saturating_mul(4),
+            halves: (HALVES_A_SECOND / usize::from(shards.max(1))).max(100),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What services did under each value of a facet, and which services there are.
+
+use super::config::{FACET_VALUES, OTHER};
+use super::{Facet, FacetKey};
+use crate::model::{ServiceKey, WindowId};
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Facets by number, and their counts since the last barrier.
+#[derive(Debug, Default)]
+pub(super) struct Facets {
+    keys: Vec<Arc<FacetKey>>,
+    numbers: HashMap<Arc<FacetKey>, u32>,
+    /// Values told apart, by service and name.
+    values: HashMap<(ServiceKey, Arc<str>), usize>,
+    counts: HashMap<(u32, WindowId), Facet>,
+}
+
+impl Facets {
+    /// The number of a facet; that of `_other` when its service has too many values of it.
+    pub fn number(&mut self, service: &ServiceKey, name: &Arc<str>, value: &str) -> u32 {
+        let mut key = FacetKey { service: service.clone(), name: name.clone(), value: value.into() };
+        if let Some(&known) = self.numbers.get(&key) {
+            return known;
+        }
+        let values = self.values.entry((service.clone(), name.clone())).or_default();
+        if *values >= FACET_VALUES && value != OTHER {
+            return self.number(service, name, OTHER);
+        }
+        *values += 1;
+        let number = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        key.value = value.into();
+        let key = Arc::new(key);
+        self.keys.push(key.clone());
+        self.numbers.insert(key, number);
+        number
+    }
+
+    pub fn add(&mut self, facet: u32, window: WindowId, what: &Facet) {
+        self.counts.entry((facet, window)).or_default().merge(what);
+    }
+
+    /// What was counted, sorted by key and window.
+    pub fn take(&mut self) -> Vec<(Arc<FacetKey>, WindowId, Facet)> {
+        let mut taken: Vec<_> = self
+            .counts
+            .drain()
+            .filter_map(|((facet, window), what)| {
+                Some((self.keys.get(facet as usize)?.clone(), window, what))
+            })
+            .collect();
+        taken.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        taken
+    }
+
+    /// Forgets every number: to be followed by forgetting every resource.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.numbers.clear();
+        self.values.clear();
+    }
+}

@@ -1,0 +1,129 @@
+//! Resources: parsed once, then recognised by their bytes.
+
+use super::config::{Bounds, bounded};
+use super::facets::Facets;
+use super::series::SeriesTable;
+use crate::model::ServiceKey;
+use crate::otlp::{AnyValue, ResourceView};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// Attributes of a resource that are facets.
+const FACETS: [&str; 6] = [
+    "service.version",
+    "service.instance.id",
+    "k8s.pod.name",
+    "host.name",
+    "container.image.tag",
+    "container.image.tags",
+];
+
+#[derive(Debug)]
+pub(super) struct Resource {
+    raw: Box<[u8]>,
+    hash: u64,
+    pub service: u32,
+    pub facets: Box<[u32]>,
+    /// Hash of its attributes in the order of their keys: equal after a restart.
+    pub identity: [u8; 16],
+}
+
+#[derive(Debug)]
+pub(super) struct Resources {
+    hasher: RandomState,
+    lookup: HashTable<u32>,
+    all: Vec<Resource>,
+    limit: usize,
+    facet_names: Vec<Arc<str>>,
+}
+
+impl Resources {
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            hasher: RandomState::default(),
+            lookup: HashTable::new(),
+            all: Vec::new(),
+            limit: bounds.resources,
+            facet_names: FACETS.iter().map(|&name| name.into()).collect(),
+        }
+    }
+
+    pub fn get(&self, number: u32) -> Option<&Resource> {
+        self.all.get(number as usize)
+    }
+
+    /// The number of a resource.
+    pub fn number(&mut self, view: ResourceView<'_>, series: &mut SeriesTable, facets: &mut Facets) -> u32 {
+        let raw = view.bytes();
+        let hash = self.hasher.hash_one(raw);
+        let all = &self.all;
+        if let Some(&known) = self
+            .lookup
+            .find(hash, |&number| all.get(number as usize).is_some_and(|resource| *resource.raw == *raw))
+        {
+            return known;
+        }
+        if self.all.len() >= self.limit {
+            self.clear();
+            // Open facet counts refer to facets by number, so those stay.
+        }
+        let made = self.parse(view, hash, series, facets);
+        let number = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        self.all.push(made);
+        let all = &self.all;
+        self.lookup
+            .insert_unique(hash, number, |&number| all.get(number as usize).map_or(0, |known| known.hash));
+        number
+    }
+
+    fn parse(
+        &self,
+        view: ResourceView<'_>,
+        hash: u64,
+        series: &mut SeriesTable,
+        facets: &mut Facets,
+    ) -> Resource {
+        let attributes = view.attributes();
+        let text = |key: &str| attributes.get(key).map(|value| value.to_string()).unwrap_or_default();
+        let environment = Some(text("deployment.environment.name"))
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| text("deployment.environment"));
+        let name = Some(text("service.name")).filter(|text| !text.is_empty());
+        let name = name.as_deref().unwrap_or("unknown_service");
+        let key = ServiceKey::new(bounded(&environment), bounded(&text("service.namespace")), bounded(name));
+        let service = series.service_number(&key);
+        let key = series.service(service).map_or(key, |service| (*service.key).clone());
+        let mut found = Vec::new();
+        for name in &self.facet_names {
+            let value = match attributes.get(name) {
+                Some(AnyValue::Array(mut values)) => values.next(),
+                other => other,
+            };
+            let value = value.map(|value| value.to_string()).unwrap_or_default();
+            if !value.is_empty() {
+                found.push(facets.number(&key, name, bounded(&value)));
+            }
+        }
+        let mut sorted: Vec<(&str, String)> =
+            attributes.map(|(key, value)| (key, value.to_string())).collect();
+        sorted.sort();
+        let mut hasher = blake3::Hasher::new();
+        for (key, value) in &sorted {
+            for text in [*key, value.as_str()] {
+                hasher.update(&(text.len() as u64).to_le_bytes());
+                hasher.update(text.as_bytes());
+            }
+        }
+        let mut identity = [0u8; 16];
+        hasher.finalize_xof().fill(&mut identity);
+        Resource { raw: view.bytes().into(), hash, service, facets: found.into(), identity }
+    }
+
+    /// Forgets every number.
+    pub fn clear(&mut self) {
+        self.all.clear();
+        self.lookup.clear();
+    }
+}

@@ -1,0 +1,297 @@
+//! A shard: everything of its partitions, counted.
+
+use super::config::Config;
+use super::facets::Facets;
+use super::halves::Halves;
+use super::hot::HotCells;
+use super::peers::Peers;
+use super::place::{Place, place};
+use super::resource::Resources;
+use super::series::SeriesTable;
+use super::streams::Streams;
+use super::{Accepted, Facet, Indicator, Partial, SecondCount};
+use crate::journal::{BlockPart, Cut, Index, Position};
+use crate::limits::{LateReason, RejectedReason};
+use crate::model::{Signal, Timestamp, TraceId, WindowId};
+use crate::otlp::{Checked, count_items};
+use crate::receive::Admitted;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a series or stream is kept without an item.
+const KEPT_UNUSED_S: u64 = 3_600;
+/// Seconds between looks for what is unused.
+const FORGET_EVERY_S: u64 = 300;
+
+/// What holds for all items of a slice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub at: Position,
+    pub arrived: Timestamp,
+    pub resource: u32,
+    pub service: u32,
+    pub partition: u8,
+}
+
+/// What a slice did, by window: goes to the facets at its end.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub windows: SmallVec<[(WindowId, Facet); 2]>,
+    pub counted: u64,
+    pub too_old: u64,
+    pub ahead: u64,
+}
+
+impl Tally {
+    #[inline]
+    pub fn facet(&mut self, window: WindowId) -> &mut Facet {
+        let place = self.windows.iter().position(|(known, _)| *known == window).unwrap_or_else(|| {
+            self.windows.push((window, Facet::default()));
+            self.windows.len() - 1
+        });
+        &mut self.windows[place].1
+    }
+
+    /// Where an item counts, if it does.
+    #[inline]
+    pub fn place(&mut self, event: Timestamp, arrived: Timestamp) -> Option<Timestamp> {
+        match place(event, arrived) {
+            Place::At(at) => Some(at),
+            Place::Ahead(at) => {
+                self.ahead += 1;
+                Some(at)
+            }
+            Place::TooOld => {
+                self.too_old += 1;
+                None
+            }
+        }
+    }
+}
+
+/// Counts the slices of its partitions. Owned by one thread; asks no clock; equal input gives equal
+/// output.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) number: u16,
+    pub(super) of: u16,
+    pub(super) series: SeriesTable,
+    pub(super) resources: Resources,
+    pub(super) facets: Facets,
+    pub(super) halves: Halves,
+    pub(super) peers: Peers,
+    pub(super) hot: HotCells,
+    pub(super) streams: Streams,
+    pub(super) indicators: Arc<Vec<Indicator>>,
+    /// Counts of each indicator by second.
+    pub(super) seconds: Vec<Vec<SecondCount>>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) counts: (Vec<u64>, Vec<f64>),
+    pub(super) block: Option<(u64, BlockPart)>,
+    blocks: Vec<(u64, BlockPart)>,
+    index: Option<Arc<Index>>,
+    accepted: Accepted,
+    rejected: BTreeMap<RejectedReason, u64>,
+    ahead: u64,
+}
+
+impl Shard {
+    /// Shard `number` of `of`: it owns the partitions whose remainder by `of` is `number`.
+    #[must_use]
+    pub fn new(number: u16, of: u16, config: &Config) -> Self {
+        let bounds = config.bounds(of);
+        Self {
+            number,
+            of: of.max(1),
+            series: SeriesTable::new(bounds),
+            resources: Resources::new(bounds),
+            facets: Facets::default(),
+            halves: Halves::new(bounds.halves),
+            peers: Peers::default(),
+            hot: HotCells::default(),
+            streams: Streams::new(bounds.streams),
+            indicators: Arc::default(),
+            seconds: Vec::new(),
+            scratch: Vec::new(),
+            counts: Default::default(),
+            block: None,
+            blocks: Vec::new(),
+            index: None,
+            accepted: Accepted::default(),
+            rejected: BTreeMap::new(),
+            ahead: 0,
+        }
+    }
+
+    /// From now on tells the journal's index what lies in which block.
+    pub fn set_index(&mut self, index: Arc<Index>) {
+        self.index = Some(index);
+    }
+
+    /// Counts these indicators from now on. What was counted of the ones before since the last barrier
+    /// is let go, so this belongs right after a cut.
+    pub fn set_indicators(&mut self, indicators: Arc<Vec<Indicator>>) {
+        self.seconds = vec![Vec::new(); indicators.len()];
+        self.series.set_indicators(indicators.clone());
+        self.indicators = indicators;
+    }
+
+    /// Counts the slices of a request that are this shard's, and reports on each to the request's reply.
+    pub fn apply(&mut self, at: Position, arrived: Timestamp, request: &Admitted) {
+        self.streams.born = self.streams.born.min(arrived);
+        for slice in &request.slices {
+            if u16::from(slice.partition) % self.of != self.number {
+                continue;
+            }
+            let bytes = request.body.get(slice.range.start as usize..slice.range.end as usize);
+            match Checked::new(request.signal, bytes.unwrap_or_default()) {
+                Ok(checked) => self.slice(at, arrived, slice.partition, request, &checked),
+                Err(damage) => {
+                    let items = count_items(request.signal, bytes.unwrap_or_default());
+                    *self.rejected.entry(RejectedReason::Malformed).or_default() += items;
+                    request.reply.reject(items, RejectedReason::Malformed, || damage.to_string());
+                }
+            }
+            request.reply.done(1);
+        }
+    }
+
+    fn slice(
+        &mut self,
+        at: Position,
+        arrived: Timestamp,
+        partition: u8,
+        request: &Admitted,
+        checked: &Checked<'_>,
+    ) {
+        let view = match request.signal {
+            Signal::Traces => checked.spans().resource(),
+            Signal::Logs => checked.logs().resource(),
+            Signal::Metrics => checked.metrics().resource(),
+        };
+        let resource = self.resources.number(view, &mut self.series, &mut self.facets);
+        let Some(service) = self.resources.get(resource).map(|resource| resource.service) else { return };
+        self.open_block(at, service);
+        let context = Context { at, arrived, resource, service, partition };
+        let mut tally = Tally::default();
+        match request.signal {
+            Signal::Traces => {
+                self.spans(context, checked.spans(), &mut tally);
+                self.accepted.spans += tally.counted;
+            }
+            Signal::Logs => {
+                self.logs(context, checked.logs(), &mut tally);
+                self.accepted.log_records += tally.counted;
+            }
+            Signal::Metrics => {
+                self.metrics(context, checked.metrics(), &mut tally);
+                self.accepted.metric_points += tally.counted;
+            }
+        }
+        self.ahead += tally.ahead;
+        if tally.too_old > 0 {
+            *self.rejected.entry(RejectedReason::TooOld).or_default() += tally.too_old;
+            request.reply.reject(tally.too_old, RejectedReason::TooOld, || {
+                format!("{} items are more than an hour older than their arrival", tally.too_old)
+            });
+        }
+        if let Some(resource) = self.resources.get(resource) {
+            for (window, what) in &tally.windows {
+                for &facet in &resource.facets {
+                    self.facets.add(facet, *window, what);
+                }
+            }
+        }
+    }
+
+    /// Turns to the block of the index in which a position lies.
+    fn open_block(&mut self, at: Position, service: u32) {
+        if self.index.is_none() {
+            return;
+        }
+        let number = BlockPart::block(at);
+        if self.block.as_ref().is_none_or(|(open, _)| *open != number) {
+            self.blocks.extend(self.block.replace((number, BlockPart::new(at))));
+        }
+        if let Some((_, part)) = &mut self.block
+            && let Some(service) = self.series.service(service)
+        {
+            part.add_service(&service.key);
+        }
+    }
+
+    /// Notes an item for the index.
+    #[inline]
+    pub(super) fn note(&mut self, time: Timestamp, trace: TraceId) {
+        if let Some((_, part)) = &mut self.block {
+            part.add_item(time, trace);
+        }
+    }
+
+    /// Counts an item as one of an overflow series, if its series is one.
+    #[inline]
+    pub(super) fn note_overflow(&mut self, series: u32, service: u32) {
+        if self.series.get(series).is_some_and(|series| series.is_overflow)
+            && let Some(service) = self.series.service_mut(service)
+        {
+            service.overflowed += 1;
+        }
+    }
+
+    /// All that was learned since the last cut.
+    pub fn cut(&mut self, cut: Cut) -> Partial {
+        self.streams.born = self.streams.born.min(cut.arrived.saturating_sub(Duration::from_secs(1)));
+        if let Some(index) = &self.index {
+            self.blocks.extend(self.block.take());
+            index.publish(self.number, self.of, cut.through, std::mem::take(&mut self.blocks));
+        }
+        let mut partial = Partial {
+            cut,
+            shard: self.number,
+            cells: self.hot.take(&mut self.series, cut.number),
+            new: self.series.take_new(),
+            facets: self.facets.take(),
+            indicators: self.take_seconds(),
+            halves: self.halves.take(),
+            peers: self.peers.take(),
+            accepted: std::mem::take(&mut self.accepted),
+            rejected: std::mem::take(&mut self.rejected),
+            late: BTreeMap::new(),
+            series: self.series.len(),
+            overflowed: self.series.take_overflowed(),
+            state: None,
+        };
+        if self.ahead > 0 {
+            partial.late.insert(LateReason::Future, std::mem::take(&mut self.ahead));
+        }
+        if cut.number % FORGET_EVERY_S == 0 {
+            self.forget(cut.number.saturating_sub(KEPT_UNUSED_S));
+        }
+        if cut.checkpoint {
+            partial.state = Some(self.state());
+        }
+        partial
+    }
+
+    /// Lets go of what was not used since `second`.
+    fn forget(&mut self, second: u64) {
+        self.streams.forget_unused(second);
+        self.series.forget_unused(second);
+        // Facets and peers of instances that are gone go with the resources; who is alive is found again.
+        self.resources.clear();
+        self.facets.clear();
+        self.peers = Peers::default();
+        self.series.forget_peers();
+    }
+
+    fn take_seconds(&mut self) -> Vec<(super::IndicatorId, SecondCount)> {
+        let mut taken = Vec::new();
+        for (indicator, seconds) in self.indicators.iter().zip(&mut self.seconds) {
+            seconds.sort_unstable_by_key(|count| count.second);
+            taken.extend(seconds.drain(..).map(|count| (indicator.id, count)));
+        }
+        taken
+    }
+}

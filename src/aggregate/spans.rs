@@ -1,0 +1,212 @@
+//! How spans and log records are counted.
+
+use super::series::{Head, weight_of};
+use super::shard::{Context, Shard, Tally};
+use super::{Cell, Exemplar, Lines, SecondCount, SpanHalf};
+use crate::model::{SeriesKey, Signal, SpanKind, Timestamp, WindowId};
+use crate::otlp::{LogView, ResourceLogs, ResourceSpans, SpanView, StatusCode};
+
+impl Shard {
+    pub(super) fn spans(&mut self, context: Context, view: ResourceSpans<'_>, tally: &mut Tally) {
+        for scope in view.scopes() {
+            for span in scope.items() {
+                self.span(context, &span, tally);
+            }
+        }
+    }
+
+    #[inline]
+    fn span(&mut self, context: Context, span: &SpanView<'_>, tally: &mut Tally) {
+        let Some(time) = tally.place(span.end, context.arrived) else { return };
+        tally.counted += 1;
+        self.note(time, span.trace_id);
+        let window = WindowId::of(time);
+        let duration_ns = span.end.0.saturating_sub(span.start.0);
+        let error = span.status == StatusCode::Error;
+        let is_entry = span.kind.is_entry() || span.parent_span_id.is_none();
+        let head =
+            Head { service: context.service, signal: Signal::Traces, kind: span.kind, entry: is_entry };
+        let number = self.series_of_span(head, span.name);
+        let Some(series) = self.series.get_mut(number) else { return };
+        if series.is_overflow {
+            self.note_overflow(number, context.service);
+        }
+        let weight = weight_of(span.trace_state);
+        let Some(series) = self.series.get_mut(number) else { return };
+        for &place in &series.indicators {
+            let indicator = self.indicators.get(place as usize);
+            if let (Some(indicator), Some(seconds)) = (indicator, self.seconds.get_mut(place as usize)) {
+                let good = indicator.is_good(error, duration_ns);
+                count_second(seconds, time, good);
+            }
+        }
+        let Some((cell, pages)) = self.hot.spans(number, series, window) else { return };
+        cell.seen += 1;
+        cell.weight.add(weight);
+        cell.sum_ns = cell.sum_ns.saturating_add(duration_ns);
+        cell.first = cell.first.min(time);
+        cell.last = cell.last.max(time);
+        cell.latency.record(duration_ns, pages);
+        let exemplar = || Exemplar {
+            trace: span.trace_id,
+            span: span.span_id,
+            value_ns: duration_ns,
+            time,
+            at: context.at,
+        };
+        // Of equals the one at the earlier position, then the one with the larger id, stays: as merging does.
+        let is_slower = cell.slowest.is_none_or(|known| {
+            (duration_ns, std::cmp::Reverse(context.at), span.span_id)
+                > (known.value_ns, std::cmp::Reverse(known.at), known.span)
+        });
+        if is_slower {
+            cell.slowest = Some(exemplar());
+        }
+        if error {
+            cell.errors += 1;
+            cell.errors_weight.add(weight);
+            let is_later = cell.failed.is_none_or(|known| {
+                (time, std::cmp::Reverse(context.at), span.span_id)
+                    > (known.time, std::cmp::Reverse(known.at), known.span)
+            });
+            if is_later {
+                cell.failed = Some(exemplar());
+            }
+        }
+        let facet = tally.facet(window);
+        facet.items += 1;
+        if is_entry {
+            facet.requests += 1;
+            facet.errors += u64::from(error);
+            facet.sum_ns = facet.sum_ns.saturating_add(duration_ns);
+        }
+        let goes_out = matches!(span.kind, SpanKind::Client | SpanKind::Producer);
+        let peer = if goes_out { self.peers.number(span, context.service, &mut self.series) } else { None };
+        if let Some(peer) = peer {
+            self.peers.add(peer, window, duration_ns, error);
+        }
+        if !span.trace_id.is_none() {
+            let [_, _, _, _, _, _, _, _, low @ ..] = span.trace_id.0;
+            let trace = u64::from_le_bytes(low);
+            if self.halves.wants(trace)
+                && let Some(service) = self.series.service(context.service)
+            {
+                self.halves.add(SpanHalf {
+                    trace,
+                    span: span.span_id,
+                    parent: span.parent_span_id,
+                    service: service.key.clone(),
+                    kind: span.kind,
+                    duration_ns,
+                    error,
+                    peer: peer.and_then(|peer| self.peers.key(peer)),
+                    weight,
+                    window,
+                });
+            }
+        }
+    }
+
+    #[inline]
+    fn series_of_span(&mut self, head: Head, name: &str) -> u32 {
+        let hash = self.series.hash(head, name.as_bytes());
+        match self.series.find(hash, head, name.as_bytes()) {
+            Some(known) => known,
+            None => self.new_series_of_spans(hash, head, name),
+        }
+    }
+
+    #[cold]
+    fn new_series_of_spans(&mut self, hash: u64, head: Head, name: &str) -> u32 {
+        let key = self.key(head, name, "", Vec::new());
+        self.series.add(hash, head, name.as_bytes(), key, "")
+    }
+
+    pub(super) fn key(
+        &mut self,
+        head: Head,
+        operation: &str,
+        unit: &str,
+        attributes: Vec<(std::sync::Arc<str>, std::sync::Arc<str>)>,
+    ) -> SeriesKey {
+        let service = self.series.service(head.service).map(|service| (*service.key).clone());
+        SeriesKey {
+            service: service.unwrap_or_else(|| crate::model::ServiceKey::named(super::config::OTHER)),
+            signal: head.signal,
+            operation: self.series.text(operation),
+            kind: head.kind,
+            entry: head.entry,
+            unit: self.series.text(unit),
+            attributes,
+        }
+    }
+
+    pub(super) fn logs(&mut self, context: Context, view: ResourceLogs<'_>, tally: &mut Tally) {
+        let head = Head {
+            service: context.service,
+            signal: Signal::Logs,
+            kind: SpanKind::Unspecified,
+            entry: false,
+        };
+        let hash = self.series.hash(head, b"");
+        let number = match self.series.find(hash, head, b"") {
+            Some(known) => known,
+            None => {
+                let key = self.key(head, "", "", Vec::new());
+                self.series.add(hash, head, b"", key, "")
+            }
+        };
+        let mut by_window: smallvec::SmallVec<[(WindowId, Lines); 2]> = smallvec::SmallVec::new();
+        for scope in view.scopes() {
+            for log in scope.items() {
+                let Some(time) = tally.place(time_of_log(&log, context.arrived), context.arrived) else {
+                    continue;
+                };
+                tally.counted += 1;
+                self.note(time, log.trace_id);
+                let window = WindowId::of(time);
+                tally.facet(window).items += 1;
+                let place = by_window.iter().position(|(known, _)| *known == window).unwrap_or_else(|| {
+                    by_window.push((window, Lines::default()));
+                    by_window.len() - 1
+                });
+                let class = severity_class(log.severity_number);
+                if let Some((_, lines)) = by_window.get_mut(place)
+                    && let Some(count) = lines.by_severity.get_mut(class)
+                {
+                    *count += 1;
+                }
+            }
+        }
+        if let Some(series) = self.series.get_mut(number) {
+            for (window, lines) in by_window {
+                self.hot.add(number, series, window, Cell::Lines(lines));
+            }
+        }
+    }
+}
+
+/// A record that says neither when it happened nor when it was seen was seen when it arrived.
+fn time_of_log(log: &LogView<'_>, arrived: Timestamp) -> Timestamp {
+    Some(log.time_or_observed()).filter(|time| *time != Timestamp::ZERO).unwrap_or(arrived)
+}
+
+/// Place in [`super::SEVERITIES`] of a `SeverityNumber`.
+fn severity_class(number: i32) -> usize {
+    match number {
+        1..=24 => usize::try_from((number - 1) / 4 + 1).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[inline]
+fn count_second(seconds: &mut Vec<SecondCount>, time: Timestamp, good: bool) {
+    let second = time.secs();
+    match seconds.iter_mut().rev().find(|count| count.second == second) {
+        Some(count) => {
+            count.total += 1;
+            count.good += u64::from(good);
+        }
+        None => seconds.push(SecondCount { second, good: u64::from(good), total: 1 }),
+    }
+}

@@ -1,0 +1,612 @@
+//! Shards against a naive count over what prost decodes.
+
+use super::*;
+use crate::journal::{Cut, Position};
+use crate::limits::{Permit, RejectedReason};
+use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanId, SpanKind, Timestamp, TraceId, WindowId};
+use crate::otlp::{Encoding, split};
+use crate::receive::{Admitted, Outcome, Pending, Reply};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge,
+    Histogram as Explicit, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+    Summary, SummaryDataPoint, exponential_histogram_data_point::Buckets, metric::Data,
+    number_data_point::Value,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use proptest::prelude::*;
+use prost::Message;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
+
+const NOW: u64 = 1_700_000_003;
+const NS: u64 = 1_000_000_000;
+
+fn pair(key: &str, value: &str) -> KeyValue {
+    KeyValue {
+        key: key.into(),
+        value: Some(AnyValue { value: Some(any_value::Value::StringValue(value.into())) }),
+        ..KeyValue::default()
+    }
+}
+
+fn resource(service: &str, instance: &str) -> Option<Resource> {
+    let attributes = vec![
+        pair("service.name", service),
+        pair("service.instance.id", instance),
+        pair("service.version", "1.2"),
+        pair("deployment.environment", "prod"),
+    ];
+    Some(Resource { attributes, ..Resource::default() })
+}
+
+fn admitted(signal: Signal, body: Vec<u8>) -> (Admitted, Pending) {
+    let slices = split(signal, &body).unwrap();
+    let (reply, pending) = Reply::new(slices.len() as u32);
+    let body = bytes::Bytes::from(body);
+    let wire = body.clone();
+    (
+        Admitted { signal, encoding: Encoding::Identity, wire, body, slices, permit: Permit::free(), reply },
+        pending,
+    )
+}
+
+fn outcome(mut pending: Pending) -> Outcome {
+    match std::pin::Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("a slice was not reported on"),
+    }
+}
+
+fn cut(number: u64, checkpoint: bool) -> Cut {
+    Cut { number, arrived: Timestamp::from_secs(number), through: Position(number), checkpoint }
+}
+
+type Cells = BTreeMap<(SeriesId, WindowId), Cell>;
+
+/// Merges partials as a window stage does.
+#[derive(Default)]
+struct Merged {
+    cells: Cells,
+    keys: BTreeMap<SeriesId, SeriesKey>,
+    facets: BTreeMap<(FacetKey, WindowId), Facet>,
+    seconds: BTreeMap<(IndicatorId, u64), (u64, u64)>,
+    peers: BTreeMap<(PeerKey, WindowId), EdgeCell>,
+    halves: usize,
+    accepted: Accepted,
+    rejected: BTreeMap<RejectedReason, u64>,
+    late: u64,
+    overflowed: u64,
+}
+
+impl Merged {
+    fn take(&mut self, partial: Partial) {
+        for (id, window, cell) in partial.cells {
+            match self.cells.entry((id, window)) {
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    place.insert(cell);
+                }
+                std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().merge(&cell),
+            }
+        }
+        self.keys.extend(partial.new.into_iter().map(|(id, key)| (id, (*key).clone())));
+        for (key, window, facet) in partial.facets {
+            self.facets.entry(((*key).clone(), window)).or_default().merge(&facet);
+        }
+        for (id, count) in partial.indicators {
+            let sum = self.seconds.entry((id, count.second)).or_default();
+            *sum = (sum.0 + count.good, sum.1 + count.total);
+        }
+        for (key, window, cell) in partial.peers {
+            self.peers.entry(((*key).clone(), window)).or_default().merge(&cell);
+        }
+        self.halves += partial.halves.len();
+        self.accepted.add(partial.accepted);
+        for (reason, count) in partial.rejected {
+            *self.rejected.entry(reason).or_default() += count;
+        }
+        self.late += partial.late.values().sum::<u64>();
+        self.overflowed += partial.overflowed.iter().map(|(_, count)| count).sum::<u64>();
+    }
+}
+
+/// Applies requests to `shards` shards, with a cut after each request whose bit is set and at the end.
+fn count(requests: &[(Signal, Vec<u8>)], shards: u16, cuts: u64, indicators: &[Indicator]) -> Merged {
+    let mut sum = Merged::default();
+    let mut all: Vec<Shard> =
+        (0..shards).map(|number| Shard::new(number, shards, &Config::default())).collect();
+    let indicators = std::sync::Arc::new(indicators.to_vec());
+    for shard in &mut all {
+        shard.set_indicators(indicators.clone());
+        shard.cut(cut(NOW - 50_000, false));
+    }
+    for (place, (signal, body)) in requests.iter().enumerate() {
+        let (request, pending) = admitted(*signal, body.clone());
+        for shard in &mut all {
+            shard.apply(Position(place as u64), Timestamp(NOW * NS), &request);
+        }
+        outcome(pending);
+        if cuts & (1 << (place % 64)) != 0 {
+            let end = cut(NOW + 1, false);
+            all.iter_mut().rev().for_each(|shard| sum.take(shard.cut(end)));
+        }
+    }
+    all.iter_mut().for_each(|shard| sum.take(shard.cut(cut(NOW + 2, false))));
+    sum
+}
+
+fn span() -> impl Strategy<Value = Span> {
+    (
+        (prop::sample::select(vec!["get", "put", "", "list"]), 0i32..8, 0u8..4, 0u8..3),
+        (prop_oneof![Just(0u64), 0u64..40, Just(7_200)], 0u64..3_000_000_000, 0u64..20),
+        (0i32..3, prop::sample::select(vec!["", "ot=th:8", "x=y"]), 0u8..3),
+    )
+        .prop_map(|((name, kind, id, parent), (back_s, duration, ahead_s), (status, state, peer))| {
+            let end = (NOW - back_s) * NS + if back_s == 0 { ahead_s * NS } else { 0 } + duration % NS;
+            Span {
+                trace_id: vec![id; 16],
+                span_id: vec![id.wrapping_add(peer); 8],
+                parent_span_id: if parent == 0 { vec![] } else { vec![parent; 8] },
+                trace_state: state.into(),
+                name: name.into(),
+                kind,
+                start_time_unix_nano: end - duration,
+                end_time_unix_nano: end,
+                status: (status > 0).then(|| Status { code: status, ..Status::default() }),
+                attributes: match peer {
+                    0 => vec![],
+                    1 => vec![pair("server.address", "db.internal"), pair("db.system", "postgresql")],
+                    _ => vec![pair("peer.service", "other"), pair("http.route", "/x")],
+                },
+                ..Span::default()
+            }
+        })
+}
+
+fn traces() -> impl Strategy<Value = ExportTraceServiceRequest> {
+    let of_resource = (prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["i1", "i2", "i3"]))
+        .prop_flat_map(|(service, instance)| {
+            prop::collection::vec(prop::collection::vec(span(), 0..12), 0..3).prop_map(move |scopes| {
+                ResourceSpans {
+                    resource: resource(service, instance),
+                    scope_spans: scopes
+                        .into_iter()
+                        .map(|spans| ScopeSpans { spans, ..ScopeSpans::default() })
+                        .collect(),
+                    ..ResourceSpans::default()
+                }
+            })
+        });
+    prop::collection::vec(of_resource, 0..4)
+        .prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
+}
+
+fn indicator(service: &str) -> Indicator {
+    Indicator {
+        id: IndicatorId(7),
+        service: ServiceKey::new("prod", "", service),
+        operation: None,
+        threshold_ns: Some(NS),
+        errors_are_bad: true,
+    }
+}
+
+/// What a plain loop over decoded spans counts.
+fn expected(requests: &[ExportTraceServiceRequest], indicator: &Indicator) -> Merged {
+    let mut sum = Merged::default();
+    for (place, request) in requests.iter().enumerate() {
+        for of_resource in &request.resource_spans {
+            let text = |key: &str| {
+                let attributes = &of_resource.resource.as_ref().unwrap().attributes;
+                match &attributes.iter().find(|pair| pair.key == key).unwrap().value {
+                    Some(AnyValue { value: Some(any_value::Value::StringValue(text)) }) => text.clone(),
+                    _ => panic!("text"),
+                }
+            };
+            let service = ServiceKey::new("prod", "", &text("service.name"));
+            for span in of_resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
+                let (now, mut end) = (NOW * NS, span.end_time_unix_nano);
+                if end + 3_600 * NS < now {
+                    *sum.rejected.entry(RejectedReason::TooOld).or_default() += 1;
+                    continue;
+                }
+                if end > now + 10 * NS {
+                    (end, sum.late) = (now, sum.late + 1);
+                }
+                sum.accepted.spans += 1;
+                let kind = SpanKind::from_wire(span.kind as u64);
+                let entry = kind.is_entry() || span.parent_span_id.is_empty();
+                let key = SeriesKey {
+                    service: service.clone(),
+                    signal: Signal::Traces,
+                    operation: span.name.as_str().into(),
+                    kind,
+                    entry,
+                    unit: "".into(),
+                    attributes: vec![],
+                };
+                let duration = span.end_time_unix_nano - span.start_time_unix_nano;
+                let error = span.status.as_ref().is_some_and(|status| status.code == 2);
+                let weight = Weight(if span.trace_state == "ot=th:8" { 2 << 16 } else { 1 << 16 });
+                let exemplar = Exemplar {
+                    trace: TraceId::from_wire(&span.trace_id),
+                    span: SpanId::from_wire(&span.span_id),
+                    value_ns: duration,
+                    time: Timestamp(end),
+                    at: Position(place as u64),
+                };
+                let mut one = Requests {
+                    seen: 1,
+                    weight,
+                    errors: u64::from(error),
+                    errors_weight: if error { weight } else { Weight(0) },
+                    sum_ns: duration,
+                    slowest: Some(exemplar),
+                    failed: error.then_some(exemplar),
+                    first: Timestamp(end),
+                    last: Timestamp(end),
+                    ..Requests::default()
+                };
+                one.latency.record(duration as f64);
+                let window = WindowId::of(Timestamp(end));
+                if indicator.counts(&key) {
+                    let count = sum.seconds.entry((indicator.id, end / NS)).or_default();
+                    count.0 += u64::from(!error && duration <= NS);
+                    count.1 += 1;
+                }
+                for (name, value) in
+                    [("service.instance.id", text("service.instance.id")), ("service.version", "1.2".into())]
+                {
+                    let key = FacetKey {
+                        service: service.clone(),
+                        name: name.into(),
+                        value: value.as_str().into(),
+                    };
+                    sum.facets.entry((key, window)).or_default().merge(&Facet {
+                        items: 1,
+                        requests: u64::from(entry),
+                        errors: u64::from(entry && error),
+                        sum_ns: if entry { duration } else { 0 },
+                    });
+                }
+                if matches!(kind, SpanKind::Client | SpanKind::Producer) && !span.attributes.is_empty() {
+                    let (address, system) = match span.attributes[0].key.as_str() {
+                        "server.address" => ("db.internal", "postgresql"),
+                        _ => ("other", "http"),
+                    };
+                    let key = PeerKey {
+                        client: service.clone(),
+                        address: address.into(),
+                        system: system.into(),
+                        kind,
+                    };
+                    let mut cell = EdgeCell { requests: 1, errors: u64::from(error), ..EdgeCell::default() };
+                    cell.latency.record(duration as f64);
+                    sum.peers.entry((key, window)).or_default().merge(&cell);
+                }
+                sum.halves += usize::from(!exemplar.trace.is_none());
+                let id = key.id();
+                sum.keys.insert(id, key);
+                let one = Cell::Requests(Box::new(one));
+                sum.cells.entry((id, window)).and_modify(|cell| cell.merge(&one)).or_insert(one);
+            }
+        }
+    }
+    sum
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn spans_are_counted_as_a_plain_loop_would(requests in prop::collection::vec(traces(), 1..6), shards in 1u16..5, cuts: u64) {
+        let bodies: Vec<_> = requests.iter().map(|request| (Signal::Traces, request.encode_to_vec())).collect();
+        let indicator = indicator("a");
+        let got = count(&bodies, shards, cuts, std::slice::from_ref(&indicator));
+        let want = expected(&requests, &indicator);
+        prop_assert_eq!(got.cells, want.cells);
+        prop_assert_eq!(got.keys, want.keys);
+        prop_assert_eq!(got.facets, want.facets);
+        prop_assert_eq!(got.seconds, want.seconds);
+        prop_assert_eq!(got.peers, want.peers);
+        prop_assert_eq!((got.accepted, got.rejected, got.late, got.halves), (want.accepted, want.rejected, want.late, want.halves));
+    }
+
+    #[test]
+    fn log_records_are_counted_by_severity(records in prop::collection::vec((0i32..30, 0u64..50, any::<bool>()), 0..60), shards in 1u16..4, cuts: u64) {
+        let request = |records: &[(i32, u64, bool)]| ExportLogsServiceRequest { resource_logs: vec![ResourceLogs {
+            resource: resource("a", "i"),
+            scope_logs: vec![ScopeLogs { log_records: records.iter().map(|&(severity_number, back_s, observed)| {
+                let time = (NOW - back_s) * NS;
+                LogRecord {
+                    time_unix_nano: if observed { 0 } else { time },
+                    observed_time_unix_nano: if observed { time } else { 5 },
+                    severity_number,
+                    ..LogRecord::default()
+                }
+            }).collect(), ..ScopeLogs::default() }],
+            ..ResourceLogs::default()
+        }] }.encode_to_vec();
+        let bodies: Vec<_> = records.chunks(7).map(|records| (Signal::Logs, request(records))).collect();
+        let got = count(&bodies, shards, cuts, &[]);
+        let mut want: BTreeMap<WindowId, [u64; 7]> = BTreeMap::new();
+        for (severity, back_s, _) in &records {
+            let class = if (1..=24).contains(severity) { (severity + 3) / 4 } else { 0 };
+            want.entry(WindowId::of(Timestamp::from_secs(NOW - back_s))).or_default()[class as usize] += 1;
+        }
+        let got_lines: BTreeMap<_, _> = got.cells.iter().map(|(&(_, window), cell)| match cell {
+            Cell::Lines(lines) => (window, lines.by_severity),
+            other => panic!("{other:?}"),
+        }).collect();
+        prop_assert_eq!(got_lines, want);
+        prop_assert_eq!(got.accepted.log_records, records.len() as u64);
+    }
+
+    #[test]
+    fn cumulative_and_delta_tell_the_same(growth in prop::collection::vec((0u64..100, any::<bool>()), 1..20), shards in 1u16..4, cuts: u64) {
+        // The same counter and histogram, sent as deltas by one instance and cumulative by another, which restarts at times.
+        let (mut cumulative, mut buckets, mut start, mut total) = (0u64, [0u64; 3], NOW - 100, 0u64);
+        let mut bodies = Vec::new();
+        for (number, &(grown, restart)) in growth.iter().enumerate() {
+            let time = NOW - 99 + number as u64;
+            if restart && number > 0 {
+                (cumulative, buckets, start) = (0, [0; 3], time - 1);
+            }
+            cumulative += grown;
+            buckets[number % 3] += grown;
+            total += grown;
+            let mut delta = [0u64; 3];
+            delta[number % 3] = grown;
+            bodies.push((Signal::Metrics, numbers("delta", AggregationTemporality::Delta, time - 1, time, grown, delta)));
+            bodies.push((Signal::Metrics, numbers("cumulative", AggregationTemporality::Cumulative, start, time, cumulative, buckets)));
+        }
+        let got = count(&bodies, shards, cuts, &[]);
+        let mut by_service: BTreeMap<(String, WindowId), Vec<Cell>> = BTreeMap::new();
+        for ((id, window), cell) in &got.cells {
+            by_service.entry((got.keys[id].service.name.to_string(), *window)).or_default().push(cell.clone());
+        }
+        let of = |service: &str| -> Vec<_> {
+            by_service.iter().filter(|((name, _), _)| name == service).flat_map(|(_, cells)| cells.clone()).map(|cell| match cell {
+                Cell::Total(total) => (total.delta, total.points, None),
+                Cell::Distribution(cell) => (cell.sum, cell.points, Some(cell.histogram)),
+                other => panic!("{other:?}"),
+            }).collect()
+        };
+        let key = |(a, _, b): &(f64, u64, Option<crate::sketch::Histogram>)| (b.is_some(), *points, b.as_ref().map_or(0, |histogram| histogram.count()), *a as u64);
+        let (mut delta, mut cumulative) = (of("delta"), of("cumulative"));
+        delta.sort_by_key(key);
+        cumulative.sort_by_key(key);
+        prop_assert_eq!(&delta, &cumulative);
+        let counted: f64 = delta.iter().filter(|(_, _, histogram)| histogram.is_none()).map(|(sum, _, _)| sum).sum();
+        prop_assert_eq!(counted, total as f64);
+    }
+
+    #[test]
+    fn a_shard_goes_on_from_its_state_as_if_nothing_had_happened(growth in prop::collection::vec(0u64..100, 2..20), split_at in any::<prop::sample::Index>(), after in 1u16..4) {
+        let mut cumulative = 0;
+        let bodies: Vec<_> = growth.iter().enumerate().map(|(number, grown)| {
+            cumulative += grown;
+            numbers("a", AggregationTemporality::Cumulative, NOW - 100, NOW - 99 + number as u64, cumulative, [cumulative, 0, 1])
+        }).collect();
+        let split_at = split_at.index(bodies.len());
+        let run = |restart: bool| {
+            let mut sum = Merged::default();
+            let mut shards: Vec<Shard> = (0..2).map(|number| Shard::new(number, 2, &Config::default())).collect();
+            for (number, body) in bodies.iter().enumerate() {
+                if number == split_at {
+                    let partials: Vec<_> = shards.iter_mut().map(|shard| shard.cut(cut(NOW, true))).collect();
+                    let states: Vec<_> = partials.iter().map(|partial| partial.state.clone().unwrap()).collect();
+                    partials.into_iter().for_each(|partial| sum.take(partial));
+                    if restart {
+                        shards = (0..after).map(|number| Shard::new(number, after, &Config::default())).collect();
+                        for state in &states {
+                            shards.iter_mut().for_each(|shard| shard.restore(state).unwrap());
+                        }
+                    }
+                }
+                let (request, _) = admitted(Signal::Metrics, body.clone());
+                shards.iter_mut().for_each(|shard| shard.apply(Position(number as u64), Timestamp::from_secs(NOW), &request));
+            }
+            shards.iter_mut().for_each(|shard| sum.take(shard.cut(cut(NOW + 1, false))));
+            sum.cells
+        };
+        prop_assert_eq!(run(true), run(false));
+    }
+}
+
+/// A counter and a histogram of one service.
+fn numbers(
+    service: &str,
+    temporality: AggregationTemporality,
+    start: u64,
+    time: u64,
+    value: u64,
+    buckets: [u64; 3],
+) -> Vec<u8> {
+    let attributes = vec![pair("b", "2"), pair("a", "1")];
+    let sum = Sum {
+        data_points: vec![NumberDataPoint {
+            attributes: attributes.clone(),
+            start_time_unix_nano: start * NS,
+            time_unix_nano: time * NS,
+            value: Some(Value::AsInt(value as i64)),
+            ..NumberDataPoint::default()
+        }],
+        aggregation_temporality: temporality as i32,
+        is_monotonic: true,
+    };
+    let histogram = Explicit {
+        data_points: vec![HistogramDataPoint {
+            attributes,
+            start_time_unix_nano: start * NS,
+            time_unix_nano: time * NS,
+            count: buckets.iter().sum(),
+            sum: Some(buckets.iter().sum::<u64>() as f64),
+            bucket_counts: buckets.to_vec(),
+            explicit_bounds: vec![1.0, 10.0],
+            ..HistogramDataPoint::default()
+        }],
+        aggregation_temporality: temporality as i32,
+    };
+    metrics(service, vec![("requests", Data::Sum(sum)), ("size", Data::Histogram(histogram))])
+}
+
+fn metrics(service: &str, metrics: Vec<(&str, Data)>) -> Vec<u8> {
+    let metrics = metrics
+        .into_iter()
+        .map(|(name, data)| Metric {
+            name: name.into(),
+            unit: "By".into(),
+            data: Some(data),
+            ..Metric::default()
+        })
+        .collect();
+    let resource_metrics = vec![ResourceMetrics {
+        resource: resource(service, "i"),
+        scope_metrics: vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }],
+        ..ResourceMetrics::default()
+    }];
+    ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
+}
+
+#[test]
+fn every_type_of_metric_has_its_cell() {
+    let time_unix_nano = NOW * NS;
+    let gauge = |value: f64, flags: u32, order: bool| {
+        let mut attributes = vec![pair("x", "1"), pair("y", "2")];
+        if order {
+            attributes.reverse();
+        }
+        NumberDataPoint {
+            time_unix_nano,
+            flags,
+            value: Some(Value::AsDouble(value)),
+            attributes,
+            ..Default::default()
+        }
+    };
+    let exponential = ExponentialHistogramDataPoint {
+        time_unix_nano,
+        count: 7,
+        sum: Some(70.0),
+        scale: 8,
+        zero_count: 1,
+        positive: Some(Buckets { offset: 4, bucket_counts: vec![1, 2, 3] }),
+        ..Default::default()
+    };
+    let body = metrics(
+        "a",
+        vec![
+            (
+                "gauge",
+                Data::Gauge(Gauge {
+                    data_points: vec![gauge(1.5, 0, false), gauge(2.5, 0, true), gauge(99.0, 1, false)],
+                }),
+            ),
+            (
+                "exponential",
+                Data::ExponentialHistogram(ExponentialHistogram {
+                    data_points: vec![exponential],
+                    aggregation_temporality: AggregationTemporality::Delta as i32,
+                }),
+            ),
+            (
+                "summary",
+                Data::Summary(Summary {
+                    data_points: vec![SummaryDataPoint {
+                        start_time_unix_nano: (NOW - 5) * NS,
+                        time_unix_nano,
+                        count: 12,
+                        sum: 1.0,
+                        ..Default::default()
+                    }],
+                }),
+            ),
+        ],
+    );
+    let got = count(&[(Signal::Metrics, body)], 1, 0, &[]);
+    assert_eq!(got.accepted.metric_points, 5);
+    let cells: BTreeMap<&str, &Cell> =
+        got.cells.iter().map(|((id, _), cell)| (&*got.keys[id].operation, cell)).collect();
+    assert!(
+        matches!(cells["gauge"], Cell::Level(level) if level.points == 2 && level.max == 2.5 && level.sum == 4.0),
+        "{cells:?}"
+    );
+    assert!(matches!(cells["summary"], Cell::Total(total) if total.delta == 12.0));
+    let Cell::Distribution(cell) = cells["exponential"] else { panic!("{cells:?}") };
+    // Scale 8 to 6: four buckets become one; 4, 5 and 6 all lie in bucket 1.
+    assert_eq!((cell.histogram.positive(), cell.histogram.count(), cell.sum), (&[(1, 6)][..], 7, 70.0));
+    let gauge_key = got.keys.values().find(|key| &*key.operation == "gauge").unwrap();
+    assert_eq!(gauge_key.attributes, [("x".into(), "1".into()), ("y".into(), "2".into())]);
+}
+
+fn named(service: &str, names: impl Iterator<Item = String>) -> Vec<u8> {
+    let spans = names
+        .map(|name| Span {
+            name,
+            kind: 2,
+            trace_id: vec![1; 16],
+            end_time_unix_nano: NOW * NS,
+            start_time_unix_nano: NOW * NS - 5,
+            ..Span::default()
+        })
+        .collect();
+    let resource_spans = vec![ResourceSpans {
+        resource: resource(service, "i"),
+        scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }],
+        ..ResourceSpans::default()
+    }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+}
+
+#[test]
+fn beyond_its_share_a_service_is_counted_in_one_series() {
+    let config = Config { series: 1_000 };
+    let mut shard = Shard::new(0, 1, &config);
+    let mut sum = Merged::default();
+    for round in 0..2 {
+        for (service, count) in [("greedy", 500), ("modest", 100)] {
+            let (request, pending) =
+                admitted(Signal::Traces, named(service, (0..count).map(|n| format!("op{n}"))));
+            shard.apply(Position(round), Timestamp::from_secs(NOW), &request);
+            assert_eq!(outcome(pending), Outcome::default());
+        }
+        sum.take(shard.cut(cut(NOW + 1 + round, false)));
+    }
+    assert_eq!(sum.overflowed, 2 * 300);
+    let of = |service: &str| -> (usize, u64, u64) {
+        sum.cells.iter().filter(|((id, _), _)| &*sum.keys[id].service.name == service).fold(
+            (0, 0, 0),
+            |totals, ((id, _), cell)| {
+                let other = if &*sum.keys[id].operation == "_other" { cell.items() } else { 0 };
+                (totals.0 + 1, totals.1 + cell.items(), totals.2 + other)
+            },
+        )
+    };
+    assert_eq!(of("greedy"), (201, 1_000, 600));
+    assert_eq!(of("modest"), (100, 200, 0));
+}
+
+#[test]
+fn damage_in_one_resource_refuses_that_one_alone() {
+    let mut body = named("good", ["x".into()].into_iter());
+    let good = body.len();
+    body.extend(named("bad", ["yyyy".into(), "zzzz".into()].into_iter()));
+    let at = good + body[good..].windows(4).position(|bytes| bytes == b"zzzz").unwrap();
+    body[at] = 0xff;
+    let (request, pending) = admitted(Signal::Traces, body);
+    let mut shard = Shard::new(0, 1, &Config::default());
+    shard.apply(Position(0), Timestamp::from_secs(NOW), &request);
+    let outcome = outcome(pending);
+    assert_eq!((outcome.rejected, outcome.refused), (2, None));
+    assert!(outcome.message.contains("spans[1].name"), "{}", outcome.message);
+    let partial = shard.cut(cut(NOW + 1, false));
+    assert_eq!(partial.accepted.spans, 1, "not even the whole spans before the damage");
+    assert_eq!(partial.rejected, [(RejectedReason::Malformed, 2)].into());
+}
