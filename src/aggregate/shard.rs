@@ -266,7 +266,7 @@ impl Shard {
         if self.ahead > 0 {
             partial.late.insert(LateReason::Future, std::mem::take(&mut self.ahead));
         }
-        if cut.number % FORGET_EVERY_S == 0 {
+        if cut.number.is_multiple_of(FORGET_EVERY_S) {
             self.forget(cut.number.saturating_sub(KEPT_UNUSED_S));
         }
         if cut.checkpoint {

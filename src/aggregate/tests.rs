@@ -378,7 +378,7 @@ proptest! {
                 other => panic!("{other:?}"),
             }).collect()
         };
-        let key = |(a, _, b): &(f64, u64, Option<crate::sketch::Histogram>)| (b.is_some(), *points, b.as_ref().map_or(0, |histogram| histogram.count()), *a as u64);
+        let key = |(a, points, b): &(f64, u64, Option<crate::sketch::Histogram>)| (b.is_some(), *points, b.as_ref().map_or(0, |histogram| histogram.count()), *a as u64);
         let (mut delta, mut cumulative) = (of("delta"), of("cumulative"));
         delta.sort_by_key(key);
         cumulative.sort_by_key(key);
