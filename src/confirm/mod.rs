@@ -8,6 +8,8 @@ mod confirm;
 mod graph;
 mod judge;
 mod title;
+#[cfg(test)]
+mod tests;
 
 pub use anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Member, Severity};
 pub use config::Config;

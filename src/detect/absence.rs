@@ -155,7 +155,7 @@ impl Detectors {
                 && settled
                 && !service.instances.half_blind;
             let began = service.first_request != Timestamp::ZERO && service.first_request < window.id.end();
-            let seen = Observed { now, interval: window.id.0, last: window.id.end(), items: count };
+            let seen = Observed { now, interval: window.id.0, last: window.id.end() };
             let Some(drop) = service.traffic.window(seen, count, sound && began) else { continue };
             if drop.stand == Stand::Quiet {
                 continue;

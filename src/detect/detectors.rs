@@ -289,7 +289,7 @@ impl Detectors {
                 service.errors.learn(arriving.requests, arriving.errors as f64);
                 continue;
             }
-            let seen = Observed { now, interval: now.secs(), last: arriving.last, items: arriving.requests };
+            let seen = Observed { now, interval: now.secs(), last: arriving.last };
             let verdict = service.errors.observe(
                 seen,
                 arriving.requests,

@@ -24,7 +24,8 @@ pub struct Evidence {
     active: bool,
     /// Since when it has been healthy again while still active; zero if it is not.
     low_since: Timestamp,
-    healthy_items: u64,
+    /// Evidence that a fault is over: CUSUM of healthy against half-way (on a log scale) to the fault.
+    recovery: f64,
 }
 
 /// Where a series stands after an observation.
@@ -44,11 +45,17 @@ pub struct Observed {
     pub interval: u64,
     /// Event time of the latest thing seen.
     pub last: Timestamp,
-    pub items: u64,
 }
 
+/// Natural logarithm of the evidence of recovery from which a series counts as healthy again, and
+/// the one it is capped at: a relapse is seen fast.
+const HEALTHY_AGAIN: f64 = 3.0;
+const RECOVERY_CAP: f64 = 5.0;
+
 impl Evidence {
-    pub fn observe(&mut self, seen: Observed, log_e: f64, healthy_for: Duration) -> Stand {
+    /// `log_e`: evidence against health. `log_recovery`: log-likelihood of health over that of
+    /// something half-way to the fault.
+    pub fn observe(&mut self, seen: Observed, log_e: f64, log_recovery: f64, healthy_for: Duration) -> Stand {
         let elapsed = if self.second == 0 { 1 } else { seen.interval.saturating_sub(self.second).max(1) };
         self.second = seen.interval;
         self.m = ((self.m + elapsed as f64) * log_e.clamp(-500.0, 500.0).exp()).min(CAP);
@@ -59,22 +66,25 @@ impl Evidence {
         } else if self.bad_at == Timestamp::ZERO {
             self.bad_at = seen.last;
         }
-        let suspicious = self.log() >= SUSPICION;
-        if suspicious {
-            self.active = true;
-            (self.low_since, self.healthy_items) = (Timestamp::ZERO, 0);
-        } else if self.active {
-            if self.low_since == Timestamp::ZERO {
-                self.low_since = seen.now;
-            }
-            self.healthy_items = self.healthy_items.saturating_add(seen.items);
-            if seen.now.since(self.low_since) >= healthy_for {
-                self.active = false;
-                self.low_since = Timestamp::ZERO;
-                return Stand::Cleared;
-            }
+        if !self.active {
+            self.active = self.log() >= SUSPICION;
+            (self.low_since, self.recovery) = (Timestamp::ZERO, 0.0);
+            return if self.active { Stand::Active } else { Stand::Quiet };
         }
-        if self.active { Stand::Active } else { Stand::Quiet }
+        self.recovery = (self.recovery + log_recovery).clamp(0.0, RECOVERY_CAP);
+        if self.recovery < HEALTHY_AGAIN {
+            // A single bad second does not undo the recovery, falling back to zero does.
+            if self.recovery == 0.0 {
+                self.low_since = Timestamp::ZERO;
+            }
+        } else if self.low_since == Timestamp::ZERO {
+            self.low_since = seen.now;
+        }
+        if self.low_since != Timestamp::ZERO && seen.now.since(self.low_since) >= healthy_for {
+            *self = Self { second: self.second, healthy_at: seen.last, ..Self::default() };
+            return Stand::Cleared;
+        }
+        Stand::Active
     }
 
     /// Natural logarithm of the accumulated evidence.
@@ -113,12 +123,7 @@ mod tests {
     use super::*;
 
     fn seen(second: u64) -> Observed {
-        Observed {
-            now: Timestamp::from_secs(second),
-            interval: second,
-            last: Timestamp::from_secs(second),
-            items: 10,
-        }
+        Observed { now: Timestamp::from_secs(second), interval: second, last: Timestamp::from_secs(second) }
     }
 
     #[test]
@@ -126,15 +131,15 @@ mod tests {
         let mut evidence = Evidence::default();
         let healthy = Duration::from_secs(20);
         for second in 100..200 {
-            assert_eq!(evidence.observe(seen(second), -0.1, healthy), Stand::Quiet);
+            assert_eq!(evidence.observe(seen(second), -0.1, 1.0, healthy), Stand::Quiet);
         }
-        assert_eq!(evidence.observe(seen(200), 6.0, healthy), Stand::Quiet);
-        assert_eq!(evidence.observe(seen(201), 6.0, healthy), Stand::Active);
+        assert_eq!(evidence.observe(seen(200), 6.0, -2.0, healthy), Stand::Quiet);
+        assert_eq!(evidence.observe(seen(201), 6.0, -2.0, healthy), Stand::Active);
         assert_eq!(evidence.onset(), (Timestamp::from_secs(199), Timestamp::from_secs(200)));
-        for second in 202..222 {
-            assert_eq!(evidence.observe(seen(second), -20.0, healthy), Stand::Active, "{second}");
+        for second in 202..223 {
+            assert_eq!(evidence.observe(seen(second), -20.0, 2.0, healthy), Stand::Active, "{second}");
         }
-        assert_eq!(evidence.observe(seen(222), -20.0, healthy), Stand::Cleared);
-        assert_eq!(evidence.observe(seen(223), -20.0, healthy), Stand::Quiet);
+        assert_eq!(evidence.observe(seen(223), -20.0, 2.0, healthy), Stand::Cleared);
+        assert_eq!(evidence.observe(seen(224), -20.0, 2.0, healthy), Stand::Quiet);
     }
 }

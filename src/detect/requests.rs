@@ -65,7 +65,7 @@ impl RequestSeries {
             self.latency.learn(&cell.latency, i32::MAX, 1.0);
             return;
         }
-        let seen = Observed { now, interval: now.secs(), last: cell.last, items: cell.seen };
+        let seen = Observed { now, interval: now.secs(), last: cell.last };
         let healthy = config.healthy.0;
         let verdict = self.errors.observe(seen, cell.seen, cell.errors, config.errors_floor, healthy);
         if verdict.stand != Stand::Quiet {

@@ -98,7 +98,8 @@ impl Traffic {
         });
         let log_e = self.mixture.mix(ratios, self.evidence.is_rising());
         let was_active = self.evidence.is_active();
-        let stand = self.evidence.observe(seen, log_e, Duration::from_secs(20));
+        let log_recovery = -ratios.first().copied().unwrap_or_default();
+        let stand = self.evidence.observe(seen, log_e, log_recovery, Duration::from_secs(20));
         if self.evidence.is_active() {
             if !was_active {
                 (self.block_since, self.block, self.blocks_good) = (seen.now, 0, 0);

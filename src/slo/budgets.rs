@@ -41,6 +41,8 @@ pub struct Budgets {
     series: HashMap<SeriesId, (u32, bool), foldhash::fast::FixedState>,
     indicators: Arc<Vec<Indicator>>,
     published: Arc<ArcSwap<Vec<Budget>>>,
+    /// When anything was counted last.
+    latest: Timestamp,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -104,6 +106,7 @@ impl Budgets {
             series: HashMap::default(),
             indicators: Arc::default(),
             published: Arc::default(),
+            latest: Timestamp::ZERO,
         }
     }
 
@@ -148,6 +151,7 @@ impl Budgets {
                 (objective.target, objective.period) = (definition.target, definition.period);
             }
         }
+        self.latest = state.objectives.iter().map(|objective| objective.last).max().unwrap_or_default();
         self.state = state;
         let services: Vec<ServiceKey> =
             self.state.services.iter().map(|service| service.key.clone()).collect();
@@ -172,8 +176,15 @@ impl Budgets {
             }
             objective.counts.add(now.secs(), count.second, count.good, count.total);
             (objective.last, objective.touched) = (now, true);
+            self.latest = now;
         }
-        let publish = tick.cut.number.is_multiple_of(PUBLISH_EVERY_S) && !self.state.objectives.is_empty();
+        // While nothing comes, rates change only as windows move on.
+        let every = match now.since(self.latest).as_secs() {
+            0..60 => PUBLISH_EVERY_S,
+            60..7_200 => 6 * PUBLISH_EVERY_S,
+            _ => 60 * PUBLISH_EVERY_S,
+        };
+        let publish = tick.cut.number.is_multiple_of(every) && now.since(self.latest) < IDLE;
         let mut burns = Vec::new();
         if publish || !tick.indicators.is_empty() {
             for at in 0..self.state.objectives.len() {
