@@ -1,0 +1,94 @@
+//! What broke at a moment, compared with a baseline, using nothing after that moment.
+
+use super::blame::{self, Edges, Suspect};
+use super::clue::Clue;
+use super::evidence::Cause;
+use super::log_clues::{self, ChangedLine};
+use super::metric_clues;
+use super::other_clues;
+use super::rows::Rows;
+use super::span_clues::{self, Pair};
+use crate::model::{ServiceKey, Timestamp};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Without a baseline: how long the faulty period is taken to be, and the healthy one before it.
+const FAULTY: Duration = Duration::from_secs(120);
+const HEALTHY: Duration = Duration::from_secs(600);
+/// A faulty period is never longer than this: a fault that is older is the new normal.
+const LONGEST: Duration = Duration::from_secs(900);
+
+/// What was compared and what came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Explanation {
+    pub causes: Vec<Cause>,
+    pub suspects: Vec<Suspect>,
+    /// Strongest change first.
+    pub lines: Vec<ChangedLine>,
+}
+
+/// What broke at `at`: the causes, most likely first; none when nothing is wrong. `baseline` is the
+/// healthy period, from its start up to but not including its end; without one, the ten minutes
+/// before the last two.
+#[must_use]
+pub fn explain(rows: &Rows, at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> Vec<Cause> {
+    let (good, bad) = periods(at, baseline);
+    compare(&rows.between(good.0, good.1), &rows.between(bad.0, bad.1), Vec::new()).causes
+}
+
+/// Healthy and faulty period.
+#[must_use]
+pub fn periods(at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> ((Timestamp, Timestamp), (Timestamp, Timestamp)) {
+    let (from, to) = baseline.unwrap_or_else(|| {
+        let split = at.saturating_sub(FAULTY);
+        (split.saturating_sub(HEALTHY), split)
+    });
+    // Times are whole nanoseconds: what is timed exactly `at` still counts.
+    let end = Timestamp(at.0.saturating_add(1));
+    ((from, to.min(end)), (to.max(at.saturating_sub(LONGEST)).min(end), end))
+}
+
+/// Contrasts two periods. `told` are clues that come from elsewhere, such as the alarm itself.
+#[must_use]
+pub fn compare(good: &Rows, bad: &Rows, told: Vec<Clue>) -> Explanation {
+    let pair = Pair::new(&good.spans, &bad.spans);
+    let seconds = (covered_s(good), covered_s(bad));
+    let mut clues = told;
+    clues.extend(span_clues::clues(&pair));
+    let (line_clues, lines) = log_clues::clues(&pair, &good.logs, &bad.logs, seconds);
+    clues.extend(line_clues);
+    clues.extend(metric_clues::clues(&good.points, &bad.points));
+    clues.extend(other_clues::traffic(&pair, seconds));
+    let edges = edges(&pair, good, bad);
+    let against: BTreeMap<ServiceKey, f64> =
+        blame::suspects(clues.clone(), &edges).into_iter().map(|suspect| (suspect.service, suspect.evidence)).collect();
+    clues.extend(other_clues::versions(&pair, &against));
+    let suspects = blame::suspects(clues, &edges);
+    Explanation { causes: blame::causes(&suspects), suspects, lines }
+}
+
+/// Who calls whom, by spans and by the call graph's metric; services of the latter are known by
+/// name only and stand for the one that sends telemetry under that name.
+fn edges(pair: &Pair<'_>, good: &Rows, bad: &Rows) -> Edges {
+    let mut names: BTreeMap<String, ServiceKey> = BTreeMap::new();
+    for resource in good.points.iter().chain(&bad.points).map(|point| &point.resource) {
+        names.entry(resource.service.name.to_string()).or_insert_with(|| resource.service.clone());
+    }
+    for span in good.spans.iter().chain(&bad.spans) {
+        names.entry(span.service().name.to_string()).or_insert_with(|| span.service().clone());
+    }
+    let known = |named: ServiceKey| names.get(&*named.name).cloned().unwrap_or(named);
+    let mut edges: Edges = pair.good.edges().into_keys().chain(pair.bad.edges().into_keys()).collect();
+    for points in [&good.points, &bad.points] {
+        edges.extend(metric_clues::edges(points).into_iter().map(|(client, server)| (known(client), known(server))));
+    }
+    edges
+}
+
+/// How many seconds of a period hold spans or log lines, to the next five.
+#[expect(clippy::cast_precision_loss, reason = "a count of seconds")]
+fn covered_s(rows: &Rows) -> f64 {
+    let times = rows.spans.iter().map(|row| row.end).chain(rows.logs.iter().map(|row| row.time));
+    let slots: std::collections::BTreeSet<u64> = times.map(|at| at.secs() / 5).collect();
+    (slots.len() * 5) as f64
+}

@@ -1,0 +1,109 @@
+//! What must not leave in a bundle: values of attributes whose key says that they are secret, and
+//! secrets written into texts. Applied while rows are decoded, so that nothing later can forget it.
+
+use std::borrow::Cow;
+
+/// What stands where a secret stood.
+pub const REDACTED: &str = "[redacted]";
+
+/// Which attributes hold secrets: those whose key contains one of the words, whatever their case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redaction {
+    words: Vec<String>,
+}
+
+impl Redaction {
+    /// From the words of the configuration; empty ones are ignored.
+    #[must_use]
+    pub fn new(words: &[String]) -> Self {
+        let words = words.iter().map(|word| word.to_ascii_lowercase()).filter(|word| !word.is_empty());
+        Self { words: words.collect() }
+    }
+
+    fn hides(&self, key: &str) -> bool {
+        let key = key.to_ascii_lowercase();
+        self.words.iter().any(|word| key.contains(word.as_str()))
+    }
+
+    /// The value of an attribute as it may be kept.
+    #[must_use]
+    pub fn value<'a>(&self, key: &str, value: &'a str) -> Cow<'a, str> {
+        if self.hides(key) { Cow::Borrowed(REDACTED) } else { self.text(value) }
+    }
+
+    /// A text in which what follows `WORD=`, `WORD:` or `"WORD":` is hidden, up to the next blank,
+    /// quote, comma, semicolon or ampersand; after `Bearer ` and `Basic ` likewise.
+    #[must_use]
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let lower = text.to_ascii_lowercase();
+        let mut hidden: Vec<(usize, usize)> = Vec::new();
+        let words = self.words.iter().map(String::as_str);
+        for word in words.chain(["bearer ", "basic "].into_iter().filter(|_| !self.words.is_empty())) {
+            for (at, _) in lower.match_indices(word) {
+                let mut from = at + word.len();
+                if !word.ends_with(' ') {
+                    let Some(rest) = lower.get(from..) else { continue };
+                    let skipped = rest.len() - rest.trim_start_matches(['"', '\'', ' ']).len();
+                    let Some(after) = rest.get(skipped..).filter(|after| after.starts_with(['=', ':'])) else {
+                        continue;
+                    };
+                    let value = after.trim_start_matches(['=', ':', ' ', '"', '\'']);
+                    let scheme = ["bearer ", "basic "].into_iter().find(|scheme| value.starts_with(scheme));
+                    from += rest.len() - value.len() + scheme.map_or(0, str::len);
+                }
+                let value = lower.get(from..).unwrap_or_default();
+                let length = value
+                    .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')'))
+                    .unwrap_or(value.len());
+                if length > 0 {
+                    hidden.push((from, from + length));
+                }
+            }
+        }
+        if hidden.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        hidden.sort_unstable();
+        let (mut shown, mut at) = (String::with_capacity(text.len()), 0);
+        for (from, to) in hidden {
+            if from >= at {
+                shown.push_str(text.get(at..from).unwrap_or_default());
+                shown.push_str(REDACTED);
+            }
+            at = at.max(to);
+        }
+        shown.push_str(text.get(at..).unwrap_or_default());
+        Cow::Owned(shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redaction() -> Redaction {
+        Redaction::new(&["password".into(), "authorization".into(), "token".into()])
+    }
+
+    #[test]
+    fn values_of_secret_keys_are_hidden() {
+        assert_eq!(redaction().value("http.request.header.Authorization", "x"), REDACTED);
+        assert_eq!(redaction().value("http.route", "/a?b=1"), "/a?b=1");
+    }
+
+    #[test]
+    fn secrets_within_texts_are_hidden() {
+        let cases = [
+            ("login password=hunter2 ok", "login password=[redacted] ok"),
+            (r#"{"password": "hunter2", "a": 1}"#, r#"{"password": "[redacted]", "a": 1}"#),
+            ("Authorization: Bearer abc.def", "Authorization: Bearer [redacted]"),
+            ("sent Bearer abc.def", "sent Bearer [redacted]"),
+            ("no tokens here", "no tokens here"),
+            ("ß token=ü&x=1", "ß token=[redacted]&x=1"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(redaction().text(text), shown);
+        }
+        assert_eq!(Redaction::default().text("password=1"), "password=1");
+    }
+}
