@@ -51,9 +51,12 @@ pub fn suspects(clues: Vec<Clue>, edges: &Edges) -> Vec<Suspect> {
         of.entry(clue.service.clone()).or_default().push(clue);
     }
     for clues in of.values_mut() {
-        clues.sort_by(|a, b| b.weight.total_cmp(&a.weight).then_with(|| (a.mechanism, &a.text).cmp(&(b.mechanism, &b.text))));
+        clues.sort_by(|a, b| {
+            b.weight.total_cmp(&a.weight).then_with(|| (a.mechanism, &a.text).cmp(&(b.mechanism, &b.text)))
+        });
     }
-    let alone: BTreeMap<&ServiceKey, f64> = of.iter().map(|(service, clues)| (service, joined(clues, |_| 1.0))).collect();
+    let alone: BTreeMap<&ServiceKey, f64> =
+        of.iter().map(|(service, clues)| (service, joined(clues, |_| 1.0))).collect();
     let mut suspects: Vec<Suspect> = of
         .iter()
         .map(|(service, clues)| {
@@ -89,18 +92,25 @@ fn joined(clues: &[Clue], factor: impl Fn(Mechanism) -> f64) -> f64 {
 /// The causes told: none when nothing is noticeable.
 #[must_use]
 pub fn causes(suspects: &[Suspect]) -> Vec<Cause> {
-    let noticeable: Vec<&Suspect> = suspects.iter().filter(|suspect| suspect.evidence >= NOTICEABLE).collect();
+    let noticeable: Vec<&Suspect> =
+        suspects.iter().filter(|suspect| suspect.evidence >= NOTICEABLE).collect();
     let Some(top) = noticeable.first() else { return Vec::new() };
     // Beside a strong suspect a weak one is no longer worth a person's time.
-    let told: Vec<&Suspect> =
-        noticeable.iter().copied().filter(|suspect| suspect.evidence >= top.evidence * 0.1).take(CAUSES).collect();
+    let told: Vec<&Suspect> = noticeable
+        .iter()
+        .copied()
+        .filter(|suspect| suspect.evidence >= top.evidence * 0.1)
+        .take(CAUSES)
+        .collect();
     // Squares, so that twice the evidence is four times as likely.
-    let whole: f64 = suspects.iter().map(|suspect| suspect.evidence.powi(2)).sum::<f64>() + ELSE.powi(2) * 2.0;
+    let whole: f64 =
+        suspects.iter().map(|suspect| suspect.evidence.powi(2)).sum::<f64>() + ELSE.powi(2) * 2.0;
     told.into_iter()
         .zip(1u32..)
         .map(|(suspect, rank)| {
             let (kind, operation) = classify(suspect);
-            let reasons: Vec<String> = suspect.clues.iter().take(REASONS).map(|clue| clue.text.clone()).collect();
+            let reasons: Vec<String> =
+                suspect.clues.iter().take(REASONS).map(|clue| clue.text.clone()).collect();
             Cause {
                 rank,
                 service: suspect.service.name.to_string(),
@@ -118,7 +128,12 @@ pub fn causes(suspects: &[Suspect]) -> Vec<Cause> {
 
 /// The one cause told when something is wrong and nothing says why.
 #[must_use]
-pub fn inconclusive(service: &ServiceKey, operation: Option<String>, reason: String, reasons: Vec<String>) -> Cause {
+pub fn inconclusive(
+    service: &ServiceKey,
+    operation: Option<String>,
+    reason: String,
+    reasons: Vec<String>,
+) -> Cause {
     Cause {
         rank: 1,
         service: service.name.to_string(),

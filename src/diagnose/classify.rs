@@ -24,7 +24,10 @@ pub fn classify(suspect: &Suspect) -> (CauseKind, Option<String>) {
         let vote = votes.entry(clue.mechanism.kind()).or_default();
         *vote = vote.max(clue.weight * factor);
     }
-    let kind = votes.iter().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0))).map_or(CauseKind::Code, |(kind, _)| *kind);
+    let kind = votes
+        .iter()
+        .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0)))
+        .map_or(CauseKind::Code, |(kind, _)| *kind);
     let of_kind = suspect.clues.iter().filter(|clue| clue.mechanism.kind() == kind);
     let operation = of_kind.chain(&suspect.clues).find_map(|clue| clue.operation.clone());
     (kind, operation)

@@ -28,7 +28,11 @@ const DEPTH: usize = 8;
 /// # Errors
 /// When the body is no such message; nothing is added then.
 pub fn decode(
-    signal: Signal, body: &[u8], redaction: &Redaction, keep: &dyn Fn(Timestamp) -> bool, into: &mut Gather,
+    signal: Signal,
+    body: &[u8],
+    redaction: &Redaction,
+    keep: &dyn Fn(Timestamp) -> bool,
+    into: &mut Gather,
 ) -> Result<(), prost::DecodeError> {
     match signal {
         Signal::Traces => {
@@ -41,7 +45,10 @@ pub fn decode(
 }
 
 fn traces(
-    request: ExportTraceServiceRequest, redaction: &Redaction, keep: &dyn Fn(Timestamp) -> bool, into: &mut Gather,
+    request: ExportTraceServiceRequest,
+    redaction: &Redaction,
+    keep: &dyn Fn(Timestamp) -> bool,
+    into: &mut Gather,
 ) {
     for group in request.resource_spans {
         let resource = resource(group.resource.map(|resource| resource.attributes), redaction, into);
@@ -59,7 +66,10 @@ fn span_row(span: Span, resource: &Arc<Resource>, redaction: &Redaction, into: &
     let exception = span.events.iter().rev().find(|event| event.name == "exception").map(|event| {
         let value = |wanted: &str| {
             let found = event.attributes.iter().find(|attribute| attribute.key == wanted);
-            found.and_then(|attribute| attribute.value.as_ref()).map(|value| text(value, 0)).unwrap_or_default()
+            found
+                .and_then(|attribute| attribute.value.as_ref())
+                .map(|value| text(value, 0))
+                .unwrap_or_default()
         };
         format!("{}: {}", value("exception.type"), value("exception.message"))
     });
@@ -84,7 +94,10 @@ fn span_row(span: Span, resource: &Arc<Resource>, redaction: &Redaction, into: &
 }
 
 fn logs(
-    request: ExportLogsServiceRequest, redaction: &Redaction, keep: &dyn Fn(Timestamp) -> bool, into: &mut Gather,
+    request: ExportLogsServiceRequest,
+    redaction: &Redaction,
+    keep: &dyn Fn(Timestamp) -> bool,
+    into: &mut Gather,
 ) {
     for group in request.resource_logs {
         let resource = resource(group.resource.map(|resource| resource.attributes), redaction, into);
@@ -100,7 +113,11 @@ fn logs(
 }
 
 fn log_row(
-    record: &LogRecord, time: Timestamp, resource: &Arc<Resource>, redaction: &Redaction, into: &mut Gather,
+    record: &LogRecord,
+    time: Timestamp,
+    resource: &Arc<Resource>,
+    redaction: &Redaction,
+    into: &mut Gather,
 ) -> LogRow {
     let body = record.body.as_ref().map(|body| text(body, 0)).unwrap_or_default();
     let number = u8::try_from(record.severity_number).ok().filter(|number| (1..=24).contains(number));
@@ -129,7 +146,10 @@ fn severity_of(name: &str) -> u8 {
 }
 
 fn metrics(
-    request: ExportMetricsServiceRequest, redaction: &Redaction, keep: &dyn Fn(Timestamp) -> bool, into: &mut Gather,
+    request: ExportMetricsServiceRequest,
+    redaction: &Redaction,
+    keep: &dyn Fn(Timestamp) -> bool,
+    into: &mut Gather,
 ) {
     for group in request.resource_metrics {
         let resource = resource(group.resource.map(|resource| resource.attributes), redaction, into);
@@ -140,9 +160,14 @@ fn metrics(
 }
 
 fn points(
-    found: Metric, resource: &Arc<Resource>, redaction: &Redaction, keep: &dyn Fn(Timestamp) -> bool, into: &mut Gather,
+    found: Metric,
+    resource: &Arc<Resource>,
+    redaction: &Redaction,
+    keep: &dyn Fn(Timestamp) -> bool,
+    into: &mut Gather,
 ) {
-    let (name, unit) = (into.interner.intern(cut(&found.name, VALUE_BYTES)), into.interner.intern(cut(&found.unit, 64)));
+    let (name, unit) =
+        (into.interner.intern(cut(&found.name, VALUE_BYTES)), into.interner.intern(cut(&found.unit, 64)));
     let add = |into: &mut Gather, time: u64, kind, value: f64, count, found: &[KeyValue]| {
         let time = Timestamp(time);
         if keep(time) && value.is_finite() {
@@ -161,7 +186,14 @@ fn points(
     match found.data {
         Some(metric::Data::Gauge(gauge)) => {
             for point in gauge.data_points {
-                add(into, point.time_unix_nano, PointKind::Gauge, number(point.value), None, &point.attributes);
+                add(
+                    into,
+                    point.time_unix_nano,
+                    PointKind::Gauge,
+                    number(point.value),
+                    None,
+                    &point.attributes,
+                );
             }
         }
         Some(metric::Data::Sum(sum)) => {
@@ -190,7 +222,14 @@ fn points(
         }
         Some(metric::Data::Summary(summary)) => {
             for point in summary.data_points {
-                add(into, point.time_unix_nano, PointKind::Cumulative, point.sum, Some(point.count), &point.attributes);
+                add(
+                    into,
+                    point.time_unix_nano,
+                    PointKind::Cumulative,
+                    point.sum,
+                    Some(point.count),
+                    &point.attributes,
+                );
             }
         }
         None => {}
@@ -241,7 +280,8 @@ fn text(value: &AnyValue, depth: usize) -> String {
         Some(any_value::Value::IntValue(value)) => value.to_string(),
         Some(any_value::Value::DoubleValue(value)) => value.to_string(),
         Some(any_value::Value::ArrayValue(list)) => {
-            let inner: Vec<String> = list.values.iter().take(ATTRIBUTES).map(|value| text(value, depth + 1)).collect();
+            let inner: Vec<String> =
+                list.values.iter().take(ATTRIBUTES).map(|value| text(value, depth + 1)).collect();
             format!("[{}]", inner.join(","))
         }
         Some(any_value::Value::KvlistValue(map)) => {

@@ -33,12 +33,15 @@ pub struct Explanation {
 #[must_use]
 pub fn explain(rows: &Rows, at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> Vec<Cause> {
     let (good, bad) = periods(at, baseline);
-    compare(&rows.between(good.0, good.1), &rows.between(bad.0, bad.1), Vec::new()).causes
+    compare(&rows.between(good.0, good.1), &rows.between(bad.0, bad.1)).causes
 }
 
 /// Healthy and faulty period.
 #[must_use]
-pub fn periods(at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> ((Timestamp, Timestamp), (Timestamp, Timestamp)) {
+pub fn periods(
+    at: Timestamp,
+    baseline: Option<(Timestamp, Timestamp)>,
+) -> ((Timestamp, Timestamp), (Timestamp, Timestamp)) {
     let (from, to) = baseline.unwrap_or_else(|| {
         let split = at.saturating_sub(FAULTY);
         (split.saturating_sub(HEALTHY), split)
@@ -48,9 +51,16 @@ pub fn periods(at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> ((Tim
     ((from, to.min(end)), (to.max(at.saturating_sub(LONGEST)).min(end), end))
 }
 
-/// Contrasts two periods. `told` are clues that come from elsewhere, such as the alarm itself.
+/// Contrasts two periods.
 #[must_use]
-pub fn compare(good: &Rows, bad: &Rows, told: Vec<Clue>) -> Explanation {
+pub fn compare(good: &Rows, bad: &Rows) -> Explanation {
+    compare_with(good, bad, Vec::new(), Edges::new())
+}
+
+/// As [`compare`], with `told` clues and `known` calls that come from elsewhere, such as the alarm
+/// itself and the topology.
+#[must_use]
+pub fn compare_with(good: &Rows, bad: &Rows, told: Vec<Clue>, known: Edges) -> Explanation {
     let pair = Pair::new(&good.spans, &bad.spans);
     let seconds = (covered_s(good), covered_s(bad));
     let mut clues = told;
@@ -59,9 +69,12 @@ pub fn compare(good: &Rows, bad: &Rows, told: Vec<Clue>) -> Explanation {
     clues.extend(line_clues);
     clues.extend(metric_clues::clues(&good.points, &bad.points));
     clues.extend(other_clues::traffic(&pair, seconds));
-    let edges = edges(&pair, good, bad);
-    let against: BTreeMap<ServiceKey, f64> =
-        blame::suspects(clues.clone(), &edges).into_iter().map(|suspect| (suspect.service, suspect.evidence)).collect();
+    let mut edges = edges(&pair, good, bad);
+    edges.extend(known);
+    let against: BTreeMap<ServiceKey, f64> = blame::suspects(clues.clone(), &edges)
+        .into_iter()
+        .map(|suspect| (suspect.service, suspect.evidence))
+        .collect();
     clues.extend(other_clues::versions(&pair, &against));
     let suspects = blame::suspects(clues, &edges);
     Explanation { causes: blame::causes(&suspects), suspects, lines }
@@ -80,7 +93,9 @@ fn edges(pair: &Pair<'_>, good: &Rows, bad: &Rows) -> Edges {
     let known = |named: ServiceKey| names.get(&*named.name).cloned().unwrap_or(named);
     let mut edges: Edges = pair.good.edges().into_keys().chain(pair.bad.edges().into_keys()).collect();
     for points in [&good.points, &bad.points] {
-        edges.extend(metric_clues::edges(points).into_iter().map(|(client, server)| (known(client), known(server))));
+        edges.extend(
+            metric_clues::edges(points).into_iter().map(|(client, server)| (known(client), known(server))),
+        );
     }
     edges
 }

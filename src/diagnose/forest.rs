@@ -25,7 +25,8 @@ pub struct Operations {
 
 impl Operations {
     pub fn id(&mut self, span: &SpanRow) -> OperationId {
-        let key = Operation { service: span.service().clone(), name: span.operation.clone(), kind: span.kind };
+        let key =
+            Operation { service: span.service().clone(), name: span.operation.clone(), kind: span.kind };
         if let Some(&id) = self.ids.get(&key) {
             return id;
         }
@@ -71,7 +72,8 @@ pub const DEPTH: usize = 256;
 impl<'a> Forest<'a> {
     #[must_use]
     pub fn new(spans: &'a [SpanRow], operations: &mut Operations) -> Self {
-        let by_id: HashMap<_, _> = spans.iter().enumerate().map(|(at, span)| ((span.trace, span.span), at)).collect();
+        let by_id: HashMap<_, _> =
+            spans.iter().enumerate().map(|(at, span)| ((span.trace, span.span), at)).collect();
         let mut nodes: Vec<Node> = spans
             .iter()
             .enumerate()
@@ -104,7 +106,9 @@ impl<'a> Forest<'a> {
     }
 
     fn measure(&self, at: usize) -> (u64, bool, Option<usize>) {
-        let (Some(span), Some(node)) = (self.spans.get(at), self.nodes.get(at)) else { return (0, false, None) };
+        let (Some(span), Some(node)) = (self.spans.get(at), self.nodes.get(at)) else {
+            return (0, false, None);
+        };
         let (mut covered_to, mut covered_ns) = (span.start.0, 0u64);
         let (mut failed_child, mut remote, mut own_child) = (false, None, false);
         for &child_at in &node.children {
@@ -139,21 +143,6 @@ impl<'a> Forest<'a> {
         self.tops().filter(|&at| self.spans.get(at).is_some_and(|span| span.parent.is_none()))
     }
 
-    /// The service that calls the span's: that of the nearest ancestor in another service.
-    #[must_use]
-    pub fn caller(&self, at: usize) -> Option<&ServiceKey> {
-        let service = self.spans.get(at)?.service();
-        let mut up = self.nodes.get(at)?.parent;
-        for _ in 0..DEPTH {
-            let parent = self.spans.get(up?)?;
-            if parent.service() != service {
-                return Some(parent.service());
-            }
-            up = self.nodes.get(up?)?.parent;
-        }
-        None
-    }
-
     /// Calls between services: how many spans of one have a child in another.
     #[must_use]
     pub fn edges(&self) -> BTreeMap<(ServiceKey, ServiceKey), u64> {
@@ -184,6 +173,20 @@ impl<'a> Forest<'a> {
         found
     }
 
+    /// For every span, how much of its tree's critical path runs in the span itself.
+    #[must_use]
+    pub fn critical_ns(&self) -> Vec<u64> {
+        let mut critical = vec![0u64; self.nodes.len()];
+        for top in self.tops() {
+            for (at, ns) in self.critical_path(top) {
+                if let Some(sum) = critical.get_mut(at) {
+                    *sum = sum.saturating_add(ns);
+                }
+            }
+        }
+        critical
+    }
+
     /// Self time on the critical path below `at`: from the end backwards, the child that ended last
     /// is what its parent waited for. Each part belongs to one span, and the parts add up to the
     /// duration of `at`.
@@ -198,7 +201,9 @@ impl<'a> Forest<'a> {
             let mut places = Vec::new();
             if depth < DEPTH {
                 let mut by_end = node.children.clone();
-                by_end.sort_by_key(|&child| std::cmp::Reverse(self.spans.get(child).map(|span| (span.end, span.start))));
+                by_end.sort_by_key(|&child| {
+                    std::cmp::Reverse(self.spans.get(child).map(|span| (span.end, span.start)))
+                });
                 for child in by_end {
                     if let Some(span) = self.spans.get(child) {
                         children.push(span);

@@ -36,7 +36,12 @@ type Lines = BTreeMap<(ServiceKey, TemplateId), Seen>;
 
 /// Clues of all services, and the lines they rest on, strongest first.
 #[must_use]
-pub fn clues(pair: &Pair<'_>, good: &[LogRow], bad: &[LogRow], seconds: (f64, f64)) -> (Vec<Clue>, Vec<ChangedLine>) {
+pub fn clues(
+    pair: &Pair<'_>,
+    good: &[LogRow],
+    bad: &[LogRow],
+    seconds: (f64, f64),
+) -> (Vec<Clue>, Vec<ChangedLine>) {
     let mut templates: BTreeMap<ServiceKey, Templates> = BTreeMap::new();
     // Both are learned before either is counted: a template may widen with the last line.
     for row in good.iter().chain(bad) {
@@ -54,7 +59,8 @@ pub fn clues(pair: &Pair<'_>, good: &[LogRow], bad: &[LogRow], seconds: (f64, f6
         let (before, now) = (seen_good.get(key).unwrap_or(&nothing), seen_bad.get(key).unwrap_or(&nothing));
         let severity = before.severity.max(now.severity);
         let (evidence, change) = if before.spans.is_empty() && now.spans.is_empty() {
-            let volume = (volume.0.get(&key.0).copied().unwrap_or(0), volume.1.get(&key.0).copied().unwrap_or(0));
+            let volume =
+                (volume.0.get(&key.0).copied().unwrap_or(0), volume.1.get(&key.0).copied().unwrap_or(0));
             alone(before.lines, now.lines, volume, seconds, keys.len())
         } else {
             in_spans(before, now, (&spans_good, &spans_bad), keys.len())
@@ -72,22 +78,37 @@ pub fn clues(pair: &Pair<'_>, good: &[LogRow], bad: &[LogRow], seconds: (f64, f6
             (false, _) => 0.9,
         };
         let template = templates.get(&key.0).map(|templates| templates.text(key.1)).unwrap_or_default();
-        let example = now.example.as_ref().or(before.example.as_ref()).map(ToString::to_string).unwrap_or_default();
+        let example =
+            now.example.as_ref().or(before.example.as_ref()).map(ToString::to_string).unwrap_or_default();
         let weight = (evidence * factor).min(STRONGEST * 1.2);
         let rate = |lines: u64| if lines == 1 { "once".to_owned() } else { format!("{lines} times") };
         let text = match (rises, before.lines, now.lines) {
             (true, 0, lines) => format!("new line, {}: “{}”", rate(lines), short(&example)),
-            (true, before, lines) => format!("line comes {} instead of {}: “{}”", rate(lines), rate(before), short(&example)),
+            (true, before, lines) => {
+                format!("line comes {} instead of {}: “{}”", rate(lines), rate(before), short(&example))
+            }
             (false, before, 0) => format!("line is gone ({} before): “{}”", rate(before), short(&example)),
-            (false, ..) => format!("line is missing in {} of the spans that used to write it: “{}”", percent(-change), short(&example)),
+            (false, ..) => format!(
+                "line is missing in {} of the spans that used to write it: “{}”",
+                percent(-change),
+                short(&example)
+            ),
         };
         let mechanism = if rises { Mechanism::NewLines } else { Mechanism::LostLines };
         clues.push(Clue { service: key.0.clone(), operation: None, mechanism, weight, text });
         lines.push(ChangedLine {
-            service: key.0.clone(), template, example, severity, before: before.lines, now: now.lines, weight,
+            service: key.0.clone(),
+            template,
+            example,
+            severity,
+            before: before.lines,
+            now: now.lines,
+            weight,
         });
     }
-    lines.sort_by(|a, b| b.weight.total_cmp(&a.weight).then_with(|| (&a.service, &a.template).cmp(&(&b.service, &b.template))));
+    lines.sort_by(|a, b| {
+        b.weight.total_cmp(&a.weight).then_with(|| (&a.service, &a.template).cmp(&(&b.service, &b.template)))
+    });
     (clues, lines)
 }
 
@@ -125,7 +146,10 @@ fn service_lines(lines: &Lines) -> BTreeMap<ServiceKey, u64> {
 /// The strongest change among the operations whose spans write the line: evidence and by how much
 /// the share of spans that write it rose.
 fn in_spans(
-    before: &Seen, now: &Seen, spans: (&BTreeMap<OperationId, u64>, &BTreeMap<OperationId, u64>), tests: usize,
+    before: &Seen,
+    now: &Seen,
+    spans: (&BTreeMap<OperationId, u64>, &BTreeMap<OperationId, u64>),
+    tests: usize,
 ) -> (f64, f64) {
     let operations: BTreeSet<OperationId> = before.spans.keys().chain(now.spans.keys()).copied().collect();
     let mut strongest = (0.0, 0.0);
@@ -157,7 +181,11 @@ fn alone(before: u64, now: u64, volume: (u64, u64), seconds: (f64, f64), tests: 
     if volume.0 == 0 || volume.1 == 0 {
         // A service that wrote nothing before: its lines are new if there are several.
         let rate = now as f64 / seconds.1.max(1.0);
-        return if volume.0 == 0 && now >= 3 { (weight(5.0 + rate.ln_1p(), 1, 0.3), 1.0) } else { (0.0, 0.0) };
+        return if volume.0 == 0 && now >= 3 {
+            (weight(5.0 + rate.ln_1p(), 1, 0.3), 1.0)
+        } else {
+            (0.0, 0.0)
+        };
     }
     let fold = (now_share.ratio().max(1e-6) / before_share.ratio().max(1e-6)).ln().abs().min(2.0) / 2.0;
     (weight(log_likelihood_ratio(now_share, before_share) / 2.0, tests, fold * 0.7), change)

@@ -27,7 +27,10 @@ fn series(points: &[PointRow]) -> Series {
     let mut raw: BTreeMap<Key, Vec<&PointRow>> = BTreeMap::new();
     for point in points.iter().filter(|point| *point.metric != *GRAPH_METRIC) {
         let key = (
-            point.resource.service.clone(), point.resource.instance.clone(), point.metric.clone(), point.attributes.clone(),
+            point.resource.service.clone(),
+            point.resource.instance.clone(),
+            point.metric.clone(),
+            point.attributes.clone(),
         );
         raw.entry(key).or_default().push(point);
     }
@@ -39,7 +42,9 @@ fn series(points: &[PointRow]) -> Series {
                 let count = point.count.map(|count| count as f64);
                 let value = match (point.kind, last) {
                     (PointKind::Gauge, _) => Some(point.value),
-                    (PointKind::Delta, _) => count.map_or(Some(point.value), |count| (count > 0.0).then(|| point.value / count)),
+                    (PointKind::Delta, _) => {
+                        count.map_or(Some(point.value), |count| (count > 0.0).then(|| point.value / count))
+                    }
                     (PointKind::Cumulative, Some(last)) => {
                         let seconds = point.time.since(last.time).as_secs_f64();
                         let added = point.value - last.value;
@@ -67,8 +72,12 @@ fn series(points: &[PointRow]) -> Series {
 fn mechanism(metric: &str, attributes: &[Attribute]) -> Mechanism {
     let name = metric.to_ascii_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let state = |wanted: &[&str]| attributes.iter().any(|(key, value)| key.ends_with("state") && wanted.contains(&&**value));
-    if any(&["pool", "connection"]) && (any(&["pending", "wait", "usage", "used", "utilization", "timeout", "count"]) || state(&["used"])) {
+    let state = |wanted: &[&str]| {
+        attributes.iter().any(|(key, value)| key.ends_with("state") && wanted.contains(&&**value))
+    };
+    if any(&["pool", "connection"])
+        && (any(&["pending", "wait", "usage", "used", "utilization", "timeout", "count"]) || state(&["used"]))
+    {
         Mechanism::Pool
     } else if any(&["cpu", "memory", "heap", "disk", "utilization", "throttl", "load_", "gc."]) {
         Mechanism::Resource
@@ -145,7 +154,8 @@ fn judge(key: &Key, mut before: Vec<f64>, mut now: Vec<f64>) -> Option<Clue> {
         let inner: Vec<String> = attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         format!("{metric}{{{}}}", inner.join(","))
     };
-    let times = if median.abs() > 1e-9 { format!(" ({} of it)", percent(level / median)) } else { String::new() };
+    let times =
+        if median.abs() > 1e-9 { format!(" ({} of it)", percent(level / median)) } else { String::new() };
     Some(Clue {
         service: service.clone(),
         operation: None,

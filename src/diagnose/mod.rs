@@ -2,23 +2,42 @@
 //! evidence bundle.
 
 mod blame;
+mod bundle;
+mod capture;
 mod classify;
 mod clue;
+mod config;
+mod contrast;
 mod decode;
+mod diagnosis;
+mod error;
 mod evidence;
 mod explain;
 mod forest;
 mod log_clues;
 mod metric_clues;
 mod other_clues;
+mod page;
+mod parquet_files;
 mod redact;
 mod rows;
+mod series;
+mod source;
 mod span_clues;
 mod statistics;
 mod templates;
+mod twin;
 
-pub use evidence::{Cause, CauseKind, Evidence, Manifest, Pass};
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
 pub use decode::decode;
+pub use diagnosis::{Case, Diagnosis, summary};
+pub use error::Error;
+pub use evidence::{Cause, CauseKind, Evidence, Manifest, Pass};
 pub use explain::{Explanation, compare, explain};
 pub use redact::Redaction;
 pub use rows::{Gather, Limits, LogRow, PointKind, PointRow, Resource, Rows, SpanRow, Status};
+pub use source::{Memory, Source};
+pub use templates::{TemplateId, Templates};

@@ -26,7 +26,8 @@ pub fn versions(pair: &Pair<'_>, against: &BTreeMap<ServiceKey, f64>) -> Vec<Clu
         }
         let spans = || pair.bad.spans.iter().filter(|span| span.service() == service);
         let runs_it = |span: &&SpanRow| span.resource.version == *version;
-        let (new, old) = (worse(spans().filter(runs_it), pair), worse(spans().filter(|span| !runs_it(span)), pair));
+        let (new, old) =
+            (worse(spans().filter(runs_it), pair), worse(spans().filter(|span| !runs_it(span)), pair));
         if old.of >= 10 && new.ratio() <= old.ratio() {
             continue;
         }
@@ -35,7 +36,8 @@ pub fn versions(pair: &Pair<'_>, against: &BTreeMap<ServiceKey, f64>) -> Vec<Clu
         } else {
             format!(
                 "{} of the spans of the new version {version} fail or are slow, {} of the others'",
-                percent(new.ratio()), percent(old.ratio()),
+                percent(new.ratio()),
+                percent(old.ratio()),
             )
         };
         let (service, weight) = (service.clone(), suspicion.min(STRONGEST) * 0.8);
@@ -49,7 +51,10 @@ fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, pair: &Pair<'_>) -> Share
     let mut usual: BTreeMap<(ServiceKey, Arc<str>), Vec<f64>> = BTreeMap::new();
     for span in pair.good.spans {
         #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
-        usual.entry((span.service().clone(), span.operation.clone())).or_default().push(span.duration_ns() as f64);
+        usual
+            .entry((span.service().clone(), span.operation.clone()))
+            .or_default()
+            .push(span.duration_ns() as f64);
     }
     usual.values_mut().for_each(sort);
     let medians: BTreeMap<_, f64> =
@@ -64,7 +69,12 @@ fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, pair: &Pair<'_>) -> Share
 
 /// Services at which requests enter and of which less than a third still do.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "seconds and counts")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "seconds and counts"
+)]
 pub fn traffic(pair: &Pair<'_>, seconds: (f64, f64)) -> Vec<Clue> {
     let count = |forest: &Forest<'_>| {
         let mut counts: BTreeMap<ServiceKey, u64> = BTreeMap::new();

@@ -44,7 +44,8 @@ impl Redaction {
                 if !word.ends_with(' ') {
                     let Some(rest) = lower.get(from..) else { continue };
                     let skipped = rest.len() - rest.trim_start_matches(['"', '\'', ' ']).len();
-                    let Some(after) = rest.get(skipped..).filter(|after| after.starts_with(['=', ':'])) else {
+                    let Some(after) = rest.get(skipped..).filter(|after| after.starts_with(['=', ':']))
+                    else {
                         continue;
                     };
                     let value = after.trim_start_matches(['=', ':', ' ', '"', '\'']);
@@ -53,7 +54,9 @@ impl Redaction {
                 }
                 let value = lower.get(from..).unwrap_or_default();
                 let length = value
-                    .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')'))
+                    .find(|c: char| {
+                        c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')')
+                    })
                     .unwrap_or(value.len());
                 if length > 0 {
                     hidden.push((from, from + length));

@@ -231,7 +231,13 @@ pub struct Gather {
 impl Gather {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, rows: Rows::default(), level: 0, interner: Interner::default(), resources: HashMap::new() }
+        Self {
+            limits,
+            rows: Rows::default(),
+            level: 0,
+            interner: Interner::default(),
+            resources: HashMap::new(),
+        }
     }
 
     pub fn resource(&mut self, resource: Resource) -> Arc<Resource> {
@@ -251,7 +257,8 @@ impl Gather {
         } else {
             trace.0.iter().rev().take(8).fold(0u64, |sum, &byte| (sum << 8) | u64::from(byte))
         };
-        let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed =
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         level == 0 || (mixed >> 20).trailing_zeros() >= level
     }
 
@@ -294,13 +301,28 @@ impl Gather {
     #[must_use]
     pub fn finish(mut self) -> Rows {
         self.rows.one_in = 1u64.checked_shl(self.level).unwrap_or(u64::MAX);
-        self.rows.spans.sort_by(|a, b| (a.end, a.trace, a.span, a.start).cmp(&(b.end, b.trace, b.span, b.start)));
-        self.rows.spans.dedup_by(|a, b| a.trace == b.trace && a.span == b.span && a.end == b.end && !a.span.is_none());
+        self.rows
+            .spans
+            .sort_by(|a, b| (a.end, a.trace, a.span, a.start).cmp(&(b.end, b.trace, b.span, b.start)));
+        self.rows
+            .spans
+            .dedup_by(|a, b| a.trace == b.trace && a.span == b.span && a.end == b.end && !a.span.is_none());
         self.rows.logs.sort_by(|a, b| {
-            (a.time, &a.resource, a.trace, a.span, &a.body).cmp(&(b.time, &b.resource, b.trace, b.span, &b.body))
+            (a.time, &a.resource, a.trace, a.span, &a.body).cmp(&(
+                b.time,
+                &b.resource,
+                b.trace,
+                b.span,
+                &b.body,
+            ))
         });
         self.rows.points.sort_by(|a, b| {
-            (a.time, &a.resource, &a.metric, &a.attributes).cmp(&(b.time, &b.resource, &b.metric, &b.attributes))
+            (a.time, &a.resource, &a.metric, &a.attributes).cmp(&(
+                b.time,
+                &b.resource,
+                &b.metric,
+                &b.attributes,
+            ))
         });
         self.rows
     }

@@ -99,7 +99,9 @@ fn errors(pair: &Pair<'_>) -> Vec<Clue> {
         }
         let most = told.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
         let (mechanism, whom) = match most.map(|((callee, _), _)| callee) {
-            Some(Callee::Database(system)) => (Mechanism::DatabaseErrors, format!(" calling its {system} database")),
+            Some(Callee::Database(system)) => {
+                (Mechanism::DatabaseErrors, format!(" calling its {system} database"))
+            }
             Some(Callee::Peer(peer)) => (Mechanism::PeerErrors, format!(" calling {peer}")),
             _ => (Mechanism::Errors, String::new()),
         };
@@ -111,7 +113,9 @@ fn errors(pair: &Pair<'_>) -> Vec<Clue> {
             weight: (evidence * 1.5).min(1.5 * STRONGEST),
             text: format!(
                 "errors begin here: {} of “{}” fail{whom} ({} before){}",
-                percent(share.ratio()), operation.name, percent(before.ratio()),
+                percent(share.ratio()),
+                operation.name,
+                percent(before.ratio()),
                 message.map(|message| format!(", “{}”", short(message))).unwrap_or_default(),
             ),
         });
@@ -142,7 +146,8 @@ fn times(pair: &Pair<'_>) -> Vec<Clue> {
     #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
     let sample = |forest: &Forest<'_>| {
         let mut samples = Samples::new();
-        for (at, (span, node)) in forest.spans.iter().zip(&forest.nodes).enumerate() {
+        let critical = forest.critical_ns();
+        for (at, ((span, node), own_ns)) in forest.spans.iter().zip(&forest.nodes).zip(critical).enumerate() {
             let Some(place) = place(forest, at) else { continue };
             let locus = match node.remote.and_then(|child| forest.span(child)) {
                 Some(child) => Locus::Edge(span.service().clone(), child.service().clone()),
@@ -152,7 +157,7 @@ fn times(pair: &Pair<'_>) -> Vec<Clue> {
                     Callee::Itself => Locus::Own(node.operation),
                 },
             };
-            samples.entry((locus, place)).or_default().push(node.self_ns as f64);
+            samples.entry((locus, place)).or_default().push(own_ns as f64);
         }
         samples.values_mut().for_each(sort);
         samples
@@ -161,7 +166,11 @@ fn times(pair: &Pair<'_>) -> Vec<Clue> {
     #[expect(clippy::cast_precision_loss, reason = "a count of spans")]
     let (tops, total_ns) = (
         pair.bad.tops().count().max(1) as f64,
-        pair.good.tops().filter_map(|at| pair.good.span(at)).map(|span| span.duration_ns() as f64).sum::<f64>()
+        pair.good
+            .tops()
+            .filter_map(|at| pair.good.span(at))
+            .map(|span| span.duration_ns() as f64)
+            .sum::<f64>()
             / pair.good.tops().count().max(1) as f64,
     );
     let mut slower: BTreeMap<Locus, Slower> = BTreeMap::new();
@@ -212,13 +221,15 @@ fn times(pair: &Pair<'_>) -> Vec<Clue> {
         .into_iter()
         .flat_map(|(locus, slower)| {
             let share = slower.excess_ns / all_excess;
-            told(pair, &locus, &slower, share).into_iter().map(move |(service, operation, mechanism, part, text)| Clue {
-                service,
-                operation,
-                mechanism,
-                weight: slower.evidence * share.sqrt() * part,
-                text,
-            })
+            told(pair, &locus, &slower, share).into_iter().map(
+                move |(service, operation, mechanism, part, text)| Clue {
+                    service,
+                    operation,
+                    mechanism,
+                    weight: slower.evidence * share.sqrt() * part,
+                    text,
+                },
+            )
         })
         .filter(|clue| clue.weight > 0.05)
         .collect()
@@ -241,7 +252,13 @@ fn told(pair: &Pair<'_>, locus: &Locus, slower: &Slower, share: f64) -> Vec<Told
         Locus::Database(id, system) => at(*id)
             .map(|operation| {
                 let text = format!("its {system} calls “{}” take {change}, {part}", operation.name);
-                (operation.service.clone(), Some(operation.name.to_string()), Mechanism::DatabaseTime, 1.0, text)
+                (
+                    operation.service.clone(),
+                    Some(operation.name.to_string()),
+                    Mechanism::DatabaseTime,
+                    1.0,
+                    text,
+                )
             })
             .into_iter()
             .collect(),
@@ -255,11 +272,17 @@ fn told(pair: &Pair<'_>, locus: &Locus, slower: &Slower, share: f64) -> Vec<Told
         // A lost moment between two services may be either's: a service's own edges then all lose.
         Locus::Edge(client, server) => vec![
             (
-                server.clone(), None, Mechanism::EdgeTime, 0.75,
+                server.clone(),
+                None,
+                Mechanism::EdgeTime,
+                0.75,
                 format!("calls from {client} wait {change} beyond what {server} itself takes, {part}"),
             ),
             (
-                client.clone(), None, Mechanism::EdgeTime, 0.5,
+                client.clone(),
+                None,
+                Mechanism::EdgeTime,
+                0.5,
                 format!("its calls of {server} wait {change} beyond what {server} itself takes, {part}"),
             ),
         ],
@@ -274,8 +297,12 @@ fn calls(pair: &Pair<'_>) -> Vec<Clue> {
             let Some(place) = place(forest, at) else { continue };
             let (spans, children) = calls.entry(place).or_default();
             *spans += 1;
-            let called: BTreeSet<OperationId> =
-                node.children.iter().filter_map(|&child| forest.nodes.get(child)).map(|child| child.operation).collect();
+            let called: BTreeSet<OperationId> = node
+                .children
+                .iter()
+                .filter_map(|&child| forest.nodes.get(child))
+                .map(|child| child.operation)
+                .collect();
             for child in called {
                 *children.entry(child).or_default() += 1;
             }
@@ -303,7 +330,11 @@ fn calls(pair: &Pair<'_>) -> Vec<Clue> {
             if change.abs() < SMALLEST_SHARE || evidence <= 0.0 {
                 continue;
             }
-            let whose = if called.service == operation.service { String::new() } else { format!(" of {}", called.service) };
+            let whose = if called.service == operation.service {
+                String::new()
+            } else {
+                format!(" of {}", called.service)
+            };
             clues.push(Clue {
                 service: operation.service.clone(),
                 operation: Some(operation.name.to_string()),
@@ -311,7 +342,10 @@ fn calls(pair: &Pair<'_>) -> Vec<Clue> {
                 weight: evidence,
                 text: format!(
                     "“{}” calls “{}”{whose} in {} of cases instead of {}",
-                    operation.name, called.name, percent(now.ratio()), percent(before.ratio()),
+                    operation.name,
+                    called.name,
+                    percent(now.ratio()),
+                    percent(before.ratio()),
                 ),
             });
         }
@@ -348,5 +382,9 @@ pub fn duration(ns: f64) -> String {
 #[must_use]
 pub fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() <= 120 { line.to_owned() } else { line.chars().take(119).chain(['…']).collect() }
+    if line.chars().count() <= 120 {
+        line.to_owned()
+    } else {
+        line.chars().take(119).chain(['…']).collect()
+    }
 }

@@ -3,7 +3,12 @@
 
 /// The `q`-quantile (0..=1) of sorted values, interpolated linearly; `None` of none.
 #[must_use]
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "ranks are small and not negative")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "ranks are small and not negative"
+)]
 pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let rank = q.clamp(0.0, 1.0) * last as f64;
@@ -48,7 +53,8 @@ impl Share {
 #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
 pub fn log_likelihood_ratio(a: Share, b: Share) -> f64 {
     fn term(hits: u64, of: u64, ratio: f64) -> f64 {
-        let part = |count: u64, ratio: f64| if count == 0 { 0.0 } else { count as f64 * ratio.max(1e-300).ln() };
+        let part =
+            |count: u64, ratio: f64| if count == 0 { 0.0 } else { count as f64 * ratio.max(1e-300).ln() };
         part(hits, ratio) + part(of.saturating_sub(hits), 1.0 - ratio)
     }
     if a.of == 0 || b.of == 0 {
@@ -64,7 +70,8 @@ pub fn log_likelihood_ratio(a: Share, b: Share) -> f64 {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
 pub fn log_odds_ratio(bad: Share, good: Share) -> f64 {
-    let odds = |share: Share| ((share.hits as f64 + 0.5) / (share.of.saturating_sub(share.hits) as f64 + 0.5)).ln();
+    let odds =
+        |share: Share| ((share.hits as f64 + 0.5) / (share.of.saturating_sub(share.hits) as f64 + 0.5)).ln();
     odds(bad) - odds(good)
 }
 
@@ -85,7 +92,9 @@ mod tests {
         let share = |hits, of| Share { hits, of };
         assert!(log_likelihood_ratio(share(10, 100), share(20, 200)) < 1e-9);
         // G = 2 Σ O ln(O/E), by hand: 20 of 20 against 0 of 20 is 40 ln 2, halved.
-        assert!((log_likelihood_ratio(share(20, 20), share(0, 20)) - 40.0 * std::f64::consts::LN_2 ).abs() < 1e-9);
+        assert!(
+            (log_likelihood_ratio(share(20, 20), share(0, 20)) - 40.0 * std::f64::consts::LN_2).abs() < 1e-9
+        );
         assert!(log_odds_ratio(share(1, 1), share(0, 1)) < log_odds_ratio(share(100, 100), share(0, 100)));
     }
 }

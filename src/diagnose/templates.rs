@@ -112,8 +112,13 @@ fn similarity(template: &[Arc<str>], words: &[&str]) -> f64 {
 fn words(line: &str) -> Vec<&str> {
     let mut words: Vec<&str> = Vec::new();
     let first = line.lines().next().unwrap_or_default();
-    let splits = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '=' | '[' | ']' | '(' | ')' | '{' | '}' | '"' | '\'' | '|');
-    for word in first.split(splits).map(|word| word.trim_end_matches([':', '.'])).filter(|word| !word.is_empty()) {
+    let splits = |c: char| {
+        c.is_whitespace()
+            || matches!(c, ',' | ';' | '=' | '[' | ']' | '(' | ')' | '{' | '}' | '"' | '\'' | '|')
+    };
+    for word in
+        first.split(splits).map(|word| word.trim_end_matches([':', '.'])).filter(|word| !word.is_empty())
+    {
         let word = if is_variable(word) { VARIABLE } else { word };
         if word == VARIABLE && words.last() == Some(&VARIABLE) {
             continue;
@@ -134,8 +139,11 @@ fn is_variable(word: &str) -> bool {
         return word.len() >= 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     }
     let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
-    let starts_numeric = word.trim_start_matches(['-', '+', '$', '#', '/', ':', '@', '<']).starts_with(|c: char| c.is_ascii_digit());
-    let hexadecimal = word.len() >= 6 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b':' | b'x' | b'.'));
+    let starts_numeric = word
+        .trim_start_matches(['-', '+', '$', '#', '/', ':', '@', '<'])
+        .starts_with(|c: char| c.is_ascii_digit());
+    let hexadecimal = word.len() >= 6
+        && word.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b':' | b'x' | b'.'));
     starts_numeric || digits >= letters || hexadecimal || digits >= 6
 }
 
@@ -167,7 +175,8 @@ mod tests {
     fn the_number_of_templates_is_bounded() {
         let mut templates = Templates::default();
         for n in 0..20_000u32 {
-            let letters: String = format!("{n:05}").bytes().map(|digit| char::from(digit - b'0' + b'k')).collect();
+            let letters: String =
+                format!("{n:05}").bytes().map(|digit| char::from(digit - b'0' + b'k')).collect();
             templates.learn(&letters);
         }
         assert!(templates.len() <= TEMPLATES + 1);

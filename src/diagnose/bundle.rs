@@ -1,0 +1,111 @@
+//! The evidence bundle: a directory written whole or not at all.
+
+use super::capture::{Capture, Chosen, Period};
+use super::evidence::{Cause, Manifest, Pass};
+use super::{Error, parquet_files, series};
+use crate::confirm::Anomaly;
+use crate::model::Timestamp;
+use serde_json::json;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+/// Everything a bundle is made of, but the page.
+pub struct Contents<'a> {
+    pub anomaly: &'a Anomaly,
+    pub pass: Pass,
+    pub at: Timestamp,
+    pub causes: &'a [Cause],
+    pub capture: &'a Capture,
+    pub chosen: &'a Chosen,
+    /// The page, rendered.
+    pub page: &'a str,
+}
+
+fn pretty(value: &serde_json::Value, name: &'static str) -> Result<Vec<u8>, Error> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| Error::Json(name, error))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Writes `directory/<anomaly>`, in place of what an earlier pass wrote there.
+///
+/// # Errors
+/// [`Error::File`] and what making the files can fail with; nothing is left behind then.
+pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Error> {
+    let Contents { anomaly, capture, chosen, .. } = contents;
+    let whole = capture.healthy_times.start..capture.faulty_times.end;
+    let step = series::step_of(&whole);
+    let mut points = Vec::new();
+    for (period, rows) in [(Period::Healthy, &capture.healthy), (Period::Faulty, &capture.faulty)] {
+        points.extend(series::series(rows.spans.iter(), step).into_iter().map(|point| (period, point)));
+    }
+    let causes = json!({ "at": contents.at, "causes": contents.causes });
+    let files: Vec<(&'static str, Vec<u8>)> = vec![
+        ("causes.json", pretty(&causes, "causes.json")?),
+        ("exemplars.parquet", parquet_files::exemplars(chosen)?),
+        ("index.html", contents.page.as_bytes().to_vec()),
+        ("logs.parquet", parquet_files::logs(chosen)?),
+        ("spans.parquet", parquet_files::spans(chosen)?),
+        ("windows.parquet", parquet_files::windows(&points)?),
+    ];
+    let listed: Vec<(String, u64, String)> = files
+        .iter()
+        .map(|(name, bytes)| {
+            ((*name).to_owned(), bytes.len() as u64, blake3::hash(bytes).to_hex().to_string())
+        })
+        .collect();
+    let rows = |rows: &super::rows::Rows| json!({ "spans": rows.spans.len(), "log_records": rows.logs.len(), "metric_points": rows.points.len(), "one_trace_in": rows.one_in });
+    let range = |range: &std::ops::Range<Timestamp>| json!({ "from": range.start, "to": range.end });
+    let traces = chosen.traces.len() as u64;
+    let manifest = json!({
+        "format": 1,
+        "barograph": env!("CARGO_PKG_VERSION"),
+        "pass": contents.pass,
+        "at": contents.at,
+        "anomaly": anomaly,
+        "faulty": range(&capture.faulty_times),
+        "healthy": range(&capture.healthy_times),
+        "seen": { "faulty": rows(&capture.faulty), "healthy": rows(&capture.healthy) },
+        "traces": traces,
+        "failed_traces": chosen.failed_traces,
+        "log_records": chosen.logs.len(),
+        "files": listed.iter().map(|(name, bytes, hash)| json!({ "name": name, "bytes": bytes, "blake3": hash })).collect::<Vec<_>>(),
+    });
+    let path = directory.join(&anomaly.id.0);
+    let (fresh, old) =
+        (directory.join(format!(".{}.new", anomaly.id)), directory.join(format!(".{}.old", anomaly.id)));
+    let written = (|| {
+        for stale in [&fresh, &old] {
+            if stale.exists() {
+                fs::remove_dir_all(stale).map_err(Error::file(stale))?;
+            }
+        }
+        fs::create_dir_all(&fresh).map_err(Error::file(&fresh))?;
+        for (name, bytes) in &files {
+            put(&fresh.join(name), bytes)?;
+        }
+        put(&fresh.join("manifest.json"), &pretty(&manifest, "manifest.json")?)?;
+        if path.exists() {
+            fs::rename(&path, &old).map_err(Error::file(&path))?;
+        }
+        fs::rename(&fresh, &path).map_err(Error::file(&path))
+    })();
+    for rest in [&fresh, &old] {
+        // Best effort: the next pass removes it, too.
+        let _ = fs::remove_dir_all(rest);
+    }
+    written?;
+    Ok(Manifest {
+        path,
+        traces,
+        failed_traces: chosen.failed_traces,
+        log_records: chosen.logs.len() as u64,
+        files: listed,
+    })
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut file = fs::File::create(path).map_err(Error::file(path))?;
+    file.write_all(bytes).map_err(Error::file(path))
+}

@@ -1,0 +1,319 @@
+//! What is read for an anomaly, and which of it goes into the bundle: complete traces that tell
+//! something (the first failures, every distinct error, the slowest, typical ones), their healthy
+//! counterparts, and the log lines of both.
+
+use super::decode::decode;
+use super::forest::{Forest, Operations};
+use super::redact::Redaction;
+use super::rows::{Gather, Limits, LogRow, Rows, SpanRow};
+use super::source::Source;
+use super::{Config, Error};
+use crate::confirm::Anomaly;
+use crate::detect::Symptom;
+use crate::journal::Filter;
+use crate::model::{ServiceKey, Timestamp, TraceId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+/// What began shortly before the onset belongs to the fault; what lies this close before is neither.
+const BEFORE_ONSET: Duration = Duration::from_secs(2);
+/// How far back a missed job's last good run is looked for.
+const LAST_RUN: Duration = Duration::from_secs(26 * 3_600);
+/// Most log records of a bundle.
+const LOG_RECORDS: usize = 20_000;
+/// Most traces shown of one distinct error.
+const OF_ONE_ERROR: usize = 5;
+
+/// A period's role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Period {
+    Faulty,
+    Healthy,
+}
+
+impl Period {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Faulty => "faulty",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
+/// All rows of the two periods.
+#[derive(Clone, Debug, Default)]
+pub struct Capture {
+    pub healthy_times: Range<Timestamp>,
+    pub faulty_times: Range<Timestamp>,
+    pub healthy: Rows,
+    pub faulty: Rows,
+}
+
+/// Why a trace was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    FirstFailure,
+    DistinctError,
+    Slowest,
+    Typical,
+    Healthy,
+}
+
+impl Role {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstFailure => "first_failure",
+            Self::DistinctError => "distinct_error",
+            Self::Slowest => "slowest",
+            Self::Typical => "typical",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
+/// What goes into the bundle.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen {
+    /// Each trace with why it was chosen, in the order of choice.
+    pub traces: Vec<(TraceId, Role)>,
+    pub spans: Vec<(Period, SpanRow)>,
+    pub logs: Vec<(Period, LogRow)>,
+    pub failed_traces: u64,
+}
+
+/// The operations and services an anomaly is about.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub service: ServiceKey,
+    pub services: BTreeSet<ServiceKey>,
+    /// (service, operation) of the members.
+    pub operations: BTreeSet<(ServiceKey, String)>,
+    pub symptom: Symptom,
+}
+
+impl Scope {
+    #[must_use]
+    pub fn of(anomaly: &Anomaly) -> Self {
+        let members = || anomaly.members.iter();
+        Self {
+            service: anomaly.service.clone(),
+            services: members()
+                .map(|member| member.service.clone())
+                .chain([anomaly.service.clone()])
+                .collect(),
+            operations: members().map(|member| (member.service.clone(), member.signal.clone())).collect(),
+            symptom: anomaly.symptom,
+        }
+    }
+
+    fn holds(&self, span: &SpanRow) -> bool {
+        self.operations
+            .iter()
+            .any(|(service, operation)| service == span.service() && *operation == *span.operation)
+    }
+}
+
+/// Reads both periods.
+///
+/// # Errors
+/// When the source cannot be read.
+pub fn capture(
+    source: &dyn Source,
+    scope: &Scope,
+    onset: Timestamp,
+    now: Timestamp,
+    healthy: Duration,
+    config: &Config,
+) -> Result<Capture, Error> {
+    let redaction = Redaction::new(&config.redact_attributes);
+    let rows = usize::try_from(config.max_rows).unwrap_or(usize::MAX);
+    let limits = Limits { spans: rows, log_records: rows, points: rows };
+    let split = onset.saturating_sub(BEFORE_ONSET);
+    let from = split.saturating_sub(healthy);
+    let end = Timestamp(now.0.saturating_add(1));
+    let mut capture = Capture { healthy_times: from..split, faulty_times: split..end, ..Capture::default() };
+    let (mut good, mut bad) = (Gather::new(limits), Gather::new(limits));
+    // Long requests end after the alarm; what the journal already holds of them is wanted.
+    source.read(from..end, &Filter::default(), &mut |signal, body| {
+        // A body that does not decode was refused, or is damaged: the others still count.
+        let _ = decode(signal, body, &redaction, &|at| at >= from && at < split, &mut good);
+        let _ = decode(signal, body, &redaction, &|at| at >= split && at < end, &mut bad);
+    })?;
+    if scope.symptom == Symptom::MissedJob {
+        last_run(source, scope, from, &redaction, &mut good)?;
+    }
+    (capture.healthy, capture.faulty) = (good.finish(), bad.finish());
+    Ok(capture)
+}
+
+/// Adds the last run of a job before `from`, with all that belongs to its trace.
+fn last_run(
+    source: &dyn Source,
+    scope: &Scope,
+    before: Timestamp,
+    redaction: &Redaction,
+    into: &mut Gather,
+) -> Result<(), Error> {
+    let from = before.saturating_sub(LAST_RUN).max(source.oldest().unwrap_or(before));
+    let filter = Filter { services: Some([scope.service.clone()].into()), traces: None };
+    let limits = Limits { spans: 20_000, log_records: 0, points: 0 };
+    let mut runs = Gather::new(limits);
+    source.read(from..before, &filter, &mut |signal, body| {
+        if signal == crate::model::Signal::Traces {
+            let _ = decode(signal, body, redaction, &|at| at >= from && at < before, &mut runs);
+        }
+    })?;
+    let runs = runs.finish();
+    let of_job = |span: &&SpanRow| {
+        *span.service() == scope.service && (scope.operations.is_empty() || scope.holds(span))
+    };
+    let Some(run) = runs.spans.iter().rev().find(of_job) else { return Ok(()) };
+    let times = run.start.saturating_sub(Duration::from_secs(60))
+        ..run.end.saturating_add(Duration::from_secs(60)).min(before);
+    let filter = Filter { services: None, traces: Some([run.trace].into()) };
+    let mut all = Gather::new(Limits { spans: 20_000, log_records: 20_000, points: 0 });
+    source.read(times.clone(), &filter, &mut |signal, body| {
+        let _ = decode(signal, body, redaction, &|at| times.contains(&at), &mut all);
+    })?;
+    let all = all.finish();
+    all.spans.into_iter().filter(|span| span.trace == run.trace).for_each(|span| into.span(span));
+    all.logs.into_iter().filter(|log| log.trace == run.trace).for_each(|log| into.log(log));
+    Ok(())
+}
+
+/// What is known of a trace for choosing it.
+#[derive(Default)]
+struct Candidate {
+    /// End of the first failure, if any.
+    failed: Option<Timestamp>,
+    /// Where its errors begin.
+    errors: BTreeSet<(ServiceKey, String, String)>,
+    /// Longest duration of a span in scope, in nanoseconds.
+    longest: u64,
+    in_scope: bool,
+    near_scope: bool,
+    last: Timestamp,
+    top: Option<(ServiceKey, String)>,
+}
+
+fn candidates(rows: &Rows, scope: &Scope) -> BTreeMap<TraceId, Candidate> {
+    let forest = Forest::new(&rows.spans, &mut Operations::default());
+    let mut found: BTreeMap<TraceId, Candidate> = BTreeMap::new();
+    for (span, node) in rows.spans.iter().zip(&forest.nodes) {
+        let candidate = found.entry(span.trace).or_default();
+        candidate.last = candidate.last.max(span.end);
+        if scope.holds(span) {
+            candidate.in_scope = true;
+            candidate.longest = candidate.longest.max(span.duration_ns());
+        }
+        candidate.near_scope |= scope.services.contains(span.service());
+        if node.error_origin && candidate.errors.len() < 16 {
+            candidate.failed = Some(candidate.failed.map_or(span.end, |at| at.min(span.end)));
+            candidate.errors.insert((
+                span.service().clone(),
+                span.operation.to_string(),
+                super::span_clues::short(&span.message),
+            ));
+        }
+        if node.parent.is_none() {
+            candidate.top = Some((span.service().clone(), span.operation.to_string()));
+            if !scope.operations.iter().any(|(service, _)| service == span.service()) {
+                candidate.longest = candidate.longest.max(span.duration_ns());
+            }
+        }
+    }
+    found.remove(&TraceId::NONE);
+    found
+}
+
+/// Chooses at most `at_most` traces, of which a quarter are healthy ones, and their log records.
+/// With a fault that shows as absence, the last good traces are all there is to show.
+#[must_use]
+pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at_most: usize) -> Chosen {
+    let absent = matches!(scope.symptom, Symptom::TrafficDrop | Symptom::Silence | Symptom::MissedJob);
+    let mut wide = scope.clone();
+    wide.services.extend(suspect.cloned());
+    let (bad, good) = (candidates(&capture.faulty, &wide), candidates(&capture.healthy, &wide));
+    let for_bad = if absent { at_most / 2 } else { at_most.saturating_sub(at_most / 4) };
+    let mut chosen: Vec<(TraceId, Role)> = Vec::new();
+    let mut taken: BTreeSet<TraceId> = BTreeSet::new();
+    // Traces of the faulty operations come first, then those of the services, then any that failed.
+    for nearness in [2u8, 1, 0] {
+        let of = || {
+            bad.iter().filter(move |(_, candidate)| {
+                let near = if candidate.in_scope { 2 } else { u8::from(candidate.near_scope) };
+                near == nearness && (near > 0 || candidate.failed.is_some())
+            })
+        };
+        let mut failed: Vec<_> = of().filter_map(|(id, candidate)| Some((candidate.failed?, *id))).collect();
+        failed.sort_unstable();
+        let mut told: BTreeMap<&(ServiceKey, String, String), usize> = BTreeMap::new();
+        let distinct = failed.iter().filter(|(_, id)| {
+            bad.get(id).into_iter().flat_map(|candidate| &candidate.errors).any(|error| {
+                let times = told.entry(error).or_default();
+                *times += 1;
+                *times <= OF_ONE_ERROR
+            })
+        });
+        let distinct: Vec<TraceId> = distinct.map(|(_, id)| *id).collect();
+        let mut slowest: Vec<_> =
+            of().map(|(id, candidate)| (std::cmp::Reverse(candidate.longest), *id)).collect();
+        slowest.sort_unstable();
+        let mut take = |ids: &mut dyn Iterator<Item = TraceId>, role, share: usize| {
+            let until = (chosen.len() + share).min(for_bad);
+            for id in ids {
+                if chosen.len() >= until {
+                    break;
+                }
+                if taken.insert(id) {
+                    chosen.push((id, role));
+                }
+            }
+        };
+        take(&mut failed.iter().map(|(_, id)| *id), Role::FirstFailure, for_bad / 3);
+        take(&mut distinct.into_iter(), Role::DistinctError, for_bad / 4);
+        take(&mut slowest.iter().map(|(_, id)| *id), Role::Slowest, for_bad / 4);
+        // Evenly over the rest, by id, which is random.
+        take(&mut of().map(|(id, _)| *id), Role::Typical, for_bad);
+    }
+    let tops: BTreeSet<_> = taken.iter().filter_map(|id| bad.get(id)?.top.clone()).collect();
+    let mut healthy: Vec<_> = good
+        .iter()
+        .filter(|(id, candidate)| {
+            candidate.failed.is_none()
+                && !taken.contains(*id)
+                && (absent
+                    || candidate.near_scope
+                    || candidate.top.as_ref().is_some_and(|top| tops.contains(top)))
+        })
+        .map(|(id, candidate)| {
+            let alike = candidate.top.as_ref().is_some_and(|top| tops.contains(top));
+            (!candidate.in_scope, !alike, std::cmp::Reverse(candidate.last), *id)
+        })
+        .collect();
+    healthy.sort_unstable();
+    chosen.extend(
+        healthy
+            .into_iter()
+            .take(at_most.saturating_sub(chosen.len()))
+            .map(|(_, _, _, id)| (id, Role::Healthy)),
+    );
+    let ids: BTreeSet<TraceId> = chosen.iter().map(|(id, _)| *id).collect();
+    let failed_traces =
+        ids.iter().filter(|id| bad.get(id).is_some_and(|candidate| candidate.failed.is_some())).count();
+    let mut result = Chosen { traces: chosen, failed_traces: failed_traces as u64, ..Chosen::default() };
+    for (period, rows) in [(Period::Faulty, &capture.faulty), (Period::Healthy, &capture.healthy)] {
+        result.spans.extend(
+            rows.spans.iter().filter(|row| ids.contains(&row.trace)).map(|row| (period, row.clone())),
+        );
+        // Beside the traces' own lines, warnings and errors of the services at fault that have no trace.
+        let near =
+            |row: &LogRow| row.trace.is_none() && row.is_warning() && wide.services.contains(row.service());
+        let logs = rows.logs.iter().filter(|row| ids.contains(&row.trace) || near(row));
+        result.logs.extend(logs.take(LOG_RECORDS / 2).map(|row| (period, row.clone())));
+    }
+    result
+}

@@ -1,0 +1,258 @@
+//! The diagnosis of an anomaly: capture, contrast, blame, bundle.
+
+use super::blame;
+use super::bundle::{self, Contents};
+use super::capture::{self, Capture, Scope};
+use super::clue::{Clue, Mechanism};
+use super::contrast::{self, Contrast};
+use super::evidence::{Cause, CauseKind, Evidence, Pass};
+use super::explain::{self, Explanation};
+use super::page::{self, Shown};
+use super::source::Source;
+use super::span_clues::{Pair, percent};
+use super::{Config, Error};
+use crate::confirm::Anomaly;
+use crate::context::{Change, ChangeKind};
+use crate::detect::Symptom;
+use crate::model::Timestamp;
+use crate::window::Topology;
+use std::path::PathBuf;
+
+/// Changes this long before the onset are still suspects.
+const CHANGED_BEFORE: std::time::Duration = std::time::Duration::from_secs(1_800);
+
+/// What is to be explained.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    pub anomaly: &'a Anomaly,
+    /// Changes that are known; those long before the onset are ignored.
+    pub changes: &'a [Change],
+    pub topology: &'a Topology,
+    pub pass: Pass,
+    /// Journal time: nothing after it is used.
+    pub now: Timestamp,
+}
+
+/// Runs diagnoses and writes their bundles. Blocking: belongs on a thread of its own.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    config: Config,
+    directory: PathBuf,
+}
+
+impl Diagnosis {
+    /// Bundles are written below `directory`, one folder an anomaly.
+    #[must_use]
+    pub fn new(config: Config, directory: impl Into<PathBuf>) -> Self {
+        Self { config, directory: directory.into() }
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Captures, contrasts, names causes and writes the bundle.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or the bundle cannot be written.
+    pub fn run(&self, case: &Case<'_>, source: &dyn Source) -> Result<Evidence, Error> {
+        let anomaly = case.anomaly;
+        let scope = Scope::of(anomaly);
+        let healthy = match case.pass {
+            Pass::First => self.config.first_healthy.0,
+            Pass::Complete => self.config.healthy.0,
+        };
+        let onset = anomaly.onset.earliest.min(case.now);
+        let capture = capture::capture(source, &scope, onset, case.now, healthy, &self.config)?;
+        let changes: Vec<Change> = recent(case.changes, onset);
+        let mut found =
+            explain::compare_with(&capture.healthy, &capture.faulty, alarm(anomaly), edges(case.topology));
+        if found.causes.is_empty() {
+            found.causes.push(best_guess(anomaly, &found));
+        }
+        suspect_changes(&mut found.causes, &changes);
+        let suspect = found.suspects.first().map(|suspect| &suspect.service);
+        let chosen = capture::choose(
+            &capture,
+            &scope,
+            suspect,
+            usize::try_from(self.config.max_traces).unwrap_or(200),
+        );
+        let pair = Pair::new(&capture.healthy.spans, &capture.faulty.spans);
+        let contrasts = contrasts(&capture, &scope);
+        let page = page::render(&Shown {
+            anomaly,
+            pass: case.pass,
+            at: case.now,
+            causes: &found.causes,
+            changes: &changes,
+            capture: &capture,
+            chosen: &chosen,
+            pair: &pair,
+            lines: &found.lines,
+            contrasts: &contrasts,
+            scope: &scope,
+        })?;
+        let contents = Contents {
+            anomaly,
+            pass: case.pass,
+            at: case.now,
+            causes: &found.causes,
+            capture: &capture,
+            chosen: &chosen,
+            page: &page,
+        };
+        let bundle = bundle::write(&self.directory, &contents)?;
+        Ok(Evidence {
+            anomaly: anomaly.id.clone(),
+            pass: case.pass,
+            at: case.now,
+            causes: found.causes,
+            bundle,
+        })
+    }
+}
+
+/// One line for the alert: the most likely cause and what speaks for it.
+#[must_use]
+pub fn summary(causes: &[Cause]) -> String {
+    let Some(cause) = causes.first() else { return "no cause stands out".to_owned() };
+    let kind = match cause.kind {
+        CauseKind::Code => "code",
+        CauseKind::Database => "database",
+        CauseKind::Dependency => "dependency",
+        CauseKind::Saturation => "saturation",
+        CauseKind::Traffic => "traffic",
+        CauseKind::Deploy => "deploy",
+        CauseKind::Data => "data",
+        CauseKind::Job => "job",
+        CauseKind::Inconclusive => {
+            return format!("inconclusive, best guess {}: {}", cause.service, cause.reason);
+        }
+    };
+    format!("{} ({kind}, {}): {}", cause.service, percent(cause.score), cause.reason)
+}
+
+/// What the alarm itself says. Absence is known from it alone: what is not there leaves no spans.
+fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
+    let mut clues: Vec<Clue> = anomaly
+        .members
+        .iter()
+        .take(64)
+        .filter_map(|member| {
+            let (mechanism, weight) = match member.symptom {
+                Symptom::MissedJob => (Mechanism::Job, 12.0),
+                Symptom::TrafficDrop | Symptom::Silence => (Mechanism::Traffic, 5.0),
+                Symptom::Saturation => (Mechanism::Pool, 7.0),
+                Symptom::Errors | Symptom::Latency | Symptom::Level | Symptom::BudgetBurn | Symptom::Data => {
+                    return None;
+                }
+            };
+            let (observed, low) = (
+                page::quantity(member.observed, &member.unit),
+                page::quantity(member.expected.low, &member.unit),
+            );
+            let text = match member.symptom {
+                Symptom::MissedJob => format!("“{}” did not run when it was due", member.signal),
+                Symptom::Saturation => {
+                    format!(
+                        "{} is at {observed}, usual is up to {}",
+                        member.signal,
+                        page::quantity(member.expected.high, &member.unit)
+                    )
+                }
+                Symptom::Silence => "sends no telemetry any more".to_owned(),
+                _ => format!("“{}” gets {observed} instead of {low} or more", member.signal),
+            };
+            Some(Clue {
+                service: member.service.clone(),
+                operation: Some(member.signal.clone()),
+                mechanism,
+                weight,
+                text,
+            })
+        })
+        .collect();
+    // Where several report the absence, the anomaly's own service is where it was seen first.
+    if matches!(anomaly.symptom, Symptom::TrafficDrop | Symptom::Silence) {
+        for clue in clues.iter_mut().filter(|clue| clue.service == anomaly.service) {
+            clue.weight += 3.0;
+        }
+    }
+    clues
+}
+
+fn edges(topology: &Topology) -> blame::Edges {
+    let pairs = topology
+        .edges
+        .iter()
+        .filter_map(|edge| Some((edge.key.client.clone(), edge.key.server.service()?.clone())));
+    pairs.collect()
+}
+
+/// Changes up to half an hour before the onset, or just after it, latest first.
+fn recent(changes: &[Change], onset: Timestamp) -> Vec<Change> {
+    let (from, to) =
+        (onset.saturating_sub(CHANGED_BEFORE), onset.saturating_add(std::time::Duration::from_secs(30)));
+    let mut found: Vec<Change> =
+        changes.iter().filter(|change| change.at >= from && change.at <= to).cloned().collect();
+    found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.0.cmp(&b.id.0)));
+    found.truncate(20);
+    found
+}
+
+/// A suspect that was deployed just before it broke is suspect for that.
+fn suspect_changes(causes: &mut [Cause], changes: &[Change]) {
+    for cause in causes.iter_mut().filter(|cause| matches!(cause.kind, CauseKind::Code | CauseKind::Deploy)) {
+        let deployed = changes.iter().find(|change| {
+            change.kind == ChangeKind::Deploy
+                && change.service.as_ref().is_some_and(|service| *service.name == *cause.service)
+        });
+        if let Some(change) = deployed {
+            cause.kind = CauseKind::Deploy;
+            cause.reasons.push(format!("deployed just before: {}", change.title));
+        }
+    }
+}
+
+fn best_guess(anomaly: &Anomaly, found: &Explanation) -> Cause {
+    let guess = found.suspects.first().filter(|suspect| suspect.evidence > 0.0);
+    match guess {
+        Some(suspect) => {
+            let reasons: Vec<String> = suspect.clues.iter().take(3).map(|clue| clue.text.clone()).collect();
+            let operation = suspect.clues.first().and_then(|clue| clue.operation.clone());
+            blame::inconclusive(
+                &suspect.service,
+                operation,
+                reasons.first().cloned().unwrap_or_default(),
+                reasons,
+            )
+        }
+        None => {
+            let operation = anomaly.members.first().map(|member| member.signal.clone());
+            blame::inconclusive(
+                &anomaly.service,
+                operation,
+                "this is where it shows first".to_owned(),
+                Vec::new(),
+            )
+        }
+    }
+}
+
+/// Bad spans of the anomaly's operations against good ones: where any failed, the failed ones; else
+/// all since the onset against all before.
+fn contrasts(capture: &Capture, scope: &Scope) -> Vec<Contrast> {
+    let in_scope = |span: &&super::rows::SpanRow| scope.services.contains(span.service());
+    let faulty = || capture.faulty.spans.iter().filter(in_scope);
+    let healthy = || capture.healthy.spans.iter().filter(in_scope);
+    if faulty().filter(|span| span.failed()).count() >= 5 {
+        contrast::contrast(
+            faulty().filter(|span| span.failed()),
+            healthy().chain(faulty()).filter(|span| !span.failed()),
+        )
+    } else {
+        contrast::contrast(faulty(), healthy())
+    }
+}

@@ -1,0 +1,541 @@
+//! The evidence page: one HTML file without scripts or outside resources, for a person just woken.
+//! askama escapes every text.
+
+use super::Error;
+use super::capture::{Capture, Chosen, Role, Scope};
+use super::contrast::Contrast;
+use super::evidence::{Cause, CauseKind, Pass};
+use super::forest::Forest;
+use super::log_clues::ChangedLine;
+use super::series::{series, step_of};
+use super::span_clues::{Pair, duration, percent, short};
+use super::twin::{self, Twin};
+use crate::confirm::{Anomaly, Member};
+use crate::context::Change;
+use crate::detect::Symptom;
+use crate::model::{ServiceKey, Timestamp};
+use askama::Template;
+use std::collections::BTreeMap;
+
+/// Rows of a waterfall, lines, and members shown; the files hold the rest.
+const TWIN_ROWS: usize = 40;
+const LINES: usize = 10;
+const MEMBERS: usize = 12;
+
+/// What the page shows.
+pub struct Shown<'a> {
+    pub anomaly: &'a Anomaly,
+    pub pass: Pass,
+    pub at: Timestamp,
+    pub causes: &'a [Cause],
+    pub changes: &'a [Change],
+    pub capture: &'a Capture,
+    pub chosen: &'a Chosen,
+    pub pair: &'a Pair<'a>,
+    pub lines: &'a [ChangedLine],
+    pub contrasts: &'a [Contrast],
+    pub scope: &'a Scope,
+}
+
+#[derive(Template)]
+#[template(path = "diagnose/page.html")]
+struct Page {
+    title: String,
+    severity: &'static str,
+    since: String,
+    since_full: String,
+    at: String,
+    what: String,
+    anomaly: String,
+    complete: bool,
+    cause: Option<CauseView>,
+    others: Vec<CauseView>,
+    affected: Vec<Affected>,
+    more_affected: usize,
+    changes: Vec<ChangeView>,
+    charts: Vec<Chart>,
+    twin: Option<TwinView>,
+    lines: Vec<LineView>,
+    contrasts: Vec<ContrastView>,
+    last_run: bool,
+    traces: usize,
+    failed_traces: u64,
+    log_records: usize,
+    seen: String,
+    version: &'static str,
+}
+
+struct CauseView {
+    service: String,
+    kind: &'static str,
+    meaning: &'static str,
+    percent: String,
+    operation: String,
+    reason: String,
+    reasons: Vec<String>,
+    inconclusive: bool,
+}
+
+struct Affected {
+    service: String,
+    signal: String,
+    symptom: &'static str,
+    observed: String,
+    expected: String,
+    recovered: bool,
+}
+
+struct ChangeView {
+    at: String,
+    before: String,
+    title: String,
+}
+
+struct Chart {
+    title: String,
+    top: String,
+    /// Polylines in a box of 300 × 80, the newest shown boldest.
+    lines: Vec<(&'static str, String)>,
+    onset_x: String,
+    from: String,
+    to: String,
+}
+
+struct TwinView {
+    headline: String,
+    operation: String,
+    bad_trace: String,
+    good_trace: String,
+    bad_took: String,
+    good_took: String,
+    rows: Vec<TwinRow>,
+    left_out: usize,
+}
+
+struct TwinRow {
+    indent: usize,
+    service: String,
+    operation: String,
+    bad: Option<Bar>,
+    good: Option<Bar>,
+    note: String,
+    first: bool,
+    differs: bool,
+}
+
+struct Bar {
+    left: String,
+    width: String,
+    class: &'static str,
+    took: String,
+}
+
+struct LineView {
+    service: String,
+    severity: &'static str,
+    class: &'static str,
+    text: String,
+    change: String,
+}
+
+struct ContrastView {
+    key: String,
+    value: String,
+    bad: String,
+    good: String,
+}
+
+/// Renders the page.
+///
+/// # Errors
+/// [`Error::Page`]
+pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
+    let anomaly = shown.anomaly;
+    let onset = anomaly.onset.earliest;
+    let mut causes = shown.causes.iter().map(cause_view);
+    let seen = [&shown.capture.faulty, &shown.capture.healthy]
+        .map(|rows| rows.one_in.max(1))
+        .into_iter()
+        .max()
+        .unwrap_or(1);
+    let page = Page {
+        title: anomaly.title.clone(),
+        severity: anomaly.severity.as_str(),
+        since: clock(onset),
+        since_full: onset.to_string(),
+        at: clock(shown.at),
+        what: format!("{}: {}", anomaly.service, symptom(anomaly.symptom)),
+        anomaly: anomaly.id.to_string(),
+        complete: shown.pass == Pass::Complete,
+        cause: causes.next(),
+        others: causes.take(4).collect(),
+        affected: anomaly.members.iter().take(MEMBERS).map(affected).collect(),
+        more_affected: anomaly.members.len().saturating_sub(MEMBERS),
+        changes: shown.changes.iter().map(|change| change_view(change, onset)).collect(),
+        charts: charts(shown, onset),
+        twin: twin_view(shown),
+        lines: shown.lines.iter().take(LINES).map(line_view).collect(),
+        contrasts: shown.contrasts.iter().map(contrast_view).collect(),
+        last_run: anomaly.symptom == Symptom::MissedJob,
+        traces: shown.chosen.traces.len(),
+        failed_traces: shown.chosen.failed_traces,
+        log_records: shown.chosen.logs.len(),
+        seen: if seen == 1 {
+            "every trace of both periods".to_owned()
+        } else {
+            format!("one trace in {seen} of both periods")
+        },
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    Ok(page.render()?)
+}
+
+fn cause_view(cause: &Cause) -> CauseView {
+    CauseView {
+        service: cause.service.clone(),
+        kind: kind(cause.kind),
+        meaning: meaning(cause.kind),
+        percent: format!("{:.0} %", cause.score * 100.0),
+        operation: cause.operation.clone().unwrap_or_default(),
+        reason: cause.reason.clone(),
+        reasons: cause.reasons.iter().skip(1).cloned().collect(),
+        inconclusive: cause.kind == CauseKind::Inconclusive,
+    }
+}
+
+const fn kind(kind: CauseKind) -> &'static str {
+    match kind {
+        CauseKind::Code => "its own code",
+        CauseKind::Database => "its database",
+        CauseKind::Dependency => "something it depends on",
+        CauseKind::Saturation => "a resource is used up",
+        CauseKind::Traffic => "requests stopped coming",
+        CauseKind::Deploy => "its new version",
+        CauseKind::Data => "particular data",
+        CauseKind::Job => "the job did not run",
+        CauseKind::Inconclusive => "not clear",
+    }
+}
+
+const fn meaning(kind: CauseKind) -> &'static str {
+    match kind {
+        CauseKind::Code => "Errors or lost time begin in the service itself.",
+        CauseKind::Database => {
+            "The service's calls of its database are slow or fail; the service waits for them."
+        }
+        CauseKind::Dependency => "Calls of something outside, or the way there, are slow or fail.",
+        CauseKind::Saturation => "A pool, CPU or memory is at its limit, and requests wait.",
+        CauseKind::Traffic => {
+            "Fewer requests reach the entry. Look at what is in front of it: DNS, load balancer, clients."
+        }
+        CauseKind::Deploy => {
+            "Only what the new version handles is worse. Rolling back is the first thing to consider."
+        }
+        CauseKind::Data => "Only requests with particular values are affected.",
+        CauseKind::Job => "The last run below was good; the next one did not come.",
+        CauseKind::Inconclusive => "Nothing stands out enough to name a cause. This is the best guess.",
+    }
+}
+
+const fn symptom(symptom: Symptom) -> &'static str {
+    match symptom {
+        Symptom::Errors => "requests fail",
+        Symptom::Latency => "requests are slow",
+        Symptom::TrafficDrop => "requests stopped coming",
+        Symptom::Silence => "sends no telemetry",
+        Symptom::MissedJob => "a job did not run",
+        Symptom::Saturation => "a resource is used up",
+        Symptom::BudgetBurn => "error budget burns too fast",
+        Symptom::Level => "a metric left its range",
+        Symptom::Data => "the telemetry is incomplete",
+    }
+}
+
+/// A value in its unit, as people write it.
+#[must_use]
+pub fn quantity(value: f64, unit: &str) -> String {
+    match unit {
+        "ns" => duration(value),
+        "s" => duration(value * 1e9),
+        "ms" => duration(value * 1e6),
+        "1" => percent(value),
+        _ => {
+            let unit = unit.trim_matches(['{', '}']).replace("{request}", "requests").replace('}', "");
+            let number = if value.abs() >= 100.0 || value.fract() == 0.0 {
+                format!("{value:.0}")
+            } else {
+                format!("{value:.2}")
+            };
+            if unit.is_empty() { number } else { format!("{number} {unit}") }
+        }
+    }
+}
+
+fn affected(member: &Member) -> Affected {
+    let (low, high) = (member.expected.low, member.expected.high);
+    let expected = if low > 0.0 && low < high {
+        format!("{} to {}", quantity(low, &member.unit), quantity(high, &member.unit))
+    } else {
+        format!("up to {}", quantity(high, &member.unit))
+    };
+    Affected {
+        service: member.service.to_string(),
+        signal: member.signal.clone(),
+        symptom: symptom(member.symptom),
+        observed: quantity(member.observed, &member.unit),
+        expected,
+        recovered: member.recovered,
+    }
+}
+
+/// The time of day, UTC.
+fn clock(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.get(11..19).map_or(text.clone(), ToOwned::to_owned)
+}
+
+fn change_view(change: &Change, onset: Timestamp) -> ChangeView {
+    #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
+    let apart = |ns: u128| duration(ns as f64);
+    let before = if change.at <= onset {
+        format!("{} before", apart(onset.since(change.at).as_nanos()))
+    } else {
+        format!("{} after", apart(change.at.since(onset).as_nanos()))
+    };
+    let service = change.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
+    ChangeView { at: clock(change.at), before, title: format!("{service}{}", change.title) }
+}
+
+fn contrast_view(contrast: &Contrast) -> ContrastView {
+    ContrastView {
+        key: contrast.key.to_string(),
+        value: short(&contrast.value),
+        bad: percent(contrast.bad.ratio()),
+        good: percent(contrast.good.ratio()),
+    }
+}
+
+fn line_view(line: &ChangedLine) -> LineView {
+    let severity = match line.severity {
+        21.. => "FATAL",
+        17.. => "ERROR",
+        13.. => "WARN",
+        9.. => "INFO",
+        5.. => "DEBUG",
+        1.. => "TRACE",
+        0 => "",
+    };
+    let change = match (line.before, line.now) {
+        (0, now) => format!("new, {now}×"),
+        (before, 0) => format!("gone, {before}× before"),
+        (before, now) => format!("{before}× → {now}×"),
+    };
+    let class = if line.severity >= 17 {
+        "bad"
+    } else if line.severity >= 13 {
+        "warn"
+    } else {
+        ""
+    };
+    let text = line.example.lines().next().unwrap_or_default().chars().take(400).collect();
+    LineView { service: line.service.to_string(), severity, class, text, change }
+}
+
+/// Error ratio, latency and rate of what the anomaly is about.
+fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
+    let margin = std::time::Duration::from_secs(180);
+    let from = shown.capture.healthy_times.start.max(onset.saturating_sub(margin));
+    let times = from..shown.capture.faulty_times.end;
+    let step = step_of(&times);
+    let spans = || {
+        shown
+            .capture
+            .healthy
+            .spans
+            .iter()
+            .chain(&shown.capture.faulty.spans)
+            .filter(|span| times.contains(&span.end))
+    };
+    let members = &shown.scope.operations;
+    let named =
+        |service: &ServiceKey, operation: &str| members.contains(&(service.clone(), operation.to_owned()));
+    let any_named = spans().any(|span| named(span.service(), &span.operation));
+    let wanted = spans().filter(|span| {
+        if any_named {
+            named(span.service(), &span.operation)
+        } else {
+            *span.service() == shown.scope.service && (span.kind.is_entry() || span.parent.is_none())
+        }
+    });
+    // One line over the operations together: the page asks how bad, the files say which.
+    let mut steps: BTreeMap<Timestamp, (u64, u64, f64, f64)> = BTreeMap::new();
+    for point in series(wanted, step) {
+        let cell = steps.entry(point.start).or_default();
+        cell.0 += point.requests;
+        cell.1 += point.errors;
+        cell.2 = cell.2.max(point.p50_ns);
+        cell.3 = cell.3.max(point.p99_ns);
+    }
+    if steps.len() < 2 {
+        return Vec::new();
+    }
+    let (start, end) = (times.start.0 as f64, times.end.0.max(times.start.0 + 1) as f64);
+    let x = |at: Timestamp| ((at.0 as f64 - start) / (end - start) * 300.0).clamp(0.0, 300.0);
+    let line = |value: &dyn Fn(&(u64, u64, f64, f64)) -> f64, top: f64| {
+        let points = steps.iter().map(|(at, cell)| {
+            format!("{:.1},{:.1}", x(*at), 78.0 - 74.0 * (value(cell) / top).clamp(0.0, 1.0))
+        });
+        points.collect::<Vec<_>>().join(" ")
+    };
+    let most =
+        |value: &dyn Fn(&(u64, u64, f64, f64)) -> f64| steps.values().map(value).fold(0.0f64, f64::max);
+    let chart = |title: &str, top: String, lines| Chart {
+        title: title.to_owned(),
+        top,
+        lines,
+        onset_x: format!("{:.1}", x(onset)),
+        from: clock(times.start),
+        to: clock(shown.at),
+    };
+    let ratio = |cell: &(u64, u64, f64, f64)| if cell.0 == 0 { 0.0 } else { cell.1 as f64 / cell.0 as f64 };
+    let seconds = step.as_secs_f64();
+    let rate = |cell: &(u64, u64, f64, f64)| cell.0 as f64 / seconds;
+    let (p50, p99) = (|cell: &(u64, u64, f64, f64)| cell.2, |cell: &(u64, u64, f64, f64)| cell.3);
+    let (errors_top, slow_top, rate_top) =
+        (most(&ratio).max(0.01), most(&p99).max(1.0), most(&rate).max(1e-9));
+    vec![
+        chart("Requests that fail", percent(errors_top), vec![("bad", line(&ratio, errors_top))]),
+        chart(
+            "Latency, median and 99th percentile",
+            duration(slow_top),
+            vec![("soft", line(&p50, slow_top)), ("bold", line(&p99, slow_top))],
+        ),
+        chart("Requests a second", quantity(rate_top, ""), vec![("bold", line(&rate, rate_top))]),
+    ]
+}
+
+/// The most telling twin: of the chosen bad traces, in the order of choice, the first whose
+/// divergence lies in the first cause's service, else the first that diverges.
+fn twin_view(shown: &Shown<'_>) -> Option<TwinView> {
+    let (bad, good) = (&shown.pair.bad, &shown.pair.good);
+    let mut tops: BTreeMap<_, usize> = BTreeMap::new();
+    for at in bad.tops() {
+        if let Some(span) = bad.span(at) {
+            let longer = tops
+                .get(&span.trace)
+                .and_then(|&known| bad.span(known))
+                .is_none_or(|known| known.duration_ns() < span.duration_ns());
+            if longer {
+                tops.insert(span.trace, at);
+            }
+        }
+    }
+    let wanted = shown.causes.first().map(|cause| cause.service.as_str());
+    let mut best: Option<(u8, Twin)> = None;
+    let candidates = shown.chosen.traces.iter().filter(|(_, role)| *role != Role::Healthy).take(40);
+    for twin in candidates.filter_map(|(id, _)| twin::twin(bad, *tops.get(id)?, good)) {
+        let Some(row) = twin.first_divergence.and_then(|first| twin.rows.get(first)) else { continue };
+        let service = row
+            .bad
+            .and_then(|at| bad.span(at))
+            .or(row.good.and_then(|at| good.span(at)))
+            .map(|span| &*span.service().name);
+        let score = if service == wanted && service.is_some() { 2 } else { 1 };
+        if best.as_ref().is_none_or(|(known, _)| *known < score) {
+            best = Some((score, twin));
+        }
+        if score == 2 {
+            break;
+        }
+    }
+    best.map(|(_, twin)| waterfall(&twin, bad, good))
+}
+
+fn waterfall(twin: &Twin, bad: &Forest<'_>, good: &Forest<'_>) -> TwinView {
+    let top = |forest: &Forest<'_>, at: usize| {
+        forest.span(at).map(|span| (span.start.0, span.duration_ns())).unwrap_or_default()
+    };
+    let ((bad_start, bad_ns), (good_start, good_ns)) = (top(bad, twin.bad_top), top(good, twin.good_top));
+    #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
+    let whole = bad_ns.max(good_ns).max(1) as f64;
+    #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
+    let bar = |forest: &Forest<'_>, at: Option<usize>, start: u64, class: &'static str| {
+        let span = forest.span(at?)?;
+        let left = (span.start.0.saturating_sub(start) as f64 / whole * 100.0).clamp(0.0, 99.5);
+        let width = (span.duration_ns() as f64 / whole * 100.0).clamp(0.5, 100.0 - left);
+        let class = if span.failed() { "failed" } else { class };
+        Some(Bar {
+            left: format!("{left:.2}"),
+            width: format!("{width:.2}"),
+            class,
+            took: duration(span.duration_ns() as f64),
+        })
+    };
+    // Where a trace is long, what differs is shown first of all, with what leads to it.
+    let keep: Vec<bool> = {
+        let mut keep: Vec<bool> =
+            twin.rows.iter().map(|row| row.difference.is_some() || row.depth <= 1).collect();
+        if let Some(first) = twin.first_divergence {
+            let mut depth = usize::MAX;
+            for at in (0..=first).rev() {
+                if let (Some(row), Some(keep)) = (twin.rows.get(at), keep.get_mut(at))
+                    && row.depth < depth
+                {
+                    (*keep, depth) = (true, row.depth);
+                }
+            }
+        }
+        if twin.rows.len() <= TWIN_ROWS { vec![true; twin.rows.len()] } else { keep }
+    };
+    let mut rows = Vec::new();
+    for (at, row) in twin.rows.iter().enumerate() {
+        let first = twin.first_divergence == Some(at);
+        if !first && (rows.len() >= TWIN_ROWS || !keep.get(at).copied().unwrap_or(false)) {
+            continue;
+        }
+        let Some(span) = row.bad.and_then(|at| bad.span(at)).or_else(|| good.span(row.good?)) else {
+            continue;
+        };
+        rows.push(TwinRow {
+            indent: row.depth.min(12),
+            service: span.service().name.to_string(),
+            operation: short(&span.operation),
+            bad: bar(bad, row.bad, bad_start, "now"),
+            good: bar(good, row.good, good_start, "then"),
+            note: twin::in_words(bad, good, row),
+            first,
+            differs: row.difference.is_some(),
+        });
+    }
+    let headline = twin
+        .first_divergence
+        .and_then(|first| twin.rows.get(first))
+        .and_then(|row| {
+            let span = row.bad.and_then(|at| bad.span(at)).or_else(|| good.span(row.good?))?;
+            Some(format!(
+                "{}: “{}” {}",
+                span.service().name,
+                short(&span.operation),
+                twin::in_words(bad, good, row)
+            ))
+        })
+        .unwrap_or_default();
+    let trace = |forest: &Forest<'_>, at: usize| {
+        forest.span(at).map(|span| span.trace.to_string()).unwrap_or_default()
+    };
+    #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
+    let took = |ns: u64| duration(ns as f64);
+    TwinView {
+        headline,
+        operation: bad
+            .span(twin.bad_top)
+            .map(|span| format!("{} “{}”", span.service().name, short(&span.operation)))
+            .unwrap_or_default(),
+        bad_trace: trace(bad, twin.bad_top),
+        good_trace: trace(good, twin.good_top),
+        bad_took: took(bad_ns),
+        good_took: took(good_ns),
+        left_out: twin.rows.len().saturating_sub(rows.len()),
+        rows,
+    }
+}

@@ -1,0 +1,430 @@
+//! Synthetic traces with injected faults, through the whole diagnosis.
+
+use super::*;
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Member, Severity};
+use crate::detect::{Band, Interval, Symptom};
+use crate::model::{ServiceKey, Signal, SpanKind, Timestamp};
+use crate::window::Topology;
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status as OtlpStatus};
+use prost::Message;
+use std::collections::BTreeMap;
+
+const START_S: u64 = 1_700_000_000;
+const MS: u64 = 1_000_000;
+const ONSET_S: u64 = START_S + 120;
+const END_S: u64 = ONSET_S + 15;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Fault {
+    None,
+    SlowDatabase,
+    FailingPeer,
+    Code,
+    BadVersion,
+    TrafficDrop,
+}
+
+/// A small shop: gateway → orders → (billing → postgresql, stock), orders → a foreign host.
+struct Shop {
+    random: fastrand::Rng,
+    fault: Fault,
+    spans: BTreeMap<(String, String), Vec<Span>>,
+    logs: BTreeMap<String, Vec<LogRecord>>,
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+impl Shop {
+    fn span(
+        &mut self,
+        service: (&str, &str),
+        name: &str,
+        kind: i32,
+        at: (&[u8], &[u8]),
+        times: (u64, u64),
+    ) -> Vec<u8> {
+        let id = self.random.u64(1..).to_be_bytes().to_vec();
+        let span = Span {
+            trace_id: at.0.to_vec(),
+            span_id: id.clone(),
+            parent_span_id: at.1.to_vec(),
+            name: name.to_owned(),
+            kind,
+            start_time_unix_nano: times.0,
+            end_time_unix_nano: times.1,
+            ..Span::default()
+        };
+        self.spans.entry((service.0.to_owned(), service.1.to_owned())).or_default().push(span);
+        id
+    }
+
+    fn last(&mut self, service: &str, version: &str) -> &mut Span {
+        self.spans.get_mut(&(service.to_owned(), version.to_owned())).unwrap().last_mut().unwrap()
+    }
+
+    fn fail(&mut self, service: &str, version: &str, message: &str) {
+        self.last(service, version).status = Some(OtlpStatus { code: 2, message: message.to_owned() });
+    }
+
+    fn log(&mut self, service: &str, at: u64, severity: i32, body: String, trace: &[u8], span: &[u8]) {
+        let body = Some(AnyValue { value: Some(any_value::Value::StringValue(body)) });
+        self.logs.entry(service.to_owned()).or_default().push(LogRecord {
+            time_unix_nano: at,
+            severity_number: severity,
+            body,
+            trace_id: trace.to_vec(),
+            span_id: span.to_vec(),
+            ..LogRecord::default()
+        });
+    }
+
+    fn request(&mut self, start: u64) {
+        let bad = start >= ONSET_S * 1_000_000_000;
+        let trace = self.random.u128(1..).to_be_bytes();
+        let mut jitter = |base: u64| base * MS + self.random.u64(0..base * MS / 2 + 1);
+        let (db, stock, peer, own) = (jitter(4), jitter(6), jitter(10), jitter(2));
+        let slow = bad && self.fault == Fault::SlowDatabase;
+        let db = if slow { db + 300 * MS } else { db };
+        let peer_fails = bad && self.fault == Fault::FailingPeer && self.random.u8(0..10) < 6;
+        let code_fails = bad && self.fault == Fault::Code && self.random.u8(0..10) < 4;
+        let version =
+            if bad && self.fault == Fault::BadVersion && self.random.bool() { "2.0" } else { "1.0" };
+        let deploy_fails = version == "2.0" && self.random.u8(0..10) < 7;
+        let failed = peer_fails || code_fails || deploy_fails;
+        let mut at = start + 2 * own;
+        let (billing_start, billing_end) = (at, at + db + 2 * own);
+        let (stock_start, stock_end) = (billing_end, billing_end + stock);
+        let (peer_start, peer_end) = (stock_end, stock_end + peer);
+        at = peer_end + own;
+        let gateway = self.span(("gateway", "1.0"), "POST /order", 2, (&trace, &[]), (start, at + own));
+        if failed {
+            self.fail("gateway", "1.0", "");
+        }
+        let orders = self.span(("orders", "1.0"), "POST /orders", 2, (&trace, &gateway), (start + own, at));
+        if failed {
+            self.fail("orders", "1.0", "");
+        }
+        let client =
+            self.span(("orders", "1.0"), "POST /bill", 3, (&trace, &orders), (billing_start, billing_end));
+        if code_fails || deploy_fails {
+            self.fail("orders", "1.0", "500");
+        }
+        let billing = self.span(
+            ("billing", version),
+            "POST /bill",
+            2,
+            (&trace, &client),
+            (billing_start + own / 4, billing_end - own / 4),
+        );
+        if code_fails || deploy_fails {
+            self.fail("billing", version, "NullPointerException: <b>invoice</b>");
+        }
+        if code_fails {
+            self.log(
+                "billing",
+                billing_end - MS,
+                17,
+                format!("cannot bill order {}: invoice is null", start % 997),
+                &trace,
+                &billing,
+            );
+        } else {
+            self.span(
+                ("billing", version),
+                "SELECT accounts",
+                3,
+                (&trace, &billing),
+                (billing_start + own, billing_start + own + db),
+            );
+            self.last("billing", version).attributes.push(text("db.system.name", "postgresql"));
+        }
+        self.log(
+            "billing",
+            billing_start + MS,
+            9,
+            format!("billing order {}", start % 997),
+            &trace,
+            &billing,
+        );
+        self.span(("stock", "1.0"), "GET /stock", 2, (&trace, &orders), (stock_start, stock_end));
+        self.span(("orders", "1.0"), "POST /ship", 3, (&trace, &orders), (peer_start, peer_end));
+        self.last("orders", "1.0").attributes.push(text("server.address", "carrier.example"));
+        self.last("orders", "1.0")
+            .attributes
+            .push(text("http.request.header.authorization", "Bearer hunter2"));
+        if peer_fails {
+            self.fail("orders", "1.0", "connection refused");
+        }
+    }
+}
+
+fn shop(fault: Fault, seed: u64) -> Memory {
+    let mut shop =
+        Shop { random: fastrand::Rng::with_seed(seed), fault, spans: BTreeMap::new(), logs: BTreeMap::new() };
+    let mut at = START_S * 1_000_000_000;
+    while at < END_S * 1_000_000_000 {
+        if !(fault == Fault::TrafficDrop && at >= ONSET_S * 1_000_000_000) {
+            shop.request(at);
+        }
+        at += 40 * MS + shop.random.u64(0..60 * MS);
+    }
+    let resource = |service: &str, version: &str| {
+        Some(OtlpResource {
+            attributes: vec![text("service.name", service), text("service.version", version)],
+            ..OtlpResource::default()
+        })
+    };
+    let spans = shop.spans.into_iter().map(|((service, version), spans)| ResourceSpans {
+        resource: resource(&service, &version),
+        scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }],
+        ..ResourceSpans::default()
+    });
+    let logs = shop.logs.into_iter().map(|(service, log_records)| ResourceLogs {
+        resource: resource(&service, ""),
+        scope_logs: vec![ScopeLogs { log_records, ..ScopeLogs::default() }],
+        ..ResourceLogs::default()
+    });
+    let spans = ExportTraceServiceRequest { resource_spans: spans.collect() }.encode_to_vec();
+    let logs = ExportLogsServiceRequest { resource_logs: logs.collect() }.encode_to_vec();
+    let at = Timestamp::from_secs(START_S);
+    Memory { requests: vec![(Signal::Traces, Bytes::from(spans), at), (Signal::Logs, Bytes::from(logs), at)] }
+}
+
+fn rows(source: &Memory) -> Rows {
+    let mut gather = Gather::new(Limits::default());
+    for (signal, body, _) in &source.requests {
+        decode(*signal, body, &Redaction::default(), &|_| true, &mut gather).unwrap();
+    }
+    gather.finish()
+}
+
+fn causes(fault: Fault, seed: u64) -> Vec<Cause> {
+    let baseline = (Timestamp::from_secs(START_S), Timestamp::from_secs(ONSET_S));
+    explain(&rows(&shop(fault, seed)), Timestamp::from_secs(END_S), Some(baseline))
+}
+
+fn anomaly(symptom: Symptom) -> Anomaly {
+    let onset =
+        Interval { earliest: Timestamp::from_secs(ONSET_S), latest: Timestamp::from_secs(ONSET_S + 1) };
+    let service = ServiceKey::named("orders");
+    Anomaly {
+        id: AnomalyId("00112233445566aa".into()),
+        fingerprint: Fingerprint("ff".into()),
+        service: service.clone(),
+        symptom,
+        severity: Severity::Page,
+        state: AnomalyState::Confirmed,
+        opened_at: onset.latest,
+        fired_at: Some(onset.latest),
+        ended_at: None,
+        onset,
+        members: vec![Member {
+            service,
+            signal: "POST /orders".into(),
+            attributes: vec![],
+            symptom,
+            observed: 0.4,
+            expected: Band { low: 0.0, high: 0.01 },
+            unit: "1".into(),
+            tail: 1e-9,
+            log_evidence: 20.0,
+            onset,
+            last_seen: onset.latest,
+            recovered: false,
+        }],
+        p_value: 1e-9,
+        suspects: vec![],
+        merged_into: None,
+        suppressed_by: None,
+        title: "orders: 40 % of <script>POST /orders</script> fail".into(),
+        revision: 1,
+    }
+}
+
+fn run(fault: Fault, symptom: Symptom, directory: &std::path::Path) -> Evidence {
+    let topology = Topology::default();
+    let (changes, anomaly) = (Vec::new(), anomaly(symptom));
+    let now = Timestamp::from_secs(END_S);
+    let case = Case { anomaly: &anomaly, changes: &changes, topology: &topology, pass: Pass::Complete, now };
+    Diagnosis::new(Config::default(), directory).run(&case, &shop(fault, 7)).unwrap()
+}
+
+#[test]
+fn each_fault_is_blamed_on_its_service_with_its_kind() {
+    let cases = [
+        (Fault::SlowDatabase, "billing", CauseKind::Database),
+        (Fault::FailingPeer, "orders", CauseKind::Dependency),
+        (Fault::Code, "billing", CauseKind::Code),
+        (Fault::BadVersion, "billing", CauseKind::Deploy),
+    ];
+    for (fault, service, kind) in cases {
+        for seed in 0..3 {
+            let causes = causes(fault, seed);
+            let first = causes.first().unwrap_or_else(|| panic!("{fault:?}: nothing named"));
+            assert_eq!(
+                (first.service.as_str(), first.kind),
+                (service, kind),
+                "{fault:?} {seed}: {causes:#?}"
+            );
+            assert!(first.score > 0.5, "{fault:?} {seed}: {causes:#?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_named_when_nothing_is_wrong() {
+    let named = (0..10).filter(|&seed| !causes(Fault::None, seed).is_empty()).count();
+    assert_eq!(named, 0);
+}
+
+#[test]
+fn nothing_after_the_moment_is_used() {
+    let all = rows(&shop(Fault::Code, 3));
+    let before = Timestamp::from_secs(ONSET_S - 1);
+    let baseline = Some((Timestamp::from_secs(START_S), Timestamp::from_secs(ONSET_S - 30)));
+    assert!(explain(&all, before, baseline).is_empty());
+}
+
+#[test]
+fn a_bundle_holds_the_faulty_traces_with_their_logs_and_is_equal_for_equal_input() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let evidence = run(Fault::Code, Symptom::Errors, a.path());
+    let again = run(Fault::Code, Symptom::Errors, b.path());
+    assert_eq!(evidence.bundle.files, again.bundle.files);
+    assert!(evidence.bundle.failed_traces >= 20, "{:?}", evidence.bundle);
+    assert!(evidence.bundle.log_records >= evidence.bundle.traces);
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(evidence.bundle.path.join("manifest.json")).unwrap()).unwrap();
+    for (name, bytes, hash) in &evidence.bundle.files {
+        let content = std::fs::read(evidence.bundle.path.join(name)).unwrap();
+        assert_eq!(
+            (content.len() as u64, blake3::hash(&content).to_hex().to_string()),
+            (*bytes, hash.clone())
+        );
+        if name.ends_with(".parquet") {
+            let reader =
+                parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(Bytes::from(content))
+                    .unwrap();
+            let rows: usize = reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+            assert!(rows > 0, "{name}");
+        }
+    }
+    assert_eq!(manifest["traces"], evidence.bundle.traces);
+    let left: Vec<_> = std::fs::read_dir(a.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the bundle itself is left");
+}
+
+#[test]
+fn the_page_escapes_what_telemetry_says_and_shows_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let evidence = run(Fault::Code, Symptom::Errors, directory.path());
+    let page = std::fs::read_to_string(evidence.bundle.path.join("index.html")).unwrap();
+    assert!(!page.contains("<script>") && !page.contains("<b>invoice"));
+    assert!(page.contains("billing") && page.contains("cannot bill order"));
+    for (name, ..) in &evidence.bundle.files {
+        let content = std::fs::read(evidence.bundle.path.join(name)).unwrap();
+        assert!(!content.windows(7).any(|window| window == b"hunter2"), "{name}");
+    }
+}
+
+#[test]
+fn a_drop_of_traffic_shows_the_last_good_traces_and_blames_the_entry() {
+    let directory = tempfile::tempdir().unwrap();
+    let evidence = run(Fault::TrafficDrop, Symptom::TrafficDrop, directory.path());
+    assert_eq!(evidence.causes[0].kind, CauseKind::Traffic);
+    assert!(evidence.bundle.traces >= 20);
+}
+
+#[test]
+fn the_second_pass_replaces_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = run(Fault::SlowDatabase, Symptom::Latency, directory.path());
+    let second = run(Fault::SlowDatabase, Symptom::Latency, directory.path());
+    assert_eq!(first.bundle.path, second.bundle.path);
+    assert!(summary(&second.causes).starts_with("billing (database, "), "{}", summary(&second.causes));
+}
+
+#[test]
+fn the_first_divergence_is_where_the_fault_is() {
+    for (fault, service, operation) in
+        [(Fault::SlowDatabase, "billing", "SELECT accounts"), (Fault::FailingPeer, "orders", "POST /ship")]
+    {
+        let all = rows(&shop(fault, 11));
+        let split = Timestamp::from_secs(ONSET_S);
+        let (good, bad) = (all.between(Timestamp::ZERO, split), all.between(split, Timestamp::MAX));
+        let pair = span_clues::Pair::new(&good.spans, &bad.spans);
+        let mut right = 0;
+        let tops: Vec<usize> = pair
+            .bad
+            .roots()
+            .filter(|&at| pair.bad.span(at).unwrap().start >= split)
+            .filter(|&at| fault != Fault::FailingPeer || pair.bad.span(at).unwrap().failed())
+            .collect();
+        for &top in &tops {
+            let twin = twin::twin(&pair.bad, top, &pair.good).unwrap();
+            let row = &twin.rows[twin.first_divergence.unwrap()];
+            let span = pair.bad.span(row.bad.unwrap()).unwrap();
+            right += usize::from(&*span.service().name == service && &*span.operation == operation);
+        }
+        assert!(right * 10 >= tops.len() * 9, "{fault:?}: {right} of {}", tops.len());
+    }
+}
+
+#[test]
+fn a_planted_attribute_is_contrasted_first() {
+    let mut all = rows(&shop(Fault::None, 5));
+    let mut random = fastrand::Rng::with_seed(1);
+    for span in &mut all.spans {
+        let tenant = if random.u8(0..3) == 0 { "acme" } else { "other" };
+        for noise in 0..20 {
+            span.attributes
+                .push((format!("noise.{noise}").into(), random.u32(0..noise + 2).to_string().into()));
+        }
+        span.attributes.push(("tenant".into(), tenant.into()));
+        if tenant == "acme" && random.u8(0..4) != 0 {
+            span.status = Status::Error;
+        }
+    }
+    let found = contrast::contrast(
+        all.spans.iter().filter(|span| span.failed()),
+        all.spans.iter().filter(|span| !span.failed()),
+    );
+    assert_eq!((&*found[0].key, &*found[0].value), ("tenant", "acme"), "{found:?}");
+}
+
+#[test]
+fn critical_path_parts_add_up_and_self_time_is_exact() {
+    let all = rows(&shop(Fault::None, 1));
+    let mut operations = forest::Operations::default();
+    let forest = forest::Forest::new(&all.spans, &mut operations);
+    for top in forest.roots() {
+        let sum: u64 = forest.critical_path(top).iter().map(|(_, ns)| ns).sum();
+        assert_eq!(sum, forest.span(top).unwrap().duration_ns());
+    }
+    assert!(forest.spans.iter().all(|span| span.kind != SpanKind::Unspecified));
+}
+
+#[test]
+fn too_many_rows_are_sampled_by_whole_traces() {
+    let source = shop(Fault::None, 1);
+    let all = rows(&source);
+    let mut gather = Gather::new(Limits { spans: 2_000, log_records: 2_000, points: 1 });
+    for (signal, body, _) in &source.requests {
+        decode(*signal, body, &Redaction::default(), &|_| true, &mut gather).unwrap();
+    }
+    let few = gather.finish();
+    assert!(few.one_in > 1 && few.spans.len() <= 2_000 && few.spans.len() > 200);
+    for kept in &few.spans {
+        let of = |rows: &Rows| rows.spans.iter().filter(|span| span.trace == kept.trace).count();
+        assert_eq!(of(&few), of(&all));
+    }
+}
