@@ -127,7 +127,10 @@ impl Inflater {
         if matches!(self.state, State::Identity) {
             return if self.wire.len() > self.limit_bytes { Err(self.too_large()) } else { Ok(true) };
         }
-        self.out.reserve_exact(self.growth_bytes());
+        let growth = self.growth_bytes();
+        if growth > 0 {
+            self.out.reserve_exact(self.out.capacity().saturating_sub(self.out.len()).saturating_add(growth));
+        }
         let (read, written) = (self.at, self.out.len());
         loop {
             let done = match &mut self.state {
@@ -392,7 +395,7 @@ mod tests {
     fn a_bomb_takes_no_more_memory_than_its_limit() {
         for encoding in [Encoding::Gzip, Encoding::Zstd] {
             let wire = Bytes::from(compress(encoding, &vec![0; 50 << 20]));
-            assert!(wire.len() < 500_000);
+            assert!(wire.len() < 1_000_000);
             let mut inflater = Inflater::new(encoding, wire, LIMIT).unwrap();
             let mut granted = 0;
             let error = loop {

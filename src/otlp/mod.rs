@@ -6,11 +6,15 @@
 //! decodes its bytes alone, and shows the same values; depth ([`DEPTH_LIMIT`]) and the size of resources
 //! whose parts are scattered are the only differences.
 
+#[cfg(test)]
+mod against_prost;
 mod base64;
 mod check;
 mod common;
 mod inflate;
 mod json;
+#[cfg(test)]
+mod json_tests;
 mod json_text;
 mod logs;
 mod metrics;

@@ -4,6 +4,8 @@
 //! that fit 64 bits, keys that fit 32 bits, field numbers from 1, groups skipped whole. The one
 //! listed difference is the depth limit, [`DEPTH_LIMIT`] here and 100 there.
 
+use super::schema;
+use crate::model::Signal;
 use std::fmt;
 
 /// How deep messages and groups may nest below a resource.
@@ -49,6 +51,16 @@ pub struct Malformed {
     /// Offset of the damaged field within the bytes that were read.
     pub offset: usize,
     pub what: Damage,
+}
+
+impl Malformed {
+    /// The same, told from the request's beginning: what was wrong within the resource `index` of it.
+    #[must_use]
+    pub fn in_resource(mut self, signal: Signal, index: usize) -> Self {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        self.path = format!("{}[{index}]{dot}{}", schema::resources_name(signal), self.path);
+        self
+    }
 }
 
 impl fmt::Display for Malformed {
