@@ -3,10 +3,11 @@
 use super::alertmanager::Alertmanager;
 use super::target::{Outcome, Target};
 use super::webhook::Webhook;
-use super::{Alert, AlertState, Config, Error};
+use super::{Alert, AlertState, Config, Error, Recorded};
 use crate::confirm::AnomalyId;
 use crate::model::{Clock, Timestamp};
 use crate::observe::{Collect, Counter, Exposition, Kind};
+use crate::store::Ledger;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 
 /// Alerts in one request.
 const BATCH: usize = 64;
+/// Records read from the ledger at once.
+const RECORDS: usize = 256;
 /// The first pause after a failure, and the longest: a peer that returns is told within 5 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
@@ -37,7 +40,10 @@ pub struct Delivered {
 /// Where it is remembered what targets were told, so that a restart tells nobody twice.
 pub trait Deliveries: Send + Sync {
     /// The last delivery of each alert to each target.
-    fn load(&self) -> Vec<Delivered>;
+    ///
+    /// # Errors
+    /// Why they cannot be read, in words.
+    fn load(&self) -> Result<Vec<Delivered>, String>;
 
     /// Keeps a delivery.
     ///
@@ -103,10 +109,48 @@ impl Outbox {
         }
     }
 
+    /// Sets what the ledger holds, then what is appended to it, until `stop` says so.
+    pub async fn follow(self, ledger: Ledger, mut stop: watch::Receiver<bool>) {
+        let mut last = ledger.watch();
+        // Watched before it is read, so that nothing falls between.
+        let mut next = ledger.last().saturating_add(1);
+        match Alert::latest(&ledger) {
+            Ok(alerts) => alerts.into_iter().for_each(|alert| self.set(alert)),
+            Err(error) => tracing::error!(%error, "the ledger's alerts cannot be read"),
+        }
+        last.mark_changed();
+        loop {
+            tokio::select! {
+                changed = last.changed() => if changed.is_err() { return },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            loop {
+                let records = match ledger.read_from(next, RECORDS) {
+                    Ok(records) => records,
+                    Err(error) => {
+                        tracing::error!(%error, "the ledger cannot be read");
+                        break;
+                    }
+                };
+                let Some(end) = records.last().map(|record| record.sequence) else { break };
+                next = end.saturating_add(1);
+                for record in &records {
+                    if let Some(Recorded::Alert(alert)) = Recorded::read(record) {
+                        self.set(*alert);
+                    }
+                }
+            }
+        }
+    }
+
     /// Delivers until `stop` changes or its sender is gone. An attempt under way is abandoned then.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let mut held: BTreeMap<String, BTreeMap<AnomalyId, Progress>> = BTreeMap::new();
-        for delivered in self.0.deliveries.load() {
+        let known = self.0.deliveries.load().unwrap_or_else(|why| {
+            tracing::error!(why, "what targets were told cannot be read: they may be told again");
+            Vec::new()
+        });
+        for delivered in known {
             let progress = Progress { revision: delivered.revision, ..Progress::default() };
             held.entry(delivered.target).or_default().insert(delivered.anomaly, progress);
         }

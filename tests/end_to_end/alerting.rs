@@ -1,12 +1,13 @@
 //! Alerts at a real Alertmanager: counted by the notifications that it sends on.
 
-use crate::support::alerts::{Memory, anomaly};
+use crate::support::alerts::anomaly;
 use crate::support::receiver::Request;
 use crate::support::{Alertmanager, Receiver, eventually};
 use barograph::alert::{Alert, Attachment, Config, Lifecycle, Outbox};
 use barograph::confirm::Anomaly;
 use barograph::model::{Clock, SystemClock, Timestamp};
 use barograph::settings::Seconds;
+use barograph::store::{Ledger, Stage};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -18,27 +19,32 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// One life of the daemon's alerting.
 struct Life {
     lifecycle: Lifecycle,
-    outbox: Outbox,
+    ledger: Ledger,
     stop: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<((), ())>,
 }
 
 impl Life {
-    fn begin(url: &str, memory: Arc<Memory>) -> Self {
+    fn begin(url: &str, ledger: Ledger) -> Self {
         let config = Config {
             alertmanagers: vec![url.to_owned()],
             resend: Seconds(Duration::from_millis(500)),
             ..Config::default()
         };
-        let outbox = Outbox::new(config.clone(), memory, Arc::new(SystemClock)).expect("an outbox");
+        let outbox =
+            Outbox::new(config.clone(), Arc::new(ledger.clone()), Arc::new(SystemClock)).expect("an outbox");
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(outbox.clone().run(stopped));
-        Self { lifecycle: Lifecycle::new(config), outbox, stop, task }
+        let follow = outbox.clone().follow(ledger.clone(), stopped.clone());
+        let task = tokio::spawn(async { tokio::join!(follow, outbox.run(stopped)) });
+        Self { lifecycle: Lifecycle::new(config), ledger, stop, task }
     }
 
     fn step(&mut self, at: Timestamp, changed: &[Anomaly]) -> Vec<Alert> {
         let alerts = self.lifecycle.step(at, changed);
-        alerts.iter().for_each(|alert| self.outbox.set(alert.clone()));
+        for alert in &alerts {
+            let held = self.ledger.append(at, Stage::Alert, &alert.anomaly.0, &alert.key(), alert);
+            held.expect("appended");
+        }
         alerts
     }
 
@@ -61,8 +67,8 @@ fn about(requests: &[Request], id: &str, status: &str) -> usize {
 async fn one_fault_is_one_notification_over_restarts_of_both() {
     let mut receiver = Receiver::start().await;
     let mut alertmanager = Alertmanager::start(&receiver.url()).await;
-    let memory = Arc::new(Memory::default());
-    let mut life = Life::begin(&alertmanager.url(), memory.clone());
+    let ledger = Ledger::in_memory().expect("a ledger");
+    let mut life = Life::begin(&alertmanager.url(), ledger.clone());
     let begin = SystemClock.now().saturating_sub(Duration::from_secs(300));
     let at = |secs: u64| begin.saturating_add(Duration::from_secs(secs));
 
@@ -95,12 +101,10 @@ async fn one_fault_is_one_notification_over_restarts_of_both() {
     .await;
 
     // We restart: told again, so that it does not end, and nobody is notified again.
-    let told: Vec<Alert> = life.lifecycle.alerts().cloned().collect();
     let state = life.end().await;
-    let mut life = Life::begin(&alertmanager.url(), memory);
+    let mut life = Life::begin(&alertmanager.url(), ledger);
     life.lifecycle.restore(&state).expect("the state is read");
-    life.lifecycle.adopt(told.clone());
-    told.into_iter().for_each(|alert| life.outbox.set(alert));
+    life.lifecycle.adopt(Alert::latest(&life.ledger).expect("alerts"));
     let restarted = SystemClock.now().to_string();
     eventually("both are told again after the restart", PATIENCE, async || {
         let held = alertmanager.alerts().await;
@@ -137,7 +141,7 @@ async fn one_fault_is_one_notification_over_restarts_of_both() {
 async fn a_rise_of_severity_stays_one_group_that_never_stops_firing() {
     let mut receiver = Receiver::start().await;
     let alertmanager = Alertmanager::start(&receiver.url()).await;
-    let mut life = Life::begin(&alertmanager.url(), Arc::new(Memory::default()));
+    let mut life = Life::begin(&alertmanager.url(), Ledger::in_memory().expect("a ledger"));
     let begin = SystemClock.now().saturating_sub(Duration::from_secs(60));
     let at = |secs: u64| begin.saturating_add(Duration::from_secs(secs));
     let mut ticket = anomaly(FIRST, "confirmed", at(0));

@@ -1,11 +1,12 @@
 //! Webhooks: what they are sent, and that a bad one harms nobody.
 
 use crate::support::Receiver;
-use crate::support::alerts::{Memory, anomaly};
+use crate::support::alerts::anomaly;
 use barograph::alert::{Alert, AlertState, Config, Lifecycle, Outbox};
 use barograph::model::{Clock, SystemClock};
 use barograph::observe::{Collect, Exposition};
 use barograph::settings::Seconds;
+use barograph::store::Ledger;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,9 +26,9 @@ fn firing() -> Alert {
 }
 
 /// An outbox that tells `webhooks`, and what ends it when it is dropped.
-fn start(webhooks: Vec<String>, timeout: Duration, memory: Arc<Memory>) -> (Outbox, watch::Sender<bool>) {
+fn start(webhooks: Vec<String>, timeout: Duration, ledger: &Ledger) -> (Outbox, watch::Sender<bool>) {
     let config = Config { webhooks, timeout: Seconds(timeout), ..Config::default() };
-    let outbox = Outbox::new(config, memory, Arc::new(SystemClock)).expect("an outbox");
+    let outbox = Outbox::new(config, Arc::new(ledger.clone()), Arc::new(SystemClock)).expect("an outbox");
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(outbox.clone().run(stopped));
     (outbox, stop)
@@ -101,8 +102,8 @@ async fn misbehave(kind: Peer, mut stream: tokio::net::TcpStream) -> std::io::Re
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_told_once_with_its_key_and_not_again_after_a_restart() {
     let mut receiver = Receiver::start().await;
-    let memory = Arc::new(Memory::default());
-    let (outbox, stop) = start(vec![receiver.url()], PATIENCE, memory.clone());
+    let ledger = Ledger::in_memory().expect("a ledger");
+    let (outbox, stop) = start(vec![receiver.url()], PATIENCE, &ledger);
     receiver.answer(503);
     let alert = firing();
     outbox.set(alert.clone());
@@ -119,14 +120,14 @@ async fn an_event_is_told_once_with_its_key_and_not_again_after_a_restart() {
     assert!(requests.iter().all(|request| request.body == *event), "each attempt is the same event");
     crate::support::eventually("it is kept that it was told", PATIENCE, async || {
         use barograph::alert::Deliveries;
-        (memory.load().len() == 1).then_some(())
+        (ledger.load().expect("deliveries").len() == 1).then_some(())
     })
     .await;
     stop.send_replace(true);
 
     // After a restart the next thing that comes is news.
     let told = receiver.requests().len();
-    let (outbox, _stop) = start(vec![receiver.url()], PATIENCE, memory);
+    let (outbox, _stop) = start(vec![receiver.url()], PATIENCE, &ledger);
     outbox.set(alert.clone());
     let ended =
         Alert { revision: 2, state: AlertState::Resolved, resolved_at: Some(SystemClock.now()), ..alert };
@@ -140,7 +141,7 @@ async fn an_event_is_told_once_with_its_key_and_not_again_after_a_restart() {
 async fn a_refusal_does_not_lose_the_others_and_is_not_repeated() {
     let mut receiver = Receiver::start().await;
     receiver.answer(400);
-    let (outbox, _stop) = start(vec![receiver.url()], PATIENCE, Arc::default());
+    let (outbox, _stop) = start(vec![receiver.url()], PATIENCE, &Ledger::in_memory().expect("a ledger"));
     let alert = firing();
     outbox.set(alert.clone());
     receiver.wait("the refused one", PATIENCE, |requests| requests.len() == 1).await;
@@ -172,7 +173,7 @@ async fn bad_peers_delay_nobody_and_are_tried_again_within_bounds() {
         counts.push((kind, counted));
     }
     urls.push(good.url());
-    let (outbox, _stop) = start(urls, timeout, Arc::default());
+    let (outbox, _stop) = start(urls, timeout, &Ledger::in_memory().expect("a ledger"));
     let begin = Instant::now();
     outbox.set(firing());
     good.wait("the good peer is told at once", PATIENCE, |requests| requests.len() == 1).await;

@@ -1,10 +1,8 @@
-//! Anomalies and the memory of deliveries, for tests of alerting.
+//! Anomalies for tests of alerting.
 
-use barograph::alert::{Delivered, Deliveries};
 use barograph::confirm::Anomaly;
 use barograph::model::Timestamp;
 use serde_json::json;
-use std::sync::Mutex;
 
 /// An anomaly in a state: `gathering`, `confirmed`, `recovered`, …
 pub fn anomaly(id: &str, state: &str, onset: Timestamp) -> Anomaly {
@@ -23,21 +21,4 @@ pub fn anomaly(id: &str, state: &str, onset: Timestamp) -> Anomaly {
         }],
     }))
     .expect("an anomaly")
-}
-
-/// Deliveries kept in memory: outlives an outbox, as the ledger outlives the process.
-#[derive(Default)]
-pub struct Memory(Mutex<Vec<Delivered>>);
-
-impl Deliveries for Memory {
-    fn load(&self) -> Vec<Delivered> {
-        self.0.lock().expect("not poisoned").clone()
-    }
-
-    fn keep(&self, delivered: &Delivered) -> Result<(), String> {
-        let mut held = self.0.lock().expect("not poisoned");
-        held.retain(|other| (&other.target, &other.anomaly) != (&delivered.target, &delivered.anomaly));
-        held.push(delivered.clone());
-        Ok(())
-    }
 }
