@@ -1,6 +1,7 @@
 //! The whole configuration: every room's section, read from one TOML file and from `--set`.
 
 use crate::settings::Key;
+use crate::{aggregate, alert, confirm, detect, diagnose, journal, receive, serve, slo, store, window};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,17 @@ macro_rules! sections {
 sections! {
     general: General,
     listen: Listen,
+    receive: receive::Config,
+    aggregate: aggregate::Config,
+    journal: journal::Config,
+    window: window::Config,
+    store: store::Config,
+    slo: slo::Config,
+    detect: detect::Config,
+    confirm: confirm::Config,
+    alert: alert::Config,
+    diagnose: diagnose::Config,
+    serve: serve::Config,
 }
 
 /// Says that there is no such key, and which there are nearby.

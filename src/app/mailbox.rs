@@ -68,6 +68,7 @@ impl<T: Merge> Mailbox<T> {
     }
 
     /// How many wait.
+    #[cfg(test)]
     #[must_use]
     pub fn len(&self) -> usize {
         self.state.lock().waiting.len()

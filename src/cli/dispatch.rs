@@ -35,6 +35,7 @@ macro_rules! commands {
 }
 
 commands! {
+    Serve => serve,
     Services => services,
     Operations => operations,
     Latency => latency,

@@ -10,6 +10,7 @@ mod output;
 
 mod anomalies;
 mod changes;
+mod serve;
 mod completions;
 mod config;
 mod drill;

@@ -21,6 +21,24 @@ pub enum CauseKind {
     Inconclusive,
 }
 
+impl CauseKind {
+    /// As in `causes.json`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Database => "database",
+            Self::Dependency => "dependency",
+            Self::Saturation => "saturation",
+            Self::Traffic => "traffic",
+            Self::Deploy => "deploy",
+            Self::Data => "data",
+            Self::Job => "job",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
 /// A suspect, as in `causes.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cause {

@@ -171,6 +171,15 @@ impl Sequencer {
         Ok(replayed)
     }
 
+    /// Goes on after a cut that stands later than everything recorded: the time between was not lived
+    /// through, and gets no barriers.
+    pub fn resume_after(&mut self, cut: Cut) {
+        self.stamper = Stamper::after(cut);
+        if let Some(checkpoint) = &mut self.checkpoint {
+            *checkpoint = (cut.number, cut.through);
+        }
+    }
+
     /// Appends a group and leaves in `outcome` what became of each request.
     fn append(&mut self, group: &mut [Admitted], arrived: Timestamp) -> Result<(), Error> {
         match &mut self.target {

@@ -54,3 +54,26 @@ pub struct Budget {
     pub threshold_ns: Option<u64>,
     pub operation: Option<String>,
 }
+
+/// How the budget of a service stands that burns fastest, in one sentence; `None` if it has none.
+#[must_use]
+pub fn in_words(budgets: &[Budget], service: &ServiceKey) -> Option<String> {
+    let fastest = |budget: &Budget| budget.burn.iter().map(|&(_, rate)| rate).fold(0.0, f64::max);
+    let worst = budgets
+        .iter()
+        .filter(|budget| budget.service == *service)
+        .max_by(|a, b| fastest(a).total_cmp(&fastest(b)).then_with(|| b.slo.cmp(&a.slo)))?;
+    let days = worst.window.as_secs() / 86_400;
+    let mut text = format!(
+        "{} % objective {:?}: {:.1} % of the {days}-day budget left",
+        worst.target * 100.0,
+        worst.slo,
+        worst.budget_remaining_ratio * 100.0
+    );
+    if let Some((window, rate)) =
+        worst.burn.iter().max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, rate)| *rate > 1.0)
+    {
+        text.push_str(&format!(", burning {rate:.1} times too fast over the last {window}"));
+    }
+    Some(text)
+}

@@ -8,7 +8,7 @@ mod config;
 mod counts;
 mod openslo;
 
-pub use budget::{Budget, DataState};
+pub use budget::{Budget, DataState, in_words};
 pub use budgets::{Budgets, RestoreError};
 pub use burn::{Burn, BurnRule, RULES, WINDOWS, burn_rate};
 pub use config::Config;

@@ -9,7 +9,7 @@ use super::told::Told;
 use crate::aggregate::{Accepted, Cell, EdgeCell, Facet, FacetKey, Partial};
 use crate::journal::Cut;
 use crate::limits::{LateReason, RejectedReason};
-use crate::model::{SeriesId, Timestamp, WindowId};
+use crate::model::{SeriesId, ServiceKey, Timestamp, WindowId};
 use crate::window::{Config, OpenWindow, Registry, SealedWindow, Snapshot, Tick, Topology};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub struct Merged {
     pub rejected: BTreeMap<RejectedReason, u64>,
     /// What was `Amended` is counted here, where windows are sealed; a shard's own count of it is not used.
     pub late: BTreeMap<LateReason, u64>,
+    /// Items counted in the overflow series of a service for want of room.
+    pub overflowed: BTreeMap<Arc<ServiceKey>, u64>,
     /// When the cut asks for a checkpoint: this stage's part of it, and the shards' by number.
     pub state: Option<Vec<u8>>,
     pub shard_states: BTreeMap<u16, Vec<u8>>,
@@ -124,6 +126,7 @@ impl Windows {
             merged.accepted.add(partial.accepted);
             add_up(&mut merged.rejected, partial.rejected);
             add_up(&mut merged.late, partial.late);
+            add_up(&mut merged.overflowed, partial.overflowed);
             for half in partial.halves {
                 self.joiner.add(second, half, &mut joined);
             }
@@ -420,7 +423,7 @@ fn append<T>(into: &mut Vec<T>, mut more: Vec<T>) {
     }
 }
 
-fn add_up<K: Ord>(into: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
+fn add_up<K: Ord>(into: &mut BTreeMap<K, u64>, more: impl IntoIterator<Item = (K, u64)>) {
     for (key, n) in more {
         *into.entry(key).or_default() += n;
     }

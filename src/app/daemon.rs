@@ -1,0 +1,602 @@
+//! The daemon: builds the stages in order, runs each on its thread, drains them in order.
+
+use super::counting::Counting;
+use super::judging::{Job, Judging};
+use super::mailbox::{Mailbox, Merge};
+use super::reading::{AllWindows, Daemon, LedgerRecords, Published};
+use super::totals::{Sums, Totals};
+use super::{Config, Error};
+use crate::aggregate::{Indicator, Partial, Shard};
+use crate::alert::{Lifecycle, Outbox};
+use crate::confirm::{Confirm, Judge};
+use crate::detect::Detectors;
+use crate::diagnose::{Case, Diagnosis};
+use crate::journal::{self, Cut, Journal, Position, Recorder, Sequencer, Step, StepReceiver};
+use crate::model::{Clock, SystemClock, Timestamp};
+use crate::receive;
+use crate::serve::{self, Api, Sources};
+use crate::slo::Budgets;
+use crate::store::{Checkpoint, Store};
+use crate::window::{Merged, Windows};
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Steps that wait for one shard.
+const SHARD_STEPS: usize = 4_096;
+/// Diagnoses at once, and how many may wait.
+const DIAGNOSES: usize = 2;
+const DIAGNOSES_WAITING: usize = 64;
+
+/// Where the daemon listens, with the real ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub otlp_grpc: SocketAddr,
+    pub otlp_http: SocketAddr,
+    pub query: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// What one cut brought, on its way to the judge.
+struct Batch {
+    merged: Merged,
+    sums: Sums,
+    /// States of shards and windows, when the cut is a checkpoint.
+    parts: Option<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Merge for Batch {
+    fn merge(&mut self, later: Self) -> Result<(), Self> {
+        // The judge's state must be that of the checkpoint's cut.
+        if self.parts.is_some() {
+            return Err(later);
+        }
+        self.merged.tick.merge(later.merged.tick);
+        self.merged.sealed.extend(later.merged.sealed);
+        self.merged.amendments.extend(later.merged.amendments);
+        self.sums = later.sums;
+        self.parts = later.parts;
+        Ok(())
+    }
+}
+
+/// Everything that the stages after counting need, on whichever thread they run.
+struct Downstream {
+    store: Store,
+    judging: Arc<Mutex<Judging>>,
+    indicators: Arc<ArcSwap<Vec<Indicator>>>,
+    topology: Arc<ArcSwap<crate::window::Snapshot>>,
+}
+
+impl Downstream {
+    /// Stores and judges a cut; commits the checkpoint if it is one. Gives the diagnoses that are due,
+    /// and how far the journal may be recycled.
+    fn step(&self, batch: Batch) -> Result<(Vec<Job>, Option<Position>), Error> {
+        let Batch { merged, sums, parts } = batch;
+        let cut = merged.tick.cut;
+        self.store.add_series(cut, &merged.tick.new);
+        for window in &merged.sealed {
+            self.store.seal(window.clone());
+        }
+        for amendment in &merged.amendments {
+            self.store.amend(amendment.clone());
+        }
+        let topology = self.topology.load().topology.clone();
+        let mut judging = self.judging.lock();
+        let judged = judging.step(&merged.tick, &merged.sealed, &topology)?;
+        let indicators = judging.judge.budgets.indicators();
+        if !Arc::ptr_eq(&indicators, &self.indicators.load()) {
+            self.indicators.store(indicators);
+        }
+        let Some(mut parts) = parts else { return Ok((judged.jobs, None)) };
+        parts.extend(judging.state()?);
+        drop(judging);
+        let checkpoint =
+            Checkpoint { cut, parts, accepted: sums.accepted, rejected: sums.rejected, late: sums.late };
+        match self.store.commit(&checkpoint) {
+            Ok(()) => Ok((judged.jobs, Some(cut.through))),
+            Err(error) => {
+                // The journal keeps what the last checkpoint does not hold; the next one tries again.
+                tracing::error!(%error, "the checkpoint could not be written");
+                Ok((judged.jobs, None))
+            }
+        }
+    }
+}
+
+/// Names of the parts that the counting stages put into a checkpoint.
+fn counted_parts(merged: &mut Merged) -> Option<BTreeMap<String, Vec<u8>>> {
+    let window = merged.state.take()?;
+    let shards = std::mem::take(&mut merged.shard_states);
+    let mut parts: BTreeMap<String, Vec<u8>> =
+        shards.into_iter().map(|(number, state)| (format!("shard/{number}"), state)).collect();
+    parts.insert("window".to_owned(), window);
+    Some(parts)
+}
+
+/// The running daemon.
+pub struct App {
+    addresses: Addresses,
+    ready: Arc<AtomicBool>,
+    journal: journal::Handle,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+    /// Turns true when the ingest ports are to close, then when everything is.
+    stop_ingest: watch::Sender<bool>,
+    stop_rest: watch::Sender<bool>,
+    ingest: tokio::runtime::Runtime,
+    ingesting: tokio::task::JoinHandle<()>,
+    rest: tokio::runtime::Runtime,
+    /// Names the first thread that ended although nobody asked it to.
+    fallen: watch::Receiver<Option<String>>,
+    _lock: journal::Lock,
+}
+
+/// Ends of the thread are told, also by a panic.
+struct Fate {
+    name: String,
+    fallen: watch::Sender<Option<String>>,
+    expected: bool,
+}
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        if !self.expected {
+            self.fallen.send_if_modified(|first| {
+                let is_first = first.is_none();
+                first.get_or_insert_with(|| self.name.clone());
+                is_first
+            });
+        }
+    }
+}
+
+impl App {
+    /// Starts everything: restores the last checkpoint, replays the journal from there, opens the ports.
+    ///
+    /// # Errors
+    /// Why the daemon cannot start.
+    pub fn start(config: &Config) -> Result<Self, Error> {
+        let started = Instant::now();
+        let data_dir = &config.general.data_dir;
+        std::fs::create_dir_all(data_dir)
+            .map_err(Error::io(format!("cannot make the data directory {}", data_dir.display())))?;
+        let lock = journal::lock(data_dir)?;
+        let evidence = data_dir.join("evidence");
+        std::fs::create_dir_all(&evidence)
+            .map_err(Error::io(format!("cannot make {}", evidence.display())))?;
+
+        let store = Store::open(data_dir, config.store.clone())?;
+        let checkpoint = store.checkpoint()?;
+        let registry = Arc::new(store.registry()?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let resume = checkpoint.as_ref().map(|checkpoint| checkpoint.cut.through);
+        let (mut sequencer, lanes, recorder) =
+            Journal::open(&data_dir.join("journal"), &config.journal, clock.clone(), resume)?;
+
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = u16::try_from((cores / 2).max(1)).unwrap_or(1);
+        let mut counting = Counting::new(
+            shards,
+            &config.aggregate,
+            config.window.clone(),
+            registry.clone(),
+            &recorder.index(),
+        );
+        let ledger = store.ledger();
+        let mut judging = Judging::new(
+            Judge::new(
+                Budgets::open(config.slo.clone())?,
+                Detectors::new(config.detect.clone(), false),
+                Confirm::new(config.confirm.clone()),
+            ),
+            Lifecycle::new(config.alert.clone()),
+            ledger.clone(),
+            registry.clone(),
+        );
+        let totals = Arc::new(checkpoint.as_ref().map_or_else(Totals::default, Totals::from_checkpoint));
+        if let Some(checkpoint) = &checkpoint {
+            counting.restore(&checkpoint.parts)?;
+            judging.restore(&checkpoint.parts)?;
+            counting.windows.seed_recent(store.recent(checkpoint.cut.arrived, 60));
+        }
+        counting.set_indicators(&judging.judge.budgets.indicators());
+        let budgets = judging.judge.budgets.published();
+        let downstream = Downstream {
+            store: store.clone(),
+            indicators: Arc::new(ArcSwap::new(judging.judge.budgets.indicators())),
+            judging: Arc::new(Mutex::new(judging)),
+            topology: counting.windows.published(),
+        };
+        let judging = downstream.judging.clone();
+        judging.lock().begin_replay();
+        catch_up(&mut sequencer, &mut counting, &downstream, &totals, checkpoint.as_ref(), &*clock)?;
+
+        let rest = runtime("barograph-side", 2)?;
+        let ingest = runtime("barograph-io", (cores / 2).max(1))?;
+        let (stop_ingest, ingest_stopping) = watch::channel(false);
+        let (stop_rest, rest_stopping) = watch::channel(false);
+
+        // Ports first, so that a taken one is told before anything runs.
+        let query = ingest.block_on(listen("listen.query", config.listen.query))?;
+        let http = ingest.block_on(listen("listen.http", config.listen.http))?;
+        let server = ingest
+            .block_on(receive::Server::bind(
+                config.listen.otlp_grpc,
+                config.listen.otlp_http,
+                Arc::new(lanes),
+                &config.receive,
+            ))
+            .map_err(|error| Error::Listen {
+                key: if error.protocol == "OTLP/gRPC" { "listen.otlp_grpc" } else { "listen.otlp_http" },
+                address: error.address,
+                source: error.source,
+            })?;
+        let addresses = Addresses {
+            otlp_grpc: server.grpc_address(),
+            otlp_http: server.http_address(),
+            query: query.local_addr().map_err(Error::io("the query port"))?,
+            http: http.local_addr().map_err(Error::io("the HTTP port"))?,
+        };
+
+        let external = match config.alert.external_url.as_str() {
+            "" => format!("http://{}", addresses.http),
+            url => url.trim_end_matches('/').to_owned(),
+        };
+        let outbox = Outbox::new(config.alert.clone(), Arc::new(ledger.clone()), clock)?;
+        {
+            let mut judging = judging.lock();
+            judging.link(format!("{external}/evidence/"));
+            judging.go_live()?;
+        }
+
+        let alerts = ledger.clone();
+        let ready = Arc::new(AtomicBool::new(false));
+        let counters = server.counters();
+        let snapshot = counting.windows.published();
+        let condition = Arc::new(Daemon {
+            started,
+            ready: ready.clone(),
+            totals: totals.clone(),
+            counters: counters.clone(),
+            registry: registry.clone(),
+            series_limit: config.aggregate.series,
+            recorder: recorder.clone(),
+            judging: judging.clone(),
+            snapshot: snapshot.clone(),
+        });
+        let api = Api::new(
+            Sources {
+                windows: Arc::new(AllWindows { snapshot, store }),
+                registry,
+                records: Arc::new(LedgerRecords(ledger)),
+                objectives: Arc::new(Published(budgets)),
+                condition: condition.clone(),
+                evidence: evidence.clone(),
+                metrics: vec![totals.clone(), counters, Arc::new(outbox.clone()), condition],
+                config: config.serve.clone(),
+            },
+            rest_stopping.clone(),
+        );
+
+        let (fallen_sender, fallen) = watch::channel(None);
+        let mut spawn = Threads { fallen: fallen_sender, threads: Vec::new() };
+        let journal = sequencer.handle();
+        let diagnosis = Diagnosis::new(config.diagnose.clone(), evidence);
+        start_threads(&mut spawn, sequencer, counting, downstream, totals, &journal, &diagnosis, &recorder)?;
+
+        rest.spawn(serve::serve_grpc(query, api.clone()));
+        let pages = serve::routes(api);
+        let mut stopping = rest_stopping.clone();
+        rest.spawn(async move {
+            let stopped = async move {
+                let _ = stopping.wait_for(|stop| *stop).await;
+            };
+            if let Err(error) = axum::serve(http, pages).with_graceful_shutdown(stopped).await {
+                tracing::error!(%error, "the HTTP port is not served any more");
+            }
+        });
+        rest.spawn(outbox.clone().follow(alerts, rest_stopping.clone()));
+        rest.spawn(outbox.run(rest_stopping));
+        let mut stopping = ingest_stopping;
+        let ingesting = ingest.spawn(server.run(async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        }));
+        ready.store(true, Ordering::Release);
+        Ok(Self {
+            addresses,
+            ready,
+            journal,
+            threads: spawn.threads,
+            stop_ingest,
+            stop_rest,
+            ingest,
+            ingesting,
+            rest,
+            fallen,
+            _lock: lock,
+        })
+    }
+
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Waits for `stop`, or for a thread to fall; then drains: ports, journal, shards, windows, judge,
+    /// checkpoint, and at last queries and alerts.
+    ///
+    /// # Errors
+    /// If a thread had fallen.
+    pub fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut fallen = self.fallen.clone();
+        let fallen = self.ingest.block_on(async {
+            tokio::select! {
+                () = stop => None,
+                Ok(name) = fallen.wait_for(Option::is_some) => name.clone(),
+            }
+        });
+        self.ready.store(false, Ordering::Release);
+        if let Some(name) = &fallen {
+            tracing::error!(thread = %name, "stopping, because a thread has ended");
+        }
+        self.stop_ingest.send_replace(true);
+        let _ = self.ingest.block_on(&mut self.ingesting);
+        self.journal.close();
+        for (name, thread) in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(thread = name, "the thread had panicked");
+            }
+        }
+        self.stop_rest.send_replace(true);
+        self.rest.shutdown_timeout(Duration::from_secs(2));
+        match fallen.or_else(|| self.fallen.borrow().clone()) {
+            Some(name) => Err(Error::Thread(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Replays what was recorded after the checkpoint, then passes over the time in which nobody was there:
+/// one cut that is a checkpoint itself, so that the next restart does not live through it again.
+fn catch_up(
+    sequencer: &mut Sequencer,
+    counting: &mut Counting,
+    downstream: &Downstream,
+    totals: &Totals,
+    checkpoint: Option<&Checkpoint>,
+    clock: &dyn Clock,
+) -> Result<(), Error> {
+    let after = checkpoint.map(|checkpoint| checkpoint.cut);
+    let mut last = after.map_or(Timestamp::ZERO, |cut| cut.arrived);
+    let begun = Instant::now();
+    let replayed = sequencer.replay(after, |step| {
+        if let Step::Work { arrived, .. } = &step {
+            last = last.max(*arrived);
+        }
+        counted(counting, downstream, totals, step)
+    })?;
+    if replayed.records > 0 || replayed.unreadable > 0 {
+        let took_ms = begun.elapsed().as_millis();
+        tracing::info!(
+            records = replayed.records,
+            unreadable = replayed.unreadable,
+            took_ms,
+            "replayed the journal"
+        );
+    }
+    if last == Timestamp::ZERO {
+        return Ok(());
+    }
+    // Never before what was recorded, whatever the wall clock says.
+    let number = clock.now().secs().max(last.secs().saturating_add(1));
+    let arrived = Timestamp::from_secs(number);
+    counting.windows.note_gap(last, arrived);
+    let cut = Cut { number, arrived, through: sequencer.end(), checkpoint: true };
+    counted(counting, downstream, totals, Step::Barrier(cut))?;
+    sequencer.resume_after(cut);
+    Ok(())
+}
+
+/// Counts a step and judges what it brings, on this thread.
+fn counted(
+    counting: &mut Counting,
+    downstream: &Downstream,
+    totals: &Totals,
+    step: Step,
+) -> Result<(), Error> {
+    let Some(mut merged) = counting.step(step) else { return Ok(()) };
+    let sums = totals.add(&merged);
+    let parts = counted_parts(&mut merged);
+    let before = downstream.indicators.load_full();
+    downstream.step(Batch { merged, sums, parts })?;
+    let indicators = downstream.indicators.load_full();
+    if !Arc::ptr_eq(&before, &indicators) {
+        counting.set_indicators(&indicators);
+    }
+    Ok(())
+}
+
+fn runtime(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(Error::io("cannot start threads"))
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<tokio::net::TcpListener, Error> {
+    tokio::net::TcpListener::bind(address).await.map_err(|source| Error::Listen { key, address, source })
+}
+
+/// Starts threads and remembers them.
+struct Threads {
+    fallen: watch::Sender<Option<String>>,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+impl Threads {
+    /// A thread that runs `work`; if it ends with an error or a panic, the daemon stops.
+    fn start(
+        &mut self,
+        kind: &'static str,
+        name: String,
+        work: impl FnOnce() -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let fate = Fate { name: name.clone(), fallen: self.fallen.clone(), expected: false };
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                let mut fate = fate;
+                match work() {
+                    Ok(()) => fate.expected = true,
+                    Err(error) => tracing::error!(thread = %name, %error, "a thread cannot go on"),
+                }
+            })
+            .map_err(Error::io("cannot start a thread"))?;
+        self.threads.push((kind, thread));
+        Ok(())
+    }
+}
+
+/// Takes the counting stages apart, one thread each. They end in this order once the journal is closed:
+/// each when the one before it has gone and everything it left is done.
+#[allow(clippy::too_many_arguments, reason = "the wiring at a glance")]
+fn start_threads(
+    spawn: &mut Threads,
+    sequencer: Sequencer,
+    counting: Counting,
+    downstream: Downstream,
+    totals: Arc<Totals>,
+    journal: &journal::Handle,
+    diagnosis: &Diagnosis,
+    recorder: &Recorder,
+) -> Result<(), Error> {
+    let Counting { shards, windows } = counting;
+    let (partials, partials_received) = unbounded();
+    let mut senders = Vec::new();
+    let of = shards.len();
+    for (number, shard) in shards.into_iter().enumerate() {
+        let (sender, receiver) = journal::steps(SHARD_STEPS);
+        senders.push(sender);
+        let (partials, indicators) = (partials.clone(), downstream.indicators.clone());
+        spawn.start("shard", format!("shard-{number}"), move || {
+            run_shard(shard, &receiver, &partials, &indicators);
+            Ok(())
+        })?;
+    }
+    drop(partials);
+    let mailbox = Arc::new(Mailbox::default());
+    let to_judge = mailbox.clone();
+    spawn.start("window", "window".to_owned(), move || {
+        run_windows(windows, of, &partials_received, &to_judge, &totals);
+        to_judge.close();
+        Ok(())
+    })?;
+    let (jobs, jobs_received) = bounded(DIAGNOSES_WAITING);
+    let (judging, handle) = (downstream.judging.clone(), journal.clone());
+    spawn.start("judge", "judge".to_owned(), move || run_judge(&downstream, &mailbox, &jobs, &handle))?;
+    for number in 0..DIAGNOSES {
+        let (jobs, judging) = (jobs_received.clone(), judging.clone());
+        let (diagnosis, recorder) = (diagnosis.clone(), recorder.clone());
+        spawn.start("diagnose", format!("diagnose-{number}"), move || {
+            run_diagnoses(&jobs, &judging, &diagnosis, &recorder);
+            Ok(())
+        })?;
+    }
+    spawn.start("sequencer", "sequencer".to_owned(), move || Ok(sequencer.run(&senders)?))
+}
+
+fn run_shard(
+    mut shard: Shard,
+    steps: &StepReceiver,
+    partials: &Sender<Partial>,
+    indicators: &ArcSwap<Vec<Indicator>>,
+) {
+    let mut counted = indicators.load_full();
+    while let Some(step) = steps.receive() {
+        match step {
+            Step::Work { at, arrived, request } => shard.apply(at, arrived, &request),
+            Step::Barrier(cut) => {
+                if partials.send(shard.cut(cut)).is_err() {
+                    return;
+                }
+                let wanted = indicators.load_full();
+                if !Arc::ptr_eq(&wanted, &counted) {
+                    shard.set_indicators(wanted.clone());
+                    counted = wanted;
+                }
+            }
+        }
+    }
+}
+
+fn run_windows(
+    mut windows: Windows,
+    shards: usize,
+    partials: &Receiver<Partial>,
+    judge: &Mailbox<Batch>,
+    totals: &Totals,
+) {
+    let mut waiting: BTreeMap<u64, Vec<Partial>> = BTreeMap::new();
+    while let Ok(partial) = partials.recv() {
+        let cut = partial.cut;
+        let of_cut = waiting.entry(cut.number).or_default();
+        of_cut.push(partial);
+        if of_cut.len() < shards {
+            continue;
+        }
+        let Some(of_cut) = waiting.remove(&cut.number) else { continue };
+        let mut merged = windows.merge(cut, of_cut);
+        let sums = totals.add(&merged);
+        let parts = counted_parts(&mut merged);
+        judge.post(Batch { merged, sums, parts });
+    }
+}
+
+fn run_judge(
+    downstream: &Downstream,
+    mailbox: &Mailbox<Batch>,
+    jobs: &Sender<Job>,
+    journal: &journal::Handle,
+) -> Result<(), Error> {
+    while let Some(batch) = mailbox.take() {
+        let (due, through) = downstream.step(batch)?;
+        if let Some(through) = through {
+            journal.set_checkpoint(through);
+        }
+        for job in due {
+            if let Err(error) = jobs.try_send(job) {
+                tracing::warn!(%error, "a diagnosis is left out: too many are waiting");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run_diagnoses(jobs: &Receiver<Job>, judging: &Mutex<Judging>, diagnosis: &Diagnosis, recorder: &Recorder) {
+    while let Ok(job) = jobs.recv() {
+        let case = Case {
+            anomaly: &job.anomaly,
+            changes: &job.suspects,
+            topology: &job.topology,
+            pass: job.pass,
+            now: job.at,
+        };
+        // A bundle that cannot be written costs the evidence, not the alert.
+        let attached = diagnosis
+            .run(&case, recorder)
+            .map_err(Error::from)
+            .and_then(|evidence| judging.lock().attach(&job, &evidence));
+        if let Err(error) = attached {
+            tracing::error!(anomaly = %job.anomaly.id, %error, "a diagnosis failed");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The judging stages, stepped once a cut: budgets, changes, detectors, confirmation, alerts. What
+//! they say goes into the ledger.
+
+use super::Error;
+use crate::alert::{Alert, Attachment, Lifecycle};
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Judge};
+use crate::context::{Change, ChangeId};
+use crate::detect::Score;
+use crate::diagnose::{self, CauseKind, Evidence, Pass};
+use crate::model::Timestamp;
+use crate::slo;
+use crate::store::{Ledger, NewRecord, Stage};
+use crate::window::{Registry, SealedWindow, Tick, Topology};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after the first pass of a diagnosis late spans are waited for.
+const COMPLETE_AFTER: Duration = Duration::from_secs(30);
+
+/// A diagnosis that is due.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub anomaly: Anomaly,
+    pub pass: Pass,
+    /// Changes shortly before the onset, latest first.
+    pub suspects: Vec<Change>,
+    pub topology: Arc<Topology>,
+    /// When it was due, by the journal's clock.
+    pub at: Timestamp,
+}
+
+/// What one cut led to.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Anomalies that changed.
+    pub anomalies: Vec<Anomaly>,
+    pub jobs: Vec<Job>,
+    pub scores: Vec<Score>,
+}
+
+/// The judge, the alerts that follow from what it says, and the ledger that both write into.
+pub struct Judging {
+    pub judge: Judge,
+    pub lifecycle: Lifecycle,
+    ledger: Ledger,
+    registry: Arc<Registry>,
+    /// Where an anomaly's evidence can be seen: this, then the id, then `/`.
+    evidence_url: Option<String>,
+    /// How far changes that were told have been read from the ledger.
+    read_through: u64,
+    due: BTreeSet<(Timestamp, AnomalyId, bool)>,
+    /// Anomalies that were diagnosed or will be, while they are open.
+    diagnosed: BTreeSet<AnomalyId>,
+    /// While the journal is replayed nobody is told: the ledger knows what was.
+    replaying: bool,
+    at: Timestamp,
+}
+
+impl Judging {
+    #[must_use]
+    pub fn new(judge: Judge, lifecycle: Lifecycle, ledger: Ledger, registry: Arc<Registry>) -> Self {
+        Self {
+            judge,
+            lifecycle,
+            ledger,
+            registry,
+            evidence_url: None,
+            read_through: 0,
+            due: BTreeSet::new(),
+            diagnosed: BTreeSet::new(),
+            replaying: false,
+            at: Timestamp::ZERO,
+        }
+    }
+
+    /// From now on alerts carry links that begin with `evidence_url`.
+    pub fn link(&mut self, evidence_url: String) {
+        self.evidence_url = Some(evidence_url);
+    }
+
+    /// The state of every stage by its name in the checkpoint.
+    ///
+    /// # Errors
+    /// When a state cannot be encoded.
+    pub fn state(&self) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+        let parts = [("judge", self.judge.state()), ("alert", self.lifecycle.state()?)];
+        Ok(parts.into_iter().map(|(name, state)| (name.to_owned(), state)).collect())
+    }
+
+    /// Goes back to what [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// When a part cannot be read.
+    pub fn restore(&mut self, parts: &BTreeMap<String, Vec<u8>>) -> Result<(), Error> {
+        if let Some(state) = parts.get("judge") {
+            self.judge.restore(state).map_err(|error| Error::part("judge", &error))?;
+        }
+        if let Some(state) = parts.get("alert") {
+            self.lifecycle.restore(state).map_err(|error| Error::part("alert", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Until [`Self::go_live`], what is judged is only kept: it was told in the life that is replayed.
+    pub fn begin_replay(&mut self) {
+        self.replaying = true;
+    }
+
+    /// Ends the replay: takes over what the ledger says was told, and plans the diagnoses that were not
+    /// made.
+    ///
+    /// # Errors
+    /// Of the ledger.
+    pub fn go_live(&mut self) -> Result<(), Error> {
+        self.replaying = false;
+        self.lifecycle.adopt(Alert::latest(&self.ledger)?);
+        self.due.clear();
+        self.diagnosed.clear();
+        let open: Vec<Anomaly> = self.judge.confirm.open().cloned().collect();
+        for anomaly in open.iter().filter(|anomaly| anomaly.state == AnomalyState::Confirmed) {
+            let made = self.ledger.latest_of(Stage::Diagnose, &anomaly.id.0)?;
+            let made = made.and_then(|record| serde_json::from_value::<Evidence>(record.payload).ok());
+            self.plan(anomaly, made.map(|evidence| evidence.pass));
+        }
+        Ok(())
+    }
+
+    /// Judges a cut.
+    ///
+    /// # Errors
+    /// Of the ledger.
+    pub fn step(
+        &mut self,
+        tick: &Tick,
+        sealed: &[Arc<SealedWindow>],
+        topology: &Arc<Topology>,
+    ) -> Result<Judged, Error> {
+        let at = tick.cut.arrived;
+        self.at = at;
+        self.hear()?;
+        let judged = self.judge.step(tick, sealed, &self.registry, topology);
+        let mut records = Vec::new();
+        for change in &judged.changes {
+            records.push(NewRecord::new(at, Stage::Context, &*change.id.0, &*change.id.0, change)?);
+        }
+        let anomalies = judged.anomalies;
+        for anomaly in &anomalies {
+            let key = format!("{}/{}", anomaly.id, anomaly.revision);
+            records.push(NewRecord::new(at, Stage::Confirm, &*anomaly.id.0, key, anomaly)?);
+        }
+        // The ledger holds what was judged before anybody is told of it.
+        if !records.is_empty() {
+            self.ledger.append_all(records)?;
+        }
+        for anomaly in &anomalies {
+            self.follow(anomaly);
+        }
+        let alerts = self.lifecycle.step(at, &anomalies);
+        self.tell(alerts)?;
+        let jobs = if self.replaying { Vec::new() } else { self.take_jobs(at, topology) };
+        Ok(Judged { anomalies, jobs, scores: judged.scores })
+    }
+
+    /// Takes over what people and pipelines told since the last cut.
+    fn hear(&mut self) -> Result<(), Error> {
+        while self.read_through < self.ledger.last() {
+            for record in self.ledger.read_from(self.read_through.saturating_add(1), 1_000)? {
+                self.read_through = record.sequence;
+                if record.stage == Stage::Context
+                    && let Ok(change) = serde_json::from_value::<Change>(record.payload)
+                {
+                    self.judge.changes.tell(change);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans the diagnosis of an anomaly that was confirmed, and says how the budget stands.
+    fn follow(&mut self, anomaly: &Anomaly) {
+        match anomaly.state {
+            AnomalyState::Confirmed if !self.diagnosed.contains(&anomaly.id) => {
+                self.plan(anomaly, None);
+            }
+            AnomalyState::Recovered | AnomalyState::Merged | AnomalyState::Suppressed => {
+                self.diagnosed.remove(&anomaly.id);
+            }
+            AnomalyState::Confirmed | AnomalyState::Gathering => {}
+        }
+    }
+
+    fn plan(&mut self, anomaly: &Anomaly, made: Option<Pass>) {
+        self.diagnosed.insert(anomaly.id.clone());
+        if made.is_none() {
+            self.due.insert((self.at, anomaly.id.clone(), false));
+        }
+        if made != Some(Pass::Complete) {
+            self.due.insert((self.at.saturating_add(COMPLETE_AFTER), anomaly.id.clone(), true));
+        }
+    }
+
+    fn take_jobs(&mut self, at: Timestamp, topology: &Arc<Topology>) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        while let Some((due, _, _)) = self.due.first()
+            && *due <= at
+            && let Some((_, id, complete)) = self.due.pop_first()
+        {
+            let Some(anomaly) = self.anomaly(&id) else { continue };
+            let pass = if complete { Pass::Complete } else { Pass::First };
+            let suspects = anomaly.suspects.iter().filter_map(|id| self.change(id)).collect();
+            jobs.push(Job { anomaly, pass, suspects, topology: topology.clone(), at });
+        }
+        jobs
+    }
+
+    /// An anomaly as it is now, also when it is over already.
+    fn anomaly(&self, id: &AnomalyId) -> Option<Anomaly> {
+        if let Some(open) = self.judge.confirm.open().find(|open| open.id == *id) {
+            return Some(open.clone());
+        }
+        let record = self.ledger.latest_of(Stage::Confirm, &id.0).ok().flatten()?;
+        serde_json::from_value(record.payload).ok()
+    }
+
+    fn change(&self, id: &ChangeId) -> Option<Change> {
+        self.judge.changes.all().iter().find(|change| change.id == *id).cloned()
+    }
+
+    /// Keeps what a diagnosis found and tells it with the alert.
+    ///
+    /// # Errors
+    /// Of the ledger.
+    pub fn attach(&mut self, job: &Job, evidence: &Evidence) -> Result<(), Error> {
+        let id = &evidence.anomaly;
+        let pass = if evidence.pass == Pass::First { "first" } else { "complete" };
+        self.ledger.append(evidence.at, Stage::Diagnose, &id.0, &format!("{id}/{pass}"), evidence)?;
+        let named = evidence.causes.first().filter(|cause| cause.kind != CauseKind::Inconclusive);
+        let attachment = Attachment {
+            cause_summary: named.map(|_| diagnose::summary(&evidence.causes)),
+            cause_service: named.map(|cause| cause.service.clone()),
+            cause_kind: named.map(|cause| cause.kind.as_str().to_owned()),
+            cause_probability: named.map(|cause| cause.score),
+            inconclusive: named.is_none(),
+            change: job.suspects.first().map(|change| change.title.clone()),
+            budget: slo::in_words(&self.judge.budgets.published().load(), &job.anomaly.service),
+            evidence_url: self.evidence_url.as_ref().map(|base| format!("{base}{id}/")),
+            traces: evidence.bundle.traces,
+            log_records: evidence.bundle.log_records,
+        };
+        self.lifecycle.attach(id, attachment);
+        let alerts = self.lifecycle.step(self.at, &[]);
+        self.tell(alerts)
+    }
+
+    fn tell(&mut self, alerts: Vec<Alert>) -> Result<(), Error> {
+        if self.replaying || alerts.is_empty() {
+            return Ok(());
+        }
+        let records: Result<Vec<NewRecord>, _> = alerts
+            .iter()
+            .map(|alert| NewRecord::new(self.at, Stage::Alert, &*alert.anomaly.0, alert.key(), alert))
+            .collect();
+        self.ledger.append_all(records?)?;
+        Ok(())
+    }
+}

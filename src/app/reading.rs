@@ -1,0 +1,280 @@
+//! What the API reads, taken from where the stages publish it.
+
+use super::judging::Judging;
+use super::totals::Totals;
+use crate::api::v1;
+use crate::journal::Recorder;
+use crate::model::{Timestamp, WINDOW, WindowId};
+use crate::observe::{Collect, Exposition, Kind};
+use crate::receive::Counters;
+use crate::serve::{Cells, Condition, Objectives, Piece, Records, Windows, to_proto};
+use crate::slo::{Budget, DataState};
+use crate::store::{Ledger, LedgerRecord, Level, Stage, Store};
+use crate::window::{Registry, Snapshot};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Windows that are open, sealed and stored.
+pub struct AllWindows {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub store: Store,
+}
+
+/// How long ago a window must have been for every roll-up of it to be complete.
+const SETTLED: Duration = Duration::from_secs(600);
+
+impl Windows for AllWindows {
+    fn now(&self) -> Timestamp {
+        self.snapshot.load().cut.arrived
+    }
+
+    fn visit(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        visit: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> Result<(), String> {
+        // The snapshot first: what is sealed meanwhile is then found in the store and taken from there.
+        let snapshot = self.snapshot.load_full();
+        // Sealed windows lie before the open ones, which the snapshot has.
+        let end = until.min(snapshot.cut.arrived.saturating_add(WINDOW * 2));
+        let step = Level::for_range(until.since(since));
+        // What is not long sealed is read window by window: its roll-ups may not be complete.
+        let recent = step.slot(WindowId::of(snapshot.cut.arrived.saturating_sub(SETTLED))).start();
+        let mut held = BTreeSet::new();
+        let mut last = None;
+        for (from, to, step) in [(since, end.min(recent), step), (since.max(recent), end, Level::Seconds10)] {
+            let mut at = from;
+            while at < to {
+                // Piece by piece, so that a long range is never in memory as a whole.
+                let next = step.slot(WindowId::of(at)).start().saturating_add(step.width() * 60).min(to);
+                for stored in self.store.windows(at, next, step) {
+                    // Where fine windows were deleted, two ranges may get the same coarse one.
+                    if last.replace((stored.level, stored.window.id))
+                        == Some((stored.level, stored.window.id))
+                    {
+                        continue;
+                    }
+                    if stored.level == Level::Seconds10 {
+                        held.insert(stored.window.id);
+                    }
+                    let stop = stored.window.id.start().saturating_add(stored.level.width());
+                    if visit(Piece::sealed(&stored.window, stop)).is_break() {
+                        return Ok(());
+                    }
+                }
+                at = next;
+            }
+        }
+        let wanted = |start: Timestamp, stop: Timestamp| start < until && stop > since;
+        for window in snapshot.sealed.iter() {
+            let (start, stop) = (window.id.start(), window.id.end());
+            if wanted(start, stop)
+                && !held.contains(&window.id)
+                && visit(Piece::sealed(window, stop)).is_break()
+            {
+                return Ok(());
+            }
+            held.insert(window.id);
+        }
+        for open in snapshot.open.iter() {
+            let (start, end) = (open.id.start(), open.id.end());
+            if wanted(start, end) && !held.contains(&open.id) {
+                let piece = Piece { start, end, cells: Cells::Open(&open.cells), edges: &open.edges };
+                if visit(piece).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ledger as the API reads and writes it.
+pub struct LedgerRecords(pub Ledger);
+
+impl Records for LedgerRecords {
+    fn read_after(&self, sequence: u64, at_most: usize) -> Result<Vec<LedgerRecord>, String> {
+        self.0.read_from(sequence.saturating_add(1), at_most).map_err(|error| error.to_string())
+    }
+
+    fn watch(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.watch()
+    }
+
+    fn append(
+        &self,
+        at: Timestamp,
+        stage: Stage,
+        object: &str,
+        key: &str,
+        payload: Value,
+    ) -> Result<Option<u64>, String> {
+        self.0.append(at, stage, object, key, &payload).map_err(|error| error.to_string())
+    }
+}
+
+/// The published budgets.
+pub struct Published(pub Arc<ArcSwap<Vec<Budget>>>);
+
+impl Objectives for Published {
+    fn slos(&self) -> Vec<v1::Slo> {
+        let mut slos: Vec<v1::Slo> = self.0.load().iter().map(slo).collect();
+        slos.sort_by(|a, b| {
+            let key = |slo: &v1::Slo| {
+                let service = slo.service.clone().unwrap_or_default();
+                (service.environment, service.namespace, service.name, slo.slo.clone())
+            };
+            key(a).cmp(&key(b))
+        });
+        slos
+    }
+}
+
+fn slo(budget: &Budget) -> v1::Slo {
+    let state = match budget.state {
+        DataState::Ok => v1::DataState::Ok,
+        DataState::Quiet => v1::DataState::Quiet,
+        DataState::Silent => v1::DataState::Silent,
+        DataState::Gone => v1::DataState::Gone,
+    };
+    v1::Slo {
+        slo: budget.slo.clone(),
+        service: Some(v1::Service {
+            environment: budget.service.environment.to_string(),
+            namespace: budget.service.namespace.to_string(),
+            name: budget.service.name.to_string(),
+        }),
+        target: budget.target,
+        window_ns: i64::try_from(budget.window.as_nanos()).unwrap_or(i64::MAX),
+        state: state.into(),
+        good: budget.good,
+        total: budget.total,
+        budget_remaining_ratio: budget.budget_remaining_ratio,
+        burn: budget
+            .burn
+            .iter()
+            .map(|&(window, rate)| v1::Burn { window: window.to_owned(), rate })
+            .collect(),
+        exhausted_at: budget.exhausted_at.map(to_proto),
+        is_default: budget.default,
+    }
+}
+
+/// How the daemon itself is.
+pub struct Daemon {
+    pub started: Instant,
+    pub ready: Arc<AtomicBool>,
+    pub totals: Arc<Totals>,
+    pub counters: Arc<Counters>,
+    pub registry: Arc<Registry>,
+    pub series_limit: u64,
+    pub recorder: Recorder,
+    pub judging: Arc<Mutex<Judging>>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Condition for Daemon {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    fn status(&self) -> v1::Status {
+        let sums = self.totals.get();
+        let now = self.snapshot.load().cut.arrived;
+        let (per_week, spent_week) = self.judging.lock().judge.confirm.budget(now);
+        let mut rejected: BTreeMap<String, u64> =
+            self.counters.rejected().map(|(reason, n)| (reason.as_str().to_owned(), n)).collect();
+        for (reason, items) in &sums.rejected {
+            *rejected.entry(reason.as_str().to_owned()).or_default() += items;
+        }
+        v1::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: self.is_ready(),
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            accepted: Some(v1::Accepted {
+                spans: sums.accepted.spans,
+                log_records: sums.accepted.log_records,
+                metric_points: sums.accepted.metric_points,
+            }),
+            refused: self.counters.refused().map(|(reason, n)| (reason.as_str().to_owned(), n)).collect(),
+            rejected,
+            late: sums.late.iter().map(|(reason, n)| (reason.as_str().to_owned(), *n)).collect(),
+            series: Some(v1::SeriesStatus {
+                live: self.registry.len() as u64,
+                limit: self.series_limit,
+                overflowed: sums.overflowed,
+            }),
+            journal: Some(v1::JournalStatus {
+                bytes: self.recorder.bytes(),
+                oldest: self.recorder.oldest().map(|(_, arrived)| to_proto(arrived)),
+                newest: self.recorder.newest().map(|(_, arrived)| to_proto(arrived)),
+            }),
+            memory_bytes: memory_bytes(),
+            false_pages: Some(v1::FalsePages { per_week, spent_week }),
+        }
+    }
+}
+
+/// Resident memory of this process.
+fn memory_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    pages.checked_mul(rustix::param::page_size() as u64)
+}
+
+impl Collect for Daemon {
+    fn collect(&self, out: &mut Exposition) {
+        let status = self.status();
+        out.single(
+            "barograph_ready",
+            Kind::Gauge,
+            "Whether telemetry is taken and counted.",
+            f64::from(u8::from(status.ready)),
+        );
+        out.single("barograph_uptime_seconds", Kind::Gauge, "Time since the start.", status.uptime_s);
+        if let Some(bytes) = status.memory_bytes {
+            out.single("barograph_memory_bytes", Kind::Gauge, "Resident memory.", bytes as f64);
+        }
+        let series = status.series.unwrap_or_default();
+        out.single("barograph_series", Kind::Gauge, "Series that are counted apart.", series.live as f64);
+        out.single("barograph_series_limit", Kind::Gauge, "Series that may be.", series.limit as f64);
+        out.single(
+            "barograph_overflowed_items_total",
+            Kind::Counter,
+            "Items counted in an overflow series for want of room, since the start.",
+            series.overflowed as f64,
+        );
+        let bytes = self.recorder.bytes();
+        out.single("barograph_journal_bytes", Kind::Gauge, "Disk space of the journal.", bytes as f64);
+        let kept = match (self.recorder.oldest(), self.recorder.newest()) {
+            (Some((_, oldest)), Some((_, newest))) => newest.since(oldest).as_secs_f64(),
+            _ => 0.0,
+        };
+        out.single(
+            "barograph_journal_depth_seconds",
+            Kind::Gauge,
+            "Time between the oldest and the newest record kept.",
+            kept,
+        );
+        let budget = status.false_pages.unwrap_or_default();
+        out.single(
+            "barograph_false_pages_per_week",
+            Kind::Gauge,
+            "False pages accepted in a week, over all services.",
+            budget.per_week,
+        );
+        out.single(
+            "barograph_false_pages_spent",
+            Kind::Gauge,
+            "Expected number of false pages among those of the last week.",
+            budget.spent_week,
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! What was counted and turned away since the data directory was made.
+
+use crate::aggregate::Accepted;
+use crate::limits::{LateReason, RejectedReason};
+use crate::observe::{Collect, Exposition, Kind};
+use crate::store::Checkpoint;
+use crate::window::Merged;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+
+/// Sums over all cuts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub accepted: Accepted,
+    pub rejected: BTreeMap<RejectedReason, u64>,
+    pub late: BTreeMap<LateReason, u64>,
+    /// Items counted in overflow series since the start.
+    pub overflowed: u64,
+}
+
+/// Written by the window stage with each cut, read by whoever asks.
+#[derive(Debug, Default)]
+pub struct Totals(Mutex<Sums>);
+
+impl Totals {
+    /// The sums as a checkpoint kept them.
+    #[must_use]
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Self {
+        Self(Mutex::new(Sums {
+            accepted: checkpoint.accepted,
+            rejected: checkpoint.rejected.clone(),
+            late: checkpoint.late.clone(),
+            overflowed: 0,
+        }))
+    }
+
+    /// Adds what a cut brought; gives the sums up to and with it.
+    pub fn add(&self, merged: &Merged) -> Sums {
+        let mut sums = self.0.lock();
+        sums.accepted.add(merged.accepted);
+        for (reason, items) in &merged.rejected {
+            *sums.rejected.entry(*reason).or_default() += items;
+        }
+        for (reason, items) in &merged.late {
+            *sums.late.entry(*reason).or_default() += items;
+        }
+        sums.overflowed += merged.overflowed.values().sum::<u64>();
+        sums.clone()
+    }
+
+    #[must_use]
+    pub fn get(&self) -> Sums {
+        self.0.lock().clone()
+    }
+}
+
+impl Collect for Totals {
+    fn collect(&self, out: &mut Exposition) {
+        let sums = self.get();
+        let accepted = [
+            ("spans", sums.accepted.spans),
+            ("log_records", sums.accepted.log_records),
+            ("metric_points", sums.accepted.metric_points),
+        ];
+        out.by_label(
+            "barograph_accepted_items_total",
+            "Items acknowledged and counted since the data directory was made.",
+            "signal",
+            accepted,
+        );
+        let rejected = RejectedReason::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), sums.rejected.get(reason).copied().unwrap_or_default()));
+        out.by_label(
+            "barograph_rejected_items_total",
+            "Items of admitted requests refused for good.",
+            "reason",
+            rejected,
+        );
+        let late = LateReason::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), sums.late.get(reason).copied().unwrap_or_default()));
+        out.by_label(
+            "barograph_late_items_total",
+            "Items counted elsewhere than their time alone would have put them.",
+            "reason",
+            late,
+        );
+        out.family(
+            "barograph_build_info",
+            Kind::Gauge,
+            "Always 1; the labels say which build this is.",
+            [([("version", env!("CARGO_PKG_VERSION"))].as_slice(), 1.0)],
+        );
+    }
+}
