@@ -292,16 +292,7 @@ impl App {
         start_threads(&mut spawn, sequencer, counting, downstream, totals, &journal, &diagnosis, &recorder)?;
 
         rest.spawn(serve::serve_grpc(query, api.clone()));
-        let pages = serve::routes(api);
-        let mut stopping = rest_stopping.clone();
-        rest.spawn(async move {
-            let stopped = async move {
-                let _ = stopping.wait_for(|stop| *stop).await;
-            };
-            if let Err(error) = axum::serve(http, pages).with_graceful_shutdown(stopped).await {
-                tracing::error!(%error, "the HTTP port is not served any more");
-            }
-        });
+        rest.spawn(crate::web::serve_http(http, api, rest_stopping.clone()));
         rest.spawn(outbox.clone().follow(alerts, rest_stopping.clone()));
         rest.spawn(outbox.run(rest_stopping));
         let mut stopping = ingest_stopping;

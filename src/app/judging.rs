@@ -33,8 +33,6 @@ pub struct Job {
 /// What one cut led to.
 #[derive(Debug, Default)]
 pub struct Judged {
-    /// Anomalies that changed.
-    pub anomalies: Vec<Anomaly>,
     pub jobs: Vec<Job>,
     pub scores: Vec<Score>,
 }
@@ -159,7 +157,7 @@ impl Judging {
         let alerts = self.lifecycle.step(at, &anomalies);
         self.tell(alerts)?;
         let jobs = if self.replaying { Vec::new() } else { self.take_jobs(at, topology) };
-        Ok(Judged { anomalies, jobs, scores: judged.scores })
+        Ok(Judged { jobs, scores: judged.scores })
     }
 
     /// Takes over what people and pipelines told since the last cut.

@@ -1,14 +1,18 @@
 //! Builds the rooms in order, runs them, drains them in order; replays recordings.
 
+mod backtest;
 mod config;
 mod counting;
 mod daemon;
 mod error;
+mod explain;
 mod judging;
 mod mailbox;
 mod reading;
 mod totals;
 
+pub use backtest::{Backtest, Outcome};
 pub use config::{Config, ConfigError, reference};
 pub use daemon::{Addresses, App};
 pub use error::Error;
+pub use explain::Question;

@@ -36,6 +36,8 @@ macro_rules! commands {
 
 commands! {
     Serve => serve,
+    Backtest => backtest,
+    Explain => explain,
     Services => services,
     Operations => operations,
     Latency => latency,

@@ -9,12 +9,14 @@ mod table;
 mod output;
 
 mod anomalies;
+mod backtest;
 mod changes;
 mod serve;
 mod completions;
 mod config;
 mod drill;
 mod evidence;
+mod explain;
 mod graph;
 mod incident;
 mod incidents;

@@ -36,7 +36,7 @@ pub use decode::decode;
 pub use diagnosis::{Case, Diagnosis, summary};
 pub use error::Error;
 pub use evidence::{Cause, CauseKind, Evidence, Manifest, Pass};
-pub use explain::{Explanation, compare, explain};
+pub use explain::{Explanation, compare, explain, periods};
 pub use redact::Redaction;
 pub use rows::{Gather, Limits, LogRow, PointKind, PointRow, Resource, Rows, SpanRow, Status};
 pub use source::{Memory, Source};

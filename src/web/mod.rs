@@ -1,1 +1,13 @@
-//! Pages: the dashboard and the incident page, rendered on the server.
+//! Pages: the overview, an anomaly, an incident, and the evidence; rendered on the server, without
+//! scripts. Everything that telemetry says is escaped.
+
+mod spark;
+mod head;
+mod dashboard;
+mod detail;
+mod router;
+
+pub use router::{router, serve_http};
+
+#[cfg(test)]
+mod samples;

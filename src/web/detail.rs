@@ -1,0 +1,161 @@
+//! The pages of one anomaly and of one incident, and of what went wrong with a request.
+
+use super::dashboard::{AnomalyLine, path_of};
+use super::head::Head;
+use crate::api::v1;
+use crate::model::Timestamp;
+use crate::serve::severity_name;
+use crate::serve::text::{duration, percent, span, three_digits, time};
+use askama::Template;
+
+#[derive(Debug, Template)]
+#[template(path = "anomaly.html", config = "src/web/askama.toml")]
+pub(super) struct AnomalyPage {
+    head: Head,
+    of: AnomalyLine,
+    facts: Vec<(&'static str, String)>,
+    causes: Vec<CauseLine>,
+    signals: Vec<SignalLine>,
+}
+
+#[derive(Debug)]
+struct CauseLine {
+    service: String,
+    operation: String,
+    kind: String,
+    score: String,
+    width: u32,
+    reason: String,
+    reasons: Vec<String>,
+}
+
+#[derive(Debug)]
+struct SignalLine {
+    service: String,
+    metric: String,
+    attributes: String,
+    symptom: String,
+    observed: String,
+    expected: String,
+    recovered: bool,
+}
+
+impl AnomalyPage {
+    pub fn new(head: Head, of: &v1::Anomaly, now: Timestamp) -> Self {
+        let line = AnomalyLine::new(of, now);
+        let facts = [
+            ("Onset", line.onset.clone()),
+            ("Detected", time(of.detected_at.as_ref())),
+            ("Fired", time(of.fired_at.as_ref())),
+            ("Over", time(of.resolved_at.as_ref())),
+            ("Lasted", line.lasted.clone()),
+            ("p-value", format!("{:.1e}", of.p_value)),
+            ("Merged into", of.merged_into.clone().unwrap_or_default()),
+            ("Explained by", of.suppressed_by.clone().unwrap_or_default()),
+            ("Changes before it", of.suspects.join(", ")),
+        ];
+        Self {
+            head,
+            of: line,
+            facts: facts.into_iter().filter(|(_, value)| !value.is_empty() && value != "-").collect(),
+            causes: of.causes.iter().map(CauseLine::new).collect(),
+            signals: of.signals.iter().map(SignalLine::new).collect(),
+        }
+    }
+}
+
+impl CauseLine {
+    fn new(of: &v1::Cause) -> Self {
+        Self {
+            service: path_of(of.service.as_ref()),
+            operation: of.operation.clone().unwrap_or_default(),
+            kind: of.kind.clone(),
+            score: percent(of.score),
+            width: (of.score.clamp(0.0, 1.0) * 100.0).round() as u32,
+            reason: of.reason.clone(),
+            reasons: of.reasons.clone(),
+        }
+    }
+}
+
+impl SignalLine {
+    fn new(of: &v1::AnomalySignal) -> Self {
+        let show = |value: f64| match of.unit.as_str() {
+            "ns" => duration(value as i64),
+            "1" => percent(value),
+            unit => format!("{} {unit}", three_digits(value)),
+        };
+        let attributes: Vec<String> =
+            of.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        Self {
+            service: path_of(of.service.as_ref()),
+            metric: of.metric.clone(),
+            attributes: attributes.join(" "),
+            symptom: of.symptom.replace('_', " "),
+            observed: show(of.observed),
+            expected: format!("{} to {}", show(of.expected_low), show(of.expected_high)),
+            recovered: of.recovered,
+        }
+    }
+}
+
+#[derive(Debug, Template)]
+#[template(path = "incident.html", config = "src/web/askama.toml")]
+pub(super) struct IncidentPage {
+    head: Head,
+    id: String,
+    title: String,
+    severity: &'static str,
+    state: String,
+    service: String,
+    facts: Vec<(&'static str, String)>,
+    anomalies: Vec<String>,
+    timeline: Vec<TimelineLine>,
+}
+
+#[derive(Debug)]
+struct TimelineLine {
+    at: String,
+    who: String,
+    what: String,
+}
+
+impl IncidentPage {
+    pub fn new(head: Head, of: &v1::Incident) -> Self {
+        let facts = [
+            ("Onset", time(of.onset.as_ref())),
+            ("Detected after", of.time_to_detect_ns.map(span).unwrap_or_default()),
+            ("Alerted", time(of.alerted_at.as_ref())),
+            ("Acknowledged", time(of.acknowledged_at.as_ref())),
+            ("Recovered after", of.time_to_recover_ns.map(span).unwrap_or_default()),
+            ("Cause", of.cause.as_ref().map(|cause| cause.reason.clone()).unwrap_or_default()),
+        ];
+        Self {
+            head,
+            id: of.id.clone(),
+            title: of.title.clone(),
+            severity: severity_name(of.severity()),
+            state: of.state.clone(),
+            service: path_of(of.service.as_ref()),
+            facts: facts.into_iter().filter(|(_, value)| !value.is_empty() && value != "-").collect(),
+            anomalies: of.anomalies.clone(),
+            timeline: of
+                .timeline
+                .iter()
+                .map(|line| TimelineLine {
+                    at: time(line.at.as_ref()),
+                    who: line.who.clone(),
+                    what: line.what.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+#[derive(Debug, Template)]
+#[template(path = "message.html", config = "src/web/askama.toml")]
+pub(super) struct MessagePage {
+    pub head: Head,
+    pub heading: String,
+    pub text: String,
+}

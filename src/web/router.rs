@@ -1,0 +1,168 @@
+//! Which page answers which address, and the HTTP server.
+
+use super::dashboard::{CURVES, Dashboard, NUMBERS, STEP, Seen};
+use super::detail::{AnomalyPage, IncidentPage, MessagePage};
+use super::head::Head;
+use crate::serve::{Api, Error, Range, within_bundle};
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::get;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Seconds between two looks at the overview.
+const REFRESH_S: u32 = 10;
+/// Our pages hold nothing but text, styles and drawings.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// A bundle's page is self-contained, and may not reach beyond itself.
+const BUNDLE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: 'self'; base-uri 'none'; form-action 'none'";
+
+/// Everything on the HTTP address: pages, evidence, metrics, health, changes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/", get(dashboard))
+        .route("/anomalies/{id}", get(anomaly))
+        .route("/incidents/{id}", get(incident))
+        .route("/evidence/{id}", get(|Path(id): Path<String>| async move { slash(&id) }))
+        .route("/evidence/{id}/", get(bundle_page))
+        .route("/evidence/{id}/{*file}", get(bundle_file))
+        .fallback(|State(api): State<Api>| async move {
+            failure(&api, &Error::NotFound("there is no such page".to_owned()))
+        })
+        .with_state(api.clone())
+        .merge(crate::serve::routes(api))
+}
+
+/// Serves pages until told to stop, then lets answers under way end.
+///
+/// # Errors
+/// When the server cannot run on this listener.
+pub async fn serve_http(
+    listener: TcpListener,
+    api: Api,
+    mut stopping: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(api))
+        .with_graceful_shutdown(async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        })
+        .await
+}
+
+fn slash(id: &str) -> Redirect {
+    // Ids are hexadecimal digits; anything else leads nowhere.
+    let id: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+    Redirect::permanent(&format!("/evidence/{id}/"))
+}
+
+fn with_headers(mut response: Response, kind: &'static str, policy: &'static str) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    response
+}
+
+fn page(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => with_headers((status, html).into_response(), "text/html; charset=utf-8", PAGE_POLICY),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot draw the page: {error}\n")).into_response()
+        }
+    }
+}
+
+fn failure(api: &Api, error: &Error) -> Response {
+    let status = error.http_status();
+    let heading = match status {
+        StatusCode::NOT_FOUND => "Not found",
+        _ => "This page cannot be shown now",
+    };
+    let head = Head::new(heading, &api.status(), api.now(), 0);
+    page(status, &MessagePage { head, heading: heading.to_owned(), text: error.to_string() })
+}
+
+async fn dashboard(State(api): State<Api>) -> Response {
+    let seen = api
+        .ask(|api, meter| {
+            let now = api.now();
+            Ok(Seen {
+                now,
+                services: api.services(Range::last(NUMBERS, now), meter)?,
+                beats: api.beats(Range::last(CURVES.saturating_add(STEP), now), STEP, meter)?,
+                slos: api.slos(),
+                anomalies: api.board().anomalies(Some(Range::last(DAY, now)), None, &[], 0)?,
+                changes: api.board().changes(Range::last(DAY, now), None, 100)?,
+            })
+        })
+        .await;
+    match seen {
+        Ok(seen) => {
+            let head = Head::new("Overview", &api.status(), seen.now, REFRESH_S);
+            page(StatusCode::OK, &Dashboard::new(head, &seen))
+        }
+        Err(error) => failure(&api, &error),
+    }
+}
+
+async fn anomaly(State(api): State<Api>, Path(id): Path<String>) -> Response {
+    let asked = id.clone();
+    let found = api.ask(move |api, _| Ok(api.board().anomaly(&asked)?.message())).await;
+    match found {
+        Ok(Some(of)) => {
+            let head = Head::new(&of.title, &api.status(), api.now(), REFRESH_S);
+            page(StatusCode::OK, &AnomalyPage::new(head, &of, api.now()))
+        }
+        Ok(None) => failure(&api, &Error::NotFound(format!("no anomaly {id:?}"))),
+        Err(error) => failure(&api, &error),
+    }
+}
+
+async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Response {
+    match api.ask(move |api, _| api.incident(&id)).await {
+        Ok(of) => {
+            let head = Head::new(&of.title, &api.status(), api.now(), REFRESH_S);
+            page(StatusCode::OK, &IncidentPage::new(head, &of))
+        }
+        Err(error) => failure(&api, &error),
+    }
+}
+
+async fn bundle_page(state: State<Api>, Path(id): Path<String>) -> Response {
+    bundle_file(state, Path((id, "index.html".to_owned()))).await
+}
+
+async fn bundle_file(State(api): State<Api>, Path((id, file)): Path<(String, String)>) -> Response {
+    let name = file.clone();
+    let found = api
+        .ask(move |api, _| {
+            let (bundle, _) = api.bundle(&id)?;
+            let none = || Error::NotFound(format!("the evidence has no file {file:?}"));
+            let path = within_bundle(&bundle, &file).filter(|path| path.is_file()).ok_or_else(none)?;
+            std::fs::read(&path).map_err(|error| Error::Storage(format!("{file:?}: {error}")))
+        })
+        .await;
+    match found {
+        Ok(bytes) => with_headers(bytes.into_response(), content_type(&name), BUNDLE_POLICY),
+        Err(error) => failure(&api, &error),
+    }
+}
+
+/// By the name's end; what is not known is downloaded rather than shown.
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, end)| end) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("json") => "application/json",
+        Some("svg") => "image/svg+xml",
+        Some("txt" | "md" | "csv" | "jsonl") => "text/plain; charset=utf-8",
+        Some("parquet") => "application/vnd.apache.parquet",
+        _ => "application/octet-stream",
+    }
+}
