@@ -14,6 +14,8 @@ mod snapshot;
 mod tick;
 mod told;
 mod topology;
+#[cfg(test)]
+mod tests;
 
 pub use config::Config;
 pub use merge::{Merged, RestoreError, Windows};
