@@ -74,7 +74,7 @@ impl Files {
         Ok(deleted)
     }
 
-    /// Writes a block; it is on disk when this returns.
+    /// Writes a block; it is on disk when this returns, and found there after [`Self::sync_folder`].
     pub fn write(&self, number: u64, level: Level, windows: &[Arc<SealedWindow>]) -> Result<Block, Error> {
         let bytes = block::write(level, windows.iter().map(|window| &**window))?;
         let path = self.path(number, level);
@@ -98,8 +98,16 @@ impl Files {
         file.write_all(bytes)?;
         if self.durable {
             file.sync_all()?;
-            // The file's name is on disk only once its folder is.
-            File::open(&self.folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// A file's name is on disk only once its folder is.
+    pub fn sync_folder(&self) -> Result<(), Error> {
+        if self.durable {
+            File::open(&self.folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(Error::file(&self.folder))?;
         }
         Ok(())
     }

@@ -13,6 +13,8 @@ mod level;
 mod rollup;
 #[expect(clippy::module_inception, reason = "the store itself, as the design names it")]
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use checkpoint::Checkpoint;
 pub use config::Config;

@@ -314,19 +314,20 @@ type Victims = Vec<(u64, Level)>;
 
 impl Inner {
     fn write_blocks(&self, plan: &Plan, written: &mut BTreeMap<u64, Block>) -> Result<(), Error> {
-        for (number, (level, windows)) in (plan.first_block..).zip(&plan.windows) {
-            match self.files.write(number, *level, windows) {
-                Ok(block) => written.insert(number, block),
-                Err(error) => {
-                    // No transaction has named them.
-                    for (number, block) in written.iter() {
-                        self.files.delete(*number, block.level);
-                    }
-                    return Err(error);
-                }
-            };
+        let mut write = || {
+            for (number, (level, windows)) in (plan.first_block..).zip(&plan.windows) {
+                written.insert(number, self.files.write(number, *level, windows)?);
+            }
+            if plan.windows.is_empty() { Ok(()) } else { self.files.sync_folder() }
+        };
+        let done = write();
+        if done.is_err() {
+            // No transaction has named them.
+            for (number, block) in written.iter() {
+                self.files.delete(*number, block.level);
+            }
         }
-        Ok(())
+        done
     }
 
     /// What has to go so that the rest fits: the finest level first, its oldest block first; but
