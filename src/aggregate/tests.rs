@@ -610,3 +610,63 @@ fn damage_in_one_resource_refuses_that_one_alone() {
     assert_eq!(partial.accepted.spans, 1, "not even the whole spans before the damage");
     assert_eq!(partial.rejected, [(RejectedReason::Malformed, 2)].into());
 }
+
+#[test]
+fn a_capture_finds_a_trace_by_the_index_that_shards_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = std::sync::Arc::new(crate::model::ManualClock::default());
+    let (mut sequencer, _, recorder) =
+        crate::journal::Journal::open(dir.path(), &crate::journal::Config::default(), clock, None).unwrap();
+    let mut shards: Vec<Shard> = (0..2).map(|number| Shard::new(number, 2, &Config::default())).collect();
+    shards.iter_mut().for_each(|shard| shard.set_index(recorder.index()));
+    // Names without any repetition, so that a request is large: 40 of them are about 8 MiB.
+    for number in 0..40u8 {
+        let names = (0..200).map(|n| format!("{n}-{number}-{}", "x".repeat(1_000)));
+        let service = if number % 10 == 3 { "rare" } else { "common" };
+        let mut request = ExportTraceServiceRequest::decode(named(service, names).as_slice()).unwrap();
+        let spans = &mut request.resource_spans[0].scope_spans[0].spans;
+        spans.iter_mut().for_each(|span| span.trace_id = vec![number + 1; 16]);
+        let (request, _) = admitted(Signal::Traces, request.encode_to_vec());
+        for step in sequencer.append_at(request, Timestamp::from_secs(NOW + u64::from(number) / 20)).unwrap()
+        {
+            match step {
+                crate::journal::Step::Work { at, arrived, request } => {
+                    shards.iter_mut().for_each(|shard| shard.apply(at, arrived, &request));
+                }
+                crate::journal::Step::Barrier(cut) => {
+                    shards.iter_mut().for_each(|shard| drop(shard.cut(cut)))
+                }
+            }
+        }
+    }
+    for step in sequencer.idle_until(Timestamp::from_secs(NOW + 5)) {
+        if let crate::journal::Step::Barrier(cut) = step {
+            shards.iter_mut().for_each(|shard| drop(shard.cut(cut)));
+        }
+    }
+    let times = Timestamp::from_secs(NOW - 5)..Timestamp::from_secs(NOW + 60);
+    let found = |filter: crate::journal::Filter| -> Vec<u8> {
+        recorder
+            .read(times.clone(), &filter)
+            .map(|record| {
+                let request = ExportTraceServiceRequest::decode(record.body().unwrap()).unwrap();
+                request.resource_spans[0].scope_spans[0].spans[0].trace_id[0] - 1
+            })
+            .collect()
+    };
+    let all = found(crate::journal::Filter::default());
+    assert_eq!(all, (0..40).collect::<Vec<_>>());
+    let traces = Some([TraceId([18; 16])].into());
+    let by_trace = found(crate::journal::Filter { traces, services: None });
+    assert!(by_trace.contains(&17) && by_trace.len() < 15, "{by_trace:?}");
+    let services = Some([ServiceKey::new("prod", "", "rare")].into());
+    let by_service = found(crate::journal::Filter { services, traces: None });
+    assert!([3, 13, 23, 33].iter().all(|number| by_service.contains(number)), "{by_service:?}");
+    assert!(by_service.len() < 35, "{by_service:?}");
+    let elsewhere =
+        recorder.read(Timestamp::from_secs(NOW + 30)..times.end, &crate::journal::Filter::default());
+    assert!(
+        elsewhere.count() < 8,
+        "the last block is not wholly known, all others hold nothing of that time"
+    );
+}

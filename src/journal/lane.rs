@@ -3,10 +3,11 @@
 use super::Step;
 use super::shared::Shared;
 use super::sleeper::Sleeper;
+use crate::limits::RefusedReason;
 use crate::receive::{Admitted, Intake};
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 /// One lane an I/O thread; more threads than lanes share them, which is correct but not lock-free.
@@ -65,13 +66,25 @@ impl Intake for Lanes {
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(admitted);
         }
-        match self.queues.get(lane() % LANES) {
-            Some(queue) => queue.push(admitted)?,
-            None => return Err(admitted),
+        let Some(queue) = self.queues.get(lane() % LANES) else { return Err(admitted) };
+        queue.push(admitted)?;
+        // The sequencer may have ended since the look: it closes and then empties the lanes, this pushes
+        // and then looks again, so at least one of the two finds the request.
+        fence(Ordering::SeqCst);
+        if self.shared.closed.load(Ordering::SeqCst) {
+            while let Some(request) = queue.pop() {
+                refuse(&request, RefusedReason::NotReady, "the daemon is stopping".into());
+            }
         }
         self.shared.sequencer.wake();
         Ok(())
     }
+}
+
+/// Reports a request as not taken, with all its parts.
+pub(super) fn refuse(request: &Admitted, reason: RefusedReason, why: String) {
+    request.reply.refuse(reason, || why);
+    request.reply.done(1 + u32::try_from(request.slices.len()).unwrap_or(u32::MAX - 1));
 }
 
 #[derive(Debug)]

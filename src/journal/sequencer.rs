@@ -1,6 +1,6 @@
 //! The sequencer: the one thread (or, in replays, the one caller) that puts everything in order.
 
-use super::lane::{Lanes, StepSender};
+use super::lane::{Lanes, StepSender, refuse};
 use super::record::HEADER_BYTES;
 use super::shared::{Handle, Shared};
 use super::stamper::{JournalClock, Stamper};
@@ -11,7 +11,7 @@ use crate::model::{Clock, Timestamp};
 use crate::receive::Admitted;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// Seconds between checkpoints.
@@ -238,7 +238,8 @@ impl Sequencer {
         let started = Instant::now();
         let mut clock = JournalClock::new(self.stamper.last(), self.clock.now(), Duration::ZERO);
         let result = self.run_until_closed(shards, &mut clock, started);
-        self.shared.closed.store(true, Ordering::Release);
+        self.shared.closed.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         let mut group = Vec::new();
         self.lanes.drain(0, usize::MAX, usize::MAX, &mut group);
         for request in &group {
@@ -312,12 +313,6 @@ impl Sequencer {
 
 fn cut(number: u64, through: Position, checkpoint: bool) -> Cut {
     Cut { number, arrived: Timestamp::from_secs(number), through, checkpoint }
-}
-
-/// Reports a request as not taken, with all its parts.
-fn refuse(request: &Admitted, reason: RefusedReason, why: String) {
-    request.reply.refuse(reason, || why);
-    request.reply.done(1 + u32::try_from(request.slices.len()).unwrap_or(u32::MAX - 1));
 }
 
 /// Work goes to the shards that have part in it, barriers to all.

@@ -20,8 +20,6 @@ pub(super) struct Shared {
     pub checkpoint: AtomicU64,
     /// A checkpoint was asked for.
     pub checkpoint_wanted: AtomicBool,
-    /// Tells the helper thread to end.
-    pub stop: AtomicBool,
     /// No more requests are taken.
     pub closed: AtomicBool,
     poisoned: OnceLock<String>,

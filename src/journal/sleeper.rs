@@ -1,16 +1,9 @@
 //! Sleep of a thread that waits for work, and its waking without a lock.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering, fence};
-#[cfg(loom)]
-use loom::thread::{self, Thread};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-#[cfg(not(loom))]
-use std::thread::{self, Thread};
-
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// Where one thread sleeps. The sleeper announces itself and then looks again; the waker makes its
@@ -33,12 +26,6 @@ impl Sleeper {
         self.asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if !ready() {
-            #[cfg(loom)]
-            {
-                let _ = at_most;
-                thread::park();
-            }
-            #[cfg(not(loom))]
             thread::park_timeout(at_most);
         }
         self.asleep.store(false, Ordering::SeqCst);

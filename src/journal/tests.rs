@@ -333,3 +333,28 @@ fn a_sleeper_misses_no_waking() {
     }
     assert_eq!(consumer.join().unwrap(), 19_999 * 10_000);
 }
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { max_bytes: Some(ByteSize(4 << 20)), ..Config::default() };
+    let (sequencer, lanes, _) = Journal::open(dir.path(), &config, Arc::new(SystemClock), None).unwrap();
+    let shared = sequencer.handle().0;
+    let (sender, receiver) = steps(64);
+    let sequencing = std::thread::spawn(move || sequencer.run(&[sender]));
+    shared.poison(&std::io::Error::other("the disk is gone"));
+    let (admitted, pending) = request(wire(1, 10), &[0]);
+    // Either the sequencer still takes it and refuses it, or it is gone already.
+    let taken = lanes.try_push(admitted).is_ok();
+    let error = sequencing.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    if taken {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert!(runtime.block_on(pending).refused.is_some());
+    }
+    let works =
+        std::iter::from_fn(|| receiver.receive()).filter(|step| matches!(step, Step::Work { .. })).count();
+    assert_eq!(works, 0);
+    let (late, _) = request(wire(1, 10), &[0]);
+    assert!(lanes.try_push(late).is_err());
+}

@@ -8,11 +8,12 @@ use super::{Error, Position};
 use crate::model::Timestamp;
 use crate::receive::Admitted;
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SYNC_EVERY: Duration = Duration::from_millis(200);
 
@@ -25,11 +26,27 @@ pub(super) struct Writer {
     segments: Vec<Arc<Segment>>,
     /// The next one, made ahead so that a full disk does not meet an append.
     spare: Option<Arc<Segment>>,
+    /// Whether the helper is making the next one.
+    is_being_made: bool,
+    helper: Option<Helper>,
     /// Where the next record goes.
     next: u64,
     /// No segment made from now on begins before this.
     next_segment: u64,
-    syncer: Option<JoinHandle<()>>,
+}
+
+/// A segment to be made.
+struct Job {
+    start: u64,
+    size: u64,
+    recycled: Option<Arc<Segment>>,
+}
+
+/// The thread that syncs and makes segments, so that the one that appends need not wait for a disk.
+struct Helper {
+    jobs: Sender<Job>,
+    made: Receiver<io::Result<Segment>>,
+    thread: JoinHandle<()>,
 }
 
 impl Writer {
@@ -42,25 +59,31 @@ impl Writer {
         segments: Vec<Arc<Segment>>,
         next: u64,
     ) -> Result<Self, Error> {
-        let mut writer = Self {
+        let (jobs, waiting) = mpsc::channel();
+        let (done, made) = mpsc::channel();
+        let thread = {
+            let (dir, dir_name, shared) = (dir.clone(), dir.clone(), shared.clone());
+            let syncs = durability == Durability::Interval;
+            thread::Builder::new()
+                .name("journal-helper".into())
+                .spawn(move || help(&dir, &shared, syncs, &waiting, &done))
+                .map_err(Error::io(dir_name, "start the thread that syncs"))?
+        };
+        let helper = Some(Helper { jobs, made, thread });
+        let writer = Self {
             dir,
             sizes,
             durability,
             shared,
             segments,
             spare: None,
+            is_being_made: false,
+            helper,
             next,
             next_segment: next,
-            syncer: None,
         };
         writer.publish();
         writer.shared.written.store(next, Ordering::Release);
-        if durability == Durability::Interval {
-            let shared = writer.shared.clone();
-            let spawned =
-                thread::Builder::new().name("journal-sync".into()).spawn(move || sync_loop(&shared));
-            writer.syncer = Some(spawned.map_err(Error::io(&writer.dir, "start the thread that syncs"))?);
-        }
         Ok(writer)
     }
 
@@ -112,8 +135,8 @@ impl Writer {
                 segment.sync().map_err(|error| self.shared.poison(&error))?;
             }
         }
-        if self.spare.is_none() && self.is_half_full() {
-            self.prepare(0).ok();
+        if self.spare.is_none() && !self.is_being_made && self.is_half_full() {
+            self.make_ahead();
         }
         self.poisoned()
     }
@@ -208,71 +231,81 @@ impl Writer {
     /// Goes on to the next segment, which must have room for a request of `wire_bytes`.
     fn turn(&mut self, wire_bytes: u64) -> Result<(), String> {
         let needed = wire_bytes + HEADER_BYTES as u64 + SEGMENT_HEADER_BYTES;
-        if self.spare.as_ref().is_some_and(|spare| spare.size < needed) {
-            self.spare = None;
+        if std::mem::take(&mut self.is_being_made)
+            && let Some(helper) = &self.helper
+            && let Ok(Ok(made)) = helper.made.recv()
+        {
+            self.spare = Some(Arc::new(made));
         }
-        if self.spare.is_none() {
-            self.prepare(needed)?;
-        }
-        let Some(next) = self.spare.take() else { return Err("there is no next segment".into()) };
+        let next = match self.spare.take().filter(|spare| spare.size >= needed) {
+            Some(spare) => spare,
+            None => Arc::new(self.make_now(needed)?),
+        };
         self.next = next.first();
         self.segments.push(next);
         self.publish();
         Ok(())
     }
 
-    /// Makes the next segment, of the usual size or of `at_least`, from the oldest when the journal
-    /// has reached its bound.
-    fn prepare(&mut self, at_least: u64) -> Result<(), String> {
+    /// Has the next segment made beside the appending.
+    fn make_ahead(&mut self) {
+        // When the journal is full, this is tried again with each append until it is not.
+        if let Ok(job) = self.plan(0)
+            && let Some(helper) = &self.helper
+        {
+            self.is_being_made = helper.jobs.send(job).is_ok();
+        }
+    }
+
+    fn make_now(&mut self, at_least: u64) -> Result<Segment, String> {
+        let job = self.plan(at_least)?;
+        let failed = match Segment::make(&self.dir, job.start, job.size, job.recycled.as_deref()) {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
+        // A full disk: give up the oldest part of the recording rather than the newest.
+        if failed.kind() == io::ErrorKind::StorageFull
+            && let Some(oldest) = self.pop_oldest()
+            && let Ok(made) = Segment::make(&self.dir, job.start, job.size, Some(&oldest))
+        {
+            return Ok(made);
+        }
+        Err(format!("the next segment of the journal cannot be made: {failed}"))
+    }
+
+    /// The next segment, of the usual size or of `at_least`: in a new file, or in that of the oldest
+    /// when the journal has reached its bound.
+    fn plan(&mut self, at_least: u64) -> Result<Job, String> {
         let size = self.sizes.segment_bytes.max(at_least);
         let start = self.segments.last().map_or(self.next_segment, |last| last.end().max(self.next_segment));
-        let checkpoint = self.shared.checkpoint.load(Ordering::Acquire);
         let mut recycled: Option<Arc<Segment>> = None;
-        let total = |segments: &[Arc<Segment>]| segments.iter().map(|segment| segment.size).sum::<u64>();
-        while total(&self.segments) + size > self.sizes.max_bytes {
-            let oldest_is_needed = self.segments.len() < 2
-                || self.segments.first().is_none_or(|oldest| oldest.end() > checkpoint);
-            if oldest_is_needed {
-                if self.segments.len() < 2 {
-                    break;
-                }
+        while self.segments.iter().map(|segment| segment.size).sum::<u64>() + size > self.sizes.max_bytes {
+            if self.segments.len() < 2 {
+                break;
+            }
+            let Some(oldest) = self.pop_oldest() else {
                 if recycled.is_some() {
                     break;
                 }
                 return Err("the journal is full up to the last checkpoint".into());
-            }
-            if let Some(second) = recycled.replace(self.segments.remove(0)) {
-                std::fs::remove_file(&second.path).map_err(|error| error.to_string())?;
-            }
-        }
-        if recycled.is_some() {
-            // Readers must not begin with it any more; those that already did notice by the positions.
-            self.publish();
-        }
-        match Segment::make(&self.dir, start, size, recycled.as_deref()) {
-            Ok(made) => {
-                self.spare = Some(Arc::new(made));
-                Ok(())
-            }
-            Err(error) => {
-                // A full disk: give up the oldest part of the recording rather than the newest.
-                let is_full = error.kind() == io::ErrorKind::StorageFull;
-                if is_full
-                    && recycled.is_none()
-                    && self.segments.len() > 1
-                    && let Some(oldest) =
-                        self.segments.first().filter(|oldest| oldest.end() <= checkpoint).cloned()
-                {
-                    self.segments.remove(0);
-                    self.publish();
-                    if let Ok(made) = Segment::make(&self.dir, start, size, Some(&oldest)) {
-                        self.spare = Some(Arc::new(made));
-                        return Ok(());
-                    }
-                }
-                Err(format!("the next segment of the journal cannot be made: {error}"))
+            };
+            if let Some(another) = recycled.replace(oldest) {
+                std::fs::remove_file(&another.path).map_err(|error| error.to_string())?;
             }
         }
+        Ok(Job { start, size, recycled })
+    }
+
+    /// Takes the oldest segment out, if it is not the one in hand and no checkpoint needs it. Readers
+    /// do not begin with it any more; those that already did notice by the positions.
+    fn pop_oldest(&mut self) -> Option<Arc<Segment>> {
+        let checkpoint = self.shared.checkpoint.load(Ordering::Acquire);
+        if self.segments.len() < 2 || self.segments.first().is_none_or(|oldest| oldest.end() > checkpoint) {
+            return None;
+        }
+        let oldest = self.segments.remove(0);
+        self.publish();
+        Some(oldest)
     }
 
     /// Writes everything to the disk.
@@ -292,17 +325,33 @@ pub(super) const IOV_REQUESTS: usize = 64;
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        if let Some(syncer) = self.syncer.take() {
-            syncer.thread().unpark();
-            let _ = syncer.join();
+        if let Some(Helper { jobs, thread, .. }) = self.helper.take() {
+            drop(jobs);
+            let _ = thread.join();
         }
     }
 }
 
-fn sync_loop(shared: &Shared) {
-    while !shared.stop.load(Ordering::Acquire) {
-        thread::park_timeout(SYNC_EVERY);
+fn help(dir: &Path, shared: &Shared, syncs: bool, jobs: &Receiver<Job>, made: &Sender<io::Result<Segment>>) {
+    let mut synced = Instant::now();
+    loop {
+        match jobs.recv_timeout(SYNC_EVERY.saturating_sub(synced.elapsed())) {
+            Ok(job) => {
+                let segment = Segment::make(dir, job.start, job.size, job.recycled.as_deref());
+                if made.send(segment).is_err() {
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if synced.elapsed() < SYNC_EVERY {
+            continue;
+        }
+        synced = Instant::now();
+        if !syncs {
+            continue;
+        }
         for segment in shared.segments.load().iter() {
             if let Err(error) = segment.sync() {
                 // What was acknowledged may be lost, and a second try would not tell: never go on.
