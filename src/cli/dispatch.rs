@@ -49,6 +49,7 @@ commands! {
     Incidents => incidents,
     Incident => incident,
     Changes => changes,
+    Demo => demo,
     Drill => drill,
     Status => status,
     Config => config,

@@ -13,6 +13,7 @@ mod backtest;
 mod changes;
 mod serve;
 mod completions;
+mod demo;
 mod config;
 mod drill;
 mod evidence;
