@@ -51,6 +51,7 @@ commands! {
     Changes => changes,
     Demo => demo,
     Drill => drill,
+    Load => load,
     Status => status,
     Config => config,
     Completions => completions,

@@ -20,6 +20,7 @@ mod view;
 mod report;
 mod screen;
 mod demo;
+pub mod load;
 
 pub use batch::{Batcher, Outgoing, Request};
 pub use demo::{Error as DemoError, Options as DemoOptions, run as demo};
