@@ -1,5 +1,6 @@
 //! The check of one resource's bytes before anything of it is counted, and the views over what passed.
 
+use super::common::plain_pair;
 use super::schema::{self, Kind, Label, Message};
 use super::wire::{DEPTH_LIMIT, Damage, Fields, Malformed, Value, WireType};
 use super::{ResourceLogs, ResourceMetrics, ResourceSpans};
@@ -135,6 +136,12 @@ fn check_message(
         };
         let Some(known) = schema.field(field.number) else { continue };
         let result = match (known.kind, field.value) {
+            // Most of a request: worth not looking up what each of its bytes may be.
+            (Kind::Message(of), Value::Bytes(pair))
+                if std::ptr::eq(of, &schema::KEY_VALUE) && is_plain(pair) =>
+            {
+                continue;
+            }
             (Kind::Message(of), Value::Bytes(inner)) => {
                 if known.label == Label::Explicit {
                     *scattered |= seen & (1 << field.number) != 0;
@@ -150,7 +157,11 @@ fn check_message(
                 }
             }
             (Kind::Text, Value::Bytes(text)) => {
-                std::str::from_utf8(text).map(|_| ()).map_err(|_| Damage::NotUtf8)
+                if text.is_ascii() || std::str::from_utf8(text).is_ok() {
+                    Ok(())
+                } else {
+                    Err(Damage::NotUtf8)
+                }
             }
             (kind, Value::Bytes(packed)) if known.label == Label::Repeated => {
                 check_packed(kind.wire_type(), packed)
@@ -163,6 +174,20 @@ fn check_message(
         if let Err(what) = result {
             return Err(locate(schema, bytes, start, start, what, None));
         }
+    }
+}
+
+/// Whether a `KeyValue` is evidently good: plainly laid out, the key ASCII, the value one field of ASCII
+/// text, a truth value, a number or a double. Others need the whole check.
+#[inline]
+fn is_plain(pair: &[u8]) -> bool {
+    let Some((key, value)) = plain_pair(pair) else { return false };
+    match value {
+        // Tags and lengths are ASCII too, so that one look over all of the bytes is enough.
+        [0x0a, length @ 0..0x80, text @ ..] => text.len() == usize::from(*length) && pair.is_ascii(),
+        [0x10 | 0x18, 0..0x80] | [0x18, 0x80..=0xff, 0..0x80] => key.is_ascii(),
+        [0x21, _, _, _, _, _, _, _, _] => key.is_ascii(),
+        _ => false,
     }
 }
 

@@ -78,6 +78,18 @@ pub(super) fn last(message: &[u8], number: u32) -> Option<&[u8]> {
     Repeated::of(message, number).last()
 }
 
+/// Key and value of a `KeyValue` that is laid out as every encoder does it: one key, then one value,
+/// each shorter than 128 bytes, nothing else. `None` for all others, which are not wrong for that.
+#[inline]
+pub(super) fn plain_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ 0..0x80, rest @ ..] = pair else { return None };
+    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+    match rest {
+        [0x12, length @ 0..0x80, value @ ..] if value.len() == usize::from(*length) => Some((key, value)),
+        _ => None,
+    }
+}
+
 /// Keys and their values, in the order in which they were sent. Keys may repeat.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a>(Repeated<'a>);
@@ -90,8 +102,38 @@ impl<'a> Attributes<'a> {
     /// The value of a key; of several the last.
     #[must_use]
     pub fn get(self, key: &str) -> Option<AnyValue<'a>> {
-        self.filter(|(name, _)| *name == key).last().map(|(_, value)| value)
+        let mut found = None;
+        for pair in self.0 {
+            match plain_pair(pair) {
+                Some((name, _)) if name != key.as_bytes() => {}
+                Some((_, value)) => found = Some(AnyValue::of(value)),
+                None => {
+                    let (name, value) = read_pair(pair);
+                    if name == key {
+                        found = Some(value);
+                    }
+                }
+            }
+        }
+        found
     }
+}
+
+#[inline]
+fn read_pair(pair: &[u8]) -> (&str, AnyValue<'_>) {
+    if let Some((key, value)) = plain_pair(pair) {
+        return (std::str::from_utf8(key).unwrap_or_default(), AnyValue::of(value));
+    }
+    let mut key = "";
+    let mut value = AnyValue::Empty;
+    for field in Fields::of(pair) {
+        match field {
+            Field { number: 1, value } => key = text(value),
+            Field { number: 2, value: inner } => value = AnyValue::of(bytes(inner)),
+            _ => {}
+        }
+    }
+    (key, value)
 }
 
 impl<'a> Iterator for Attributes<'a> {
@@ -99,17 +141,7 @@ impl<'a> Iterator for Attributes<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let pair = self.0.next()?;
-        let mut key = "";
-        let mut value = AnyValue::Empty;
-        for field in Fields::of(pair) {
-            match field {
-                Field { number: 1, value } => key = text(value),
-                Field { number: 2, value: inner } => value = AnyValue::of(bytes(inner)),
-                _ => {}
-            }
-        }
-        Some((key, value))
+        self.0.next().map(read_pair)
     }
 }
 
