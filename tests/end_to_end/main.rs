@@ -5,4 +5,7 @@
 mod support;
 
 mod alerting;
+mod clients;
+mod durability;
+mod house;
 mod webhooks;

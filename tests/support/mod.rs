@@ -2,6 +2,7 @@
 
 pub mod alertmanager;
 pub mod alerts;
+pub mod daemon;
 pub mod http;
 pub mod receiver;
 pub mod tools;

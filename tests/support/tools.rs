@@ -16,3 +16,10 @@ pub fn program(names: &[&str], install: &str) -> PathBuf {
             )
         })
 }
+
+/// A file that `scripts/install-test-tools` makes below `target/test-tools`.
+pub fn installed(path: &str) -> PathBuf {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-tools").join(path);
+    assert!(file.exists(), "{} is missing: run scripts/install-test-tools", file.display());
+    file
+}

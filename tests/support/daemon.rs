@@ -1,0 +1,102 @@
+//! Our own binary as people run it: `barograph serve` on free ports, asked over the command line.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_barograph");
+
+/// A running daemon, until it is dropped.
+pub struct Daemon {
+    child: Child,
+    addresses: BTreeMap<String, String>,
+}
+
+impl Daemon {
+    /// Starts one over this data directory with further `KEY=VALUE` settings, and waits until it is ready.
+    /// What it logs is in `DATA/log`.
+    pub fn start(data: &Path, settings: &[&str]) -> Self {
+        std::fs::create_dir_all(data).expect("a data directory");
+        let log = data.join("log");
+        let mut command = Command::new(BINARY);
+        command.arg("serve").arg("--set").arg(format!("data_dir={:?}", data.display().to_string()));
+        for name in ["otlp_grpc", "otlp_http", "query", "http"] {
+            command.arg("--set").arg(format!("listen.{name}=\"127.0.0.1:0\""));
+        }
+        for setting in settings {
+            command.arg("--set").arg(setting);
+        }
+        let errors = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let mut child = command.stdout(Stdio::piped()).stderr(errors).spawn().expect("the binary starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let ready = loop {
+            match lines.next() {
+                Some(Ok(line)) if line.starts_with("ready ") => break line,
+                Some(Ok(_)) => {}
+                _ => {
+                    let _ = child.wait();
+                    panic!(
+                        "it ended before it was ready: {}",
+                        std::fs::read_to_string(&log).unwrap_or_default()
+                    );
+                }
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        let addresses = ready
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='))
+            .map(|(name, address)| (name.to_owned(), address.to_owned()))
+            .collect();
+        Self { child, addresses }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `http://HOST:PORT` of `otlp_grpc`, `otlp_http`, `query` or `http`.
+    pub fn url(&self, name: &str) -> String {
+        format!("http://{}", self.addresses.get(name).unwrap_or_else(|| panic!("{name} in the ready line")))
+    }
+
+    /// What a client command answers, as JSON.
+    pub fn ask(&self, arguments: &[&str]) -> Value {
+        let output = Command::new(BINARY)
+            .args(arguments)
+            .args(["--endpoint", &self.url("query"), "-o", "json"])
+            .output()
+            .expect("the binary runs");
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Asks it to stop and waits; its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("signalled");
+        self.child.wait().expect("it ends").code()
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
