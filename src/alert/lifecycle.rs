@@ -132,14 +132,16 @@ impl Lifecycle {
     }
 
     /// Takes over the alerts that the ledger holds, once after a restart, when the journal has been
-    /// replayed: what was told while nobody had checkpointed it stays told, and revisions go on from
-    /// there. An alert of which nothing else is known resolves when the freeze ends.
+    /// replayed: what was told stays told, with the cause it had, and revisions go on from there. What
+    /// the replay knows and the ledger does not was never told, and the next step tells it. An alert of
+    /// which nothing else is known resolves when the freeze ends.
     pub fn adopt(&mut self, alerts: impl IntoIterator<Item = Alert>) {
+        let mut untold: BTreeSet<AnomalyId> = self.held.keys().cloned().collect();
         for alert in alerts {
             let id = alert.anomaly.clone();
+            untold.remove(&id);
             match self.held.get_mut(&id) {
-                Some(held) if held.alert.revision <= alert.revision => held.alert = alert,
-                Some(_) => {}
+                Some(held) => held.alert = alert,
                 None if alert.state.is_ended() => continue,
                 None => {
                     let changed_at = alert.fired_at.unwrap_or(alert.starts_at);
@@ -149,6 +151,15 @@ impl Lifecycle {
                 }
             }
             self.attached.insert(id);
+        }
+        for id in untold {
+            if let Some(held) = self.held.get_mut(&id)
+                && !held.alert.state.is_ended()
+            {
+                held.alert.revision = 0;
+                held.alert.state = AlertState::Pending;
+                self.attached.insert(id);
+            }
         }
         self.last_step = None;
         self.index();
@@ -556,6 +567,19 @@ mod tests {
             .map(|alert| alert.anomaly.0.as_str())
             .collect();
         assert_eq!(ended, ["00000000000000cc"]);
+    }
+
+    #[test]
+    fn what_the_crash_kept_from_being_told_is_told_after_it() {
+        for held_by_ledger in [true, false] {
+            let mut replayed = Lifecycle::new(Config::default());
+            let pending = replayed.step(at(1), &[anomaly("00000000000000aa", at(0))]);
+            replayed.step(at(2), &[confirmed(2)]);
+            assert_eq!(states(&replayed.step(at(6), &[])), [(2, AlertState::Firing)]);
+            replayed.adopt(pending.into_iter().filter(|_| held_by_ledger));
+            let told = replayed.step(at(20), &[]);
+            assert_eq!(states(&told), [(if held_by_ledger { 2 } else { 1 }, AlertState::Firing)]);
+        }
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Rotel {
             .expect("rotel-agent below target/test-tools/python: run scripts/install-test-tools");
         let (grpc, http) = (free_port(), free_port());
         let child = Command::new(agent)
-            .args(["start", "--exporter", "otlp"])
+            // Where it splits a batch of metrics, this version of Rotel loses their resource.
+            .args(["start", "--exporter", "otlp", "--batch-max-size", "100000"])
             .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}")])
             .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}")])
             .args(["--otlp-exporter-endpoint", endpoint])
