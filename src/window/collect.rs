@@ -34,9 +34,7 @@ impl Collecting {
             }
             match more.next_if(|(other, _)| other == series) {
                 Some((_, new)) => {
-                    let mut sum = (**cell).clone();
-                    sum.merge(new);
-                    merged.push((*series, Arc::new(sum)));
+                    merged.push((*series, Arc::new(sum(cell, new))));
                 }
                 None => merged.push((*series, cell.clone())),
             }
@@ -78,4 +76,13 @@ impl Collecting {
             quality: self.quality,
         }
     }
+}
+
+/// The sum of two cells. What is new is the smaller one, so that is what gets copied first; sums of two
+/// do not depend on the order. Only of two types the one that was there has to stay.
+fn sum(known: &Cell, new: &Cell) -> Cell {
+    let same_type = std::mem::discriminant(known) == std::mem::discriminant(new);
+    let (mut sum, other) = if same_type { (new.clone(), known) } else { (known.clone(), new) };
+    sum.merge(other);
+    sum
 }
