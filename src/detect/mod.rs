@@ -18,6 +18,7 @@ mod score;
 mod service;
 mod share;
 mod silence;
+mod tail;
 mod traffic;
 
 pub use config::Config;
