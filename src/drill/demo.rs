@@ -19,6 +19,7 @@ const AFTER_LEARNING: Duration = Duration::from_secs(116);
 const ALERT_TIMEOUT: Duration = Duration::from_secs(30);
 const ABSENCE_ALERT_TIMEOUT: Duration = Duration::from_secs(60);
 const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(20);
+const COUNT_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(500);
 /// Traces of the service at fault that a bundle must hold with their logs.
 const TRACES_WANTED: u64 = 20;
@@ -215,7 +216,7 @@ async fn learn(options: &Options, stage: &Stage, screen: &mut Screen, report: &m
 async fn show_services(stage: &Stage, screen: &mut Screen) {
     let over = Duration::from_secs(20);
     match stage.view.services(over).await {
-        Ok(services) => screen.block(Tone::Dim, &services_table(&services, over)),
+        Ok(services) => screen.block(Tone::Dim, &services_table(&services)),
         Err(status) => screen.say(Tone::Bad, &format!("the daemon does not say what it sees: {status}")),
     }
 }
@@ -427,16 +428,28 @@ async fn count(stage: &Stage, report: &mut Report) {
     compare(&stage.view, report, false).await;
 }
 
+/// After the shop closed, waits for the last cut, which comes within a second or two.
 async fn compare(view: &View, report: &mut Report, closed: bool) {
-    match view.status().await {
-        Ok(status) => {
-            let accepted = status.accepted.unwrap_or_default();
-            report.counted = accepted.spans + accepted.log_records + accepted.metric_points;
-            if closed && report.counted < report.sent {
-                report.failures.push(format!("{} items sent, {} counted", report.sent, report.counted));
+    let deadline = Instant::now() + COUNT_TIMEOUT;
+    loop {
+        match view.status().await {
+            Ok(status) => {
+                let accepted = status.accepted.unwrap_or_default();
+                report.counted = accepted.spans + accepted.log_records + accepted.metric_points;
+                if !closed || report.counted >= report.sent {
+                    return;
+                }
+                if Instant::now() >= deadline {
+                    report.failures.push(format!("{} items sent, {} counted", report.sent, report.counted));
+                    return;
+                }
+            }
+            Err(status) => {
+                report.failures.push(format!("the daemon does not say its status: {status}"));
+                return;
             }
         }
-        Err(status) => report.failures.push(format!("the daemon does not say its status: {status}")),
+        sleep(POLL).await;
     }
 }
 

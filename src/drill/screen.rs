@@ -100,13 +100,13 @@ fn clean(text: &str) -> String {
 
 /// Services with requests as a table.
 #[must_use]
-pub fn services_table(services: &[v1::ServiceSummary], over: Duration) -> String {
-    let mut text = format!("{:<16} {:>8} {:>8} {:>9} {:>9}\n", "service", "req/s", "errors", "p50", "p99");
+pub fn services_table(services: &[v1::ServiceSummary]) -> String {
+    let mut text = format!("{:<16} {:>8} {:>8} {:>9} {:>9}\n", "service", "requests", "errors", "p50", "p99");
     for service in services.iter().filter(|service| service.requests > 0) {
         let name = service.service.as_ref().map_or("", |service| service.name.as_str());
         text += &format!(
-            "{name:<16} {:>8.1} {:>7.1}% {:>9} {:>9}\n",
-            service.requests as f64 / over.as_secs_f64().max(1.0),
+            "{name:<16} {:>8} {:>7.1}% {:>9} {:>9}\n",
+            service.requests,
             service.error_ratio * 100.0,
             milliseconds(service.p50_ns),
             milliseconds(service.p99_ns),
