@@ -189,6 +189,14 @@ async fn connection(
 ) {
     // Answers are small: waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
+    // A peer that says nothing at all must not hold one of the connections for ever.
+    let spoke = tokio::select! {
+        readable = tokio::time::timeout(HEAD_LIMIT, stream.readable()) => matches!(readable, Ok(Ok(()))),
+        () = stopped(&mut stopping) => false,
+    };
+    if !spoke {
+        return;
+    }
     let mut builder = Builder::new(TokioExecutor::new());
     if protocol == Protocol::Grpc {
         builder = builder.http2_only();
