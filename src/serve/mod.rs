@@ -48,3 +48,6 @@ pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
 pub use records::Records;
 pub use sources::{Condition, Objectives, Sources};
 pub use windows::{Cells, Piece, Windows};
+
+#[cfg(test)]
+mod tests;
