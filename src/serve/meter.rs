@@ -66,7 +66,10 @@ impl Meter {
     }
 
     /// Takes memory until the question is answered.
-    pub(super) fn take(&mut self, bytes: u64) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// `Memory` when there is not that much.
+    pub fn take(&mut self, bytes: u64) -> Result<(), Error> {
         let room = self.memory.as_mut().is_none_or(|permit| permit.try_grow(bytes));
         if room { Ok(()) } else { Err(Error::Memory) }
     }

@@ -4,7 +4,7 @@ use super::head::Head;
 use super::spark::{Spark, spark};
 use crate::api::v1;
 use crate::model::{ServiceKey, Timestamp};
-use crate::serve::text::{count, duration_or_none, percent, span, three_digits, time};
+use crate::serve::text::{count, duration, percent, span, three_digits, time};
 use crate::serve::{Beat, anomaly_state_name, change_kind_name, from_proto, severity_name};
 use askama::Template;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,6 +123,10 @@ pub(super) fn path_of(service: Option<&v1::Service>) -> String {
 fn key_of(service: Option<&v1::Service>) -> ServiceKey {
     service
         .map_or_else(|| ServiceKey::named(""), |of| ServiceKey::new(&of.environment, &of.namespace, &of.name))
+}
+
+fn took(ns: Option<i64>) -> String {
+    ns.map_or_else(|| "–".to_owned(), duration)
 }
 
 fn nanoseconds(duration: Duration) -> i64 {
@@ -304,9 +308,9 @@ impl Seen {
                 _ => "",
             },
             errors_spark: spark(&errors, 0.02).with_onset(onset),
-            p50: duration_or_none(summary.and_then(|of| of.p50_ns)),
-            p95: duration_or_none(summary.and_then(|of| of.p95_ns)),
-            p99: duration_or_none(summary.and_then(|of| of.p99_ns)),
+            p50: took(summary.and_then(|of| of.p50_ns)),
+            p95: took(summary.and_then(|of| of.p95_ns)),
+            p99: took(summary.and_then(|of| of.p99_ns)),
             latency_spark: spark(&latency, 0.0).with_onset(onset),
             budget: self.budget(key),
         }
@@ -410,6 +414,7 @@ impl Seen {
                 spark: None,
                 note: match exhausted {
                     0 => format!("{busy} with requests"),
+                    1 => format!("{busy} with requests · 1 budget used up"),
                     budgets => format!("{busy} with requests · {budgets} budgets used up"),
                 },
             },

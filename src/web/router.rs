@@ -142,11 +142,13 @@ async fn bundle_page(state: State<Api>, Path(id): Path<String>) -> Response {
 async fn bundle_file(State(api): State<Api>, Path((id, file)): Path<(String, String)>) -> Response {
     let name = file.clone();
     let found = api
-        .ask(move |api, _| {
+        .ask(move |api, meter| {
             let (bundle, _) = api.bundle(&id)?;
             let none = || Error::NotFound(format!("the evidence has no file {file:?}"));
             let path = within_bundle(&bundle, &file).filter(|path| path.is_file()).ok_or_else(none)?;
-            std::fs::read(&path).map_err(|error| Error::Storage(format!("{file:?}: {error}")))
+            let unreadable = |error| Error::Storage(format!("{file:?}: {error}"));
+            meter.take(std::fs::metadata(&path).map_err(unreadable)?.len())?;
+            std::fs::read(&path).map_err(unreadable)
         })
         .await;
     match found {
