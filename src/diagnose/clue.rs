@@ -79,11 +79,15 @@ pub struct Clue {
 /// Evidence beyond this adds nothing: rows are not independent.
 pub const STRONGEST: f64 = 10.0;
 
+/// How much of the Bonferroni correction is taken off each clue: tests of one service depend on each
+/// other, and what is left over is judged once more when clues are joined.
+const CORRECTION: f64 = 0.5;
+
 /// Evidence of one test among many, as a weight: what the correction for `tests` leaves of the log
 /// likelihood ratio, times how large the effect is (0..=1), bounded. 0 when the correction leaves nothing.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a count of tests")]
 pub fn weight(log_likelihood_ratio: f64, tests: usize, effect: f64) -> f64 {
-    let left = log_likelihood_ratio - (tests.max(1) as f64).ln() - 3.3;
+    let left = log_likelihood_ratio - (tests.max(1) as f64).ln() * CORRECTION - 1.5;
     if left <= 0.0 { 0.0 } else { left.min(STRONGEST) * effect.clamp(0.0, 1.0) }
 }

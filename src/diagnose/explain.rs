@@ -16,7 +16,7 @@ use std::time::Duration;
 const FAULTY: Duration = Duration::from_secs(120);
 const HEALTHY: Duration = Duration::from_secs(600);
 /// A faulty period is never longer than this: a fault that is older is the new normal.
-const LONGEST: Duration = Duration::from_secs(900);
+const LONGEST: Duration = Duration::from_secs(1_200);
 
 /// What was compared and what came of it.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +65,7 @@ pub fn compare_with(good: &Rows, bad: &Rows, told: Vec<Clue>, known: Edges) -> E
     let seconds = (covered_s(good), covered_s(bad));
     let mut clues = told;
     clues.extend(span_clues::clues(&pair));
-    let (line_clues, lines) = log_clues::clues(&pair, &good.logs, &bad.logs, seconds);
+    let (line_clues, lines) = log_clues::clues(&good.logs, &bad.logs, seconds);
     clues.extend(line_clues);
     clues.extend(metric_clues::clues(&good.points, &bad.points));
     clues.extend(other_clues::traffic(&pair, seconds));

@@ -1,13 +1,22 @@
 //! Clues in logs: lines that are new, that multiplied, that vanished.
+//!
+//! Lines written within one span are a path through the code. So what is compared is what follows
+//! what: of all places at which line A was written, in which share does line B follow next? That
+//! does not depend on how many requests there are or on their mix, and it points at the region of
+//! the code between two statements (after Nezha, Yu et al., ESEC/FSE 2023, which mines such patterns
+//! over spans and lines). Lines outside any span are compared by their share of their service's lines.
 
 use super::clue::{Clue, Mechanism, STRONGEST, weight};
-use super::forest::{Forest, OperationId};
 use super::rows::LogRow;
-use super::span_clues::{Pair, percent, short};
+use super::span_clues::{percent, short};
 use super::statistics::{Share, log_likelihood_ratio};
 use super::templates::{TemplateId, Templates};
 use crate::model::{ServiceKey, SpanId, TraceId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Fewest times a line must be there in both periods before what follows it is compared.
+const FEWEST: u64 = 4;
 
 /// A line that changed, as the evidence page shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,86 +32,65 @@ pub struct ChangedLine {
     pub weight: f64,
 }
 
+type Line = (ServiceKey, TemplateId);
+
 #[derive(Clone, Debug, Default)]
 struct Seen {
     lines: u64,
-    example: Option<std::sync::Arc<str>>,
+    /// Of them, those outside any span.
+    alone: u64,
+    example: Option<Arc<str>>,
     severity: u8,
-    /// Per operation of the span it was written in: how many of those spans wrote it.
-    spans: BTreeMap<OperationId, BTreeSet<(TraceId, SpanId)>>,
 }
 
-type Lines = BTreeMap<(ServiceKey, TemplateId), Seen>;
+/// The lines of a period, and what follows what; `None` is the begin or end of a span's lines.
+#[derive(Default)]
+struct Flow {
+    lines: BTreeMap<Line, Seen>,
+    next: BTreeMap<(ServiceKey, Option<TemplateId>), BTreeMap<Option<TemplateId>, u64>>,
+}
+
+impl Flow {
+    fn seen(&self, service: &ServiceKey, template: TemplateId) -> Seen {
+        self.lines.get(&(service.clone(), template)).cloned().unwrap_or_default()
+    }
+}
+
+struct Change {
+    rises: bool,
+    weight: f64,
+    text: String,
+}
 
 /// Clues of all services, and the lines they rest on, strongest first.
 #[must_use]
-pub fn clues(
-    pair: &Pair<'_>,
-    good: &[LogRow],
-    bad: &[LogRow],
-    seconds: (f64, f64),
-) -> (Vec<Clue>, Vec<ChangedLine>) {
+pub fn clues(good: &[LogRow], bad: &[LogRow], seconds: (f64, f64)) -> (Vec<Clue>, Vec<ChangedLine>) {
     let mut templates: BTreeMap<ServiceKey, Templates> = BTreeMap::new();
     // Both are learned before either is counted: a template may widen with the last line.
     for row in good.iter().chain(bad) {
         templates.entry(row.service().clone()).or_default().learn(&row.body);
     }
-    let seen_good = count(good, &pair.good, &mut templates);
-    let seen_bad = count(bad, &pair.bad, &mut templates);
-    let spans_good = spans(&pair.good);
-    let spans_bad = spans(&pair.bad);
-    let keys: BTreeSet<_> = seen_good.keys().chain(seen_bad.keys()).cloned().collect();
-    let volume = (service_lines(&seen_good), service_lines(&seen_bad));
+    let (before, now) = (flow(good, &mut templates), flow(bad, &mut templates));
+    let mut changes: BTreeMap<Line, Change> = BTreeMap::new();
+    followers(&before, &now, &mut changes);
+    outside_spans(&before, &now, seconds, &mut changes);
     let (mut clues, mut lines) = (Vec::new(), Vec::new());
-    let nothing = Seen::default();
-    for key in &keys {
-        let (before, now) = (seen_good.get(key).unwrap_or(&nothing), seen_bad.get(key).unwrap_or(&nothing));
-        let severity = before.severity.max(now.severity);
-        let (evidence, change) = if before.spans.is_empty() && now.spans.is_empty() {
-            let volume =
-                (volume.0.get(&key.0).copied().unwrap_or(0), volume.1.get(&key.0).copied().unwrap_or(0));
-            alone(before.lines, now.lines, volume, seconds, keys.len())
-        } else {
-            in_spans(before, now, (&spans_good, &spans_bad), keys.len())
-        };
-        if evidence <= 0.0 {
-            continue;
-        }
-        let rises = change > 0.0;
-        // Warnings and errors that are new say most; plain lines that come more often say little.
-        let factor = match (rises, severity) {
-            (true, 17..) => 1.2,
-            (true, 13..) => 0.9,
-            (true, _) if before.lines == 0 => 0.7,
-            (true, _) => 0.3,
-            (false, _) => 0.9,
-        };
-        let template = templates.get(&key.0).map(|templates| templates.text(key.1)).unwrap_or_default();
+    for ((service, id), change) in changes {
+        let (was, is) = (before.seen(&service, id), now.seen(&service, id));
+        let template = templates.get(&service).map(|templates| templates.text(id)).unwrap_or_default();
         let example =
-            now.example.as_ref().or(before.example.as_ref()).map(ToString::to_string).unwrap_or_default();
-        let weight = (evidence * factor).min(STRONGEST * 1.2);
-        let rate = |lines: u64| if lines == 1 { "once".to_owned() } else { format!("{lines} times") };
-        let text = match (rises, before.lines, now.lines) {
-            (true, 0, lines) => format!("new line, {}: “{}”", rate(lines), short(&example)),
-            (true, before, lines) => {
-                format!("line comes {} instead of {}: “{}”", rate(lines), rate(before), short(&example))
-            }
-            (false, before, 0) => format!("line is gone ({} before): “{}”", rate(before), short(&example)),
-            (false, ..) => format!(
-                "line is missing in {} of the spans that used to write it: “{}”",
-                percent(-change),
-                short(&example)
-            ),
-        };
-        let mechanism = if rises { Mechanism::NewLines } else { Mechanism::LostLines };
-        clues.push(Clue { service: key.0.clone(), operation: None, mechanism, weight, text });
+            is.example.as_ref().or(was.example.as_ref()).map(ToString::to_string).unwrap_or_default();
+        let mechanism = if change.rises { Mechanism::NewLines } else { Mechanism::LostLines };
+        let (weight, text) = (change.weight, change.text);
+        clues.push(Clue { service: service.clone(), operation: None, mechanism, weight, text });
+        let severity = was.severity.max(is.severity);
         lines.push(ChangedLine {
-            service: key.0.clone(),
+            service,
             template,
             example,
             severity,
-            before: before.lines,
-            now: now.lines,
+            before: was.lines,
+            now: is.lines,
             weight,
         });
     }
@@ -112,81 +100,149 @@ pub fn clues(
     (clues, lines)
 }
 
-fn count(rows: &[LogRow], forest: &Forest<'_>, templates: &mut BTreeMap<ServiceKey, Templates>) -> Lines {
-    let mut lines = Lines::new();
+fn flow(rows: &[LogRow], templates: &mut BTreeMap<ServiceKey, Templates>) -> Flow {
+    let mut flow = Flow::default();
+    let mut last: HashMap<(TraceId, SpanId, &ServiceKey), TemplateId> = HashMap::new();
     for row in rows {
-        let id = templates.entry(row.service().clone()).or_default().learn(&row.body);
-        let seen = lines.entry((row.service().clone(), id)).or_default();
+        let service = row.service();
+        let id = templates.entry(service.clone()).or_default().learn(&row.body);
+        let seen = flow.lines.entry((service.clone(), id)).or_default();
         seen.lines += 1;
         seen.example.get_or_insert_with(|| row.body.clone());
         seen.severity = seen.severity.max(row.severity);
-        if let Some(node) = forest.by_id.get(&(row.trace, row.span)).and_then(|&at| forest.nodes.get(at)) {
-            seen.spans.entry(node.operation).or_default().insert((row.trace, row.span));
-        }
-    }
-    lines
-}
-
-fn spans(forest: &Forest<'_>) -> BTreeMap<OperationId, u64> {
-    let mut spans = BTreeMap::new();
-    for node in &forest.nodes {
-        *spans.entry(node.operation).or_default() += 1;
-    }
-    spans
-}
-
-fn service_lines(lines: &Lines) -> BTreeMap<ServiceKey, u64> {
-    let mut sums = BTreeMap::new();
-    for ((service, _), seen) in lines {
-        *sums.entry(service.clone()).or_default() += seen.lines;
-    }
-    sums
-}
-
-/// The strongest change among the operations whose spans write the line: evidence and by how much
-/// the share of spans that write it rose.
-fn in_spans(
-    before: &Seen,
-    now: &Seen,
-    spans: (&BTreeMap<OperationId, u64>, &BTreeMap<OperationId, u64>),
-    tests: usize,
-) -> (f64, f64) {
-    let operations: BTreeSet<OperationId> = before.spans.keys().chain(now.spans.keys()).copied().collect();
-    let mut strongest = (0.0, 0.0);
-    for operation in operations {
-        let share = |seen: &Seen, spans: &BTreeMap<OperationId, u64>| Share {
-            hits: seen.spans.get(&operation).map_or(0, |spans| spans.len() as u64),
-            of: spans.get(&operation).copied().unwrap_or(0),
-        };
-        let (before, now) = (share(before, spans.0), share(now, spans.1));
-        if before.of == 0 || now.of == 0 {
+        if row.span.is_none() {
+            seen.alone += 1;
             continue;
         }
-        let change = now.ratio() - before.ratio();
-        let effect = 0.25 + 0.75 * change.abs();
-        let evidence = weight(log_likelihood_ratio(now, before), tests, effect);
-        if evidence > strongest.0 {
-            strongest = (evidence, change);
-        }
+        let previous = last.insert((row.trace, row.span, service), id);
+        *flow.next.entry((service.clone(), previous)).or_default().entry(Some(id)).or_default() += 1;
     }
-    strongest
+    for ((_, _, service), id) in last {
+        *flow.next.entry((service.clone(), Some(id))).or_default().entry(None).or_default() += 1;
+    }
+    flow
 }
 
-/// Without spans: the line's share of what its service writes, and that it is more or less often
-/// there at all, in proportion to the two periods' lengths.
-#[expect(clippy::cast_precision_loss, reason = "counts of lines are far below 2^53")]
-fn alone(before: u64, now: u64, volume: (u64, u64), seconds: (f64, f64), tests: usize) -> (f64, f64) {
-    let (before_share, now_share) = (Share { hits: before, of: volume.0 }, Share { hits: now, of: volume.1 });
-    let change = now_share.ratio() - before_share.ratio();
-    if volume.0 == 0 || volume.1 == 0 {
-        // A service that wrote nothing before: its lines are new if there are several.
-        let rate = now as f64 / seconds.1.max(1.0);
-        return if volume.0 == 0 && now >= 3 {
-            (weight(5.0 + rate.ln_1p(), 1, 0.3), 1.0)
-        } else {
-            (0.0, 0.0)
-        };
+/// Warnings and errors that are new say most; plain lines that come more often say little.
+fn factor(rises: bool, severity: u8, before: u64) -> f64 {
+    match (rises, severity) {
+        (true, 17..) => 1.2,
+        (true, 13..) => 1.0,
+        (true, _) if before == 0 => 0.8,
+        (true, _) => 0.5,
+        (false, _) => 0.9,
     }
-    let fold = (now_share.ratio().max(1e-6) / before_share.ratio().max(1e-6)).ln().abs().min(2.0) / 2.0;
-    (weight(log_likelihood_ratio(now_share, before_share) / 2.0, tests, fold * 0.7), change)
+}
+
+fn note(changes: &mut BTreeMap<Line, Change>, line: Line, change: Change) {
+    if changes.get(&line).is_none_or(|known| known.weight < change.weight) {
+        changes.insert(line, change);
+    }
+}
+
+fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
+    let tests = before.next.values().map(BTreeMap::len).sum::<usize>();
+    for ((service, from), after_now) in &now.next {
+        let Some(after_before) = before.next.get(&(service.clone(), *from)) else { continue };
+        let (of_before, of_now) = (after_before.values().sum::<u64>(), after_now.values().sum::<u64>());
+        if of_before < FEWEST || of_now < FEWEST {
+            continue;
+        }
+        let all: BTreeSet<Option<TemplateId>> =
+            after_before.keys().chain(after_now.keys()).copied().collect();
+        for to in all {
+            let was = Share { hits: after_before.get(&to).copied().unwrap_or(0), of: of_before };
+            let is = Share { hits: after_now.get(&to).copied().unwrap_or(0), of: of_now };
+            let change = is.ratio() - was.ratio();
+            // A span's first line tells which requests come, not what the code does with them.
+            let Some(about) = to.or(from.filter(|_| change > 0.0)).filter(|_| from.is_some()) else {
+                continue;
+            };
+            let (seen_before, seen_now) = (before.seen(service, about), now.seen(service, about));
+            let rises = change > 0.0 && to.is_some();
+            let evidence = weight(log_likelihood_ratio(is, was), tests, 0.3 + 0.7 * change.abs());
+            if evidence <= 0.0 {
+                continue;
+            }
+            let severity = seen_before.severity.max(seen_now.severity);
+            let weight = (evidence * factor(rises, severity, seen_before.lines)).min(STRONGEST * 1.2);
+            let example = |id: Option<TemplateId>| {
+                let seen = |flow: &Flow| id.and_then(|id| flow.seen(service, id).example);
+                short(&seen(now).or(seen(before)).unwrap_or_default())
+            };
+            let shares = format!("in {} of cases instead of {}", percent(is.ratio()), percent(was.ratio()));
+            let text = match to {
+                Some(_) if rises && seen_before.lines == 0 => {
+                    format!("new line, {}×: “{}”", seen_now.lines, example(to))
+                }
+                Some(_) => format!("after “{}” comes “{}” {shares}", example(*from), example(to)),
+                None => format!("“{}” is the last line of its span {shares}", example(*from)),
+            };
+            note(changes, (service.clone(), about), Change { rises, weight, text });
+        }
+    }
+    // Lines that were never there, whatever they follow.
+    for ((service, id), seen) in &now.lines {
+        let spans: u64 = now.next.get(&(service.clone(), None)).map_or(0, |next| next.values().sum());
+        let inside = seen.lines - seen.alone;
+        if inside < 3 || before.lines.contains_key(&(service.clone(), *id)) || seen.severity < 13 {
+            continue;
+        }
+        let spans_before: u64 =
+            before.next.get(&(service.clone(), None)).map_or(0, |next| next.values().sum());
+        let is = Share { hits: inside.min(spans), of: spans };
+        let was = Share { hits: 0, of: spans_before };
+        let weight = weight(log_likelihood_ratio(is, was), tests, 0.5) * factor(true, seen.severity, 0);
+        let text =
+            format!("new line, {}×: “{}”", seen.lines, short(seen.example.as_deref().unwrap_or_default()));
+        if weight > 0.0 {
+            note(changes, (service.clone(), *id), Change { rises: true, weight, text });
+        }
+    }
+}
+
+/// Lines outside spans: their share of what their service writes.
+#[expect(clippy::cast_precision_loss, reason = "counts of lines are far below 2^53")]
+fn outside_spans(before: &Flow, now: &Flow, seconds: (f64, f64), changes: &mut BTreeMap<Line, Change>) {
+    let volume = |flow: &Flow| {
+        let mut sums: BTreeMap<ServiceKey, u64> = BTreeMap::new();
+        flow.lines
+            .iter()
+            .for_each(|((service, _), seen)| *sums.entry(service.clone()).or_default() += seen.alone);
+        sums
+    };
+    let (volume_before, volume_now) = (volume(before), volume(now));
+    let keys: BTreeSet<Line> = before.lines.keys().chain(now.lines.keys()).cloned().collect();
+    for (service, id) in &keys {
+        let (was_seen, is_seen) = (before.seen(service, *id), now.seen(service, *id));
+        let of = |volume: &BTreeMap<ServiceKey, u64>| volume.get(service).copied().unwrap_or(0);
+        let (of_before, of_now) = (of(&volume_before), of(&volume_now));
+        if was_seen.alone + is_seen.alone == 0 || of_now == 0 {
+            continue;
+        }
+        let severity = was_seen.severity.max(is_seen.severity);
+        // More warnings and errors a second are a change whatever else is written; plain lines are
+        // compared by their share, and said to be lost only where something still is written.
+        let (was, is) = if severity >= 13 || of_before == 0 {
+            let slots =
+                |seconds: f64, lines: u64| Share { hits: lines.min(seconds as u64), of: seconds as u64 };
+            (slots(seconds.0, was_seen.alone), slots(seconds.1, is_seen.alone))
+        } else {
+            (Share { hits: was_seen.alone, of: of_before }, Share { hits: is_seen.alone, of: of_now })
+        };
+        let change = is.ratio() - was.ratio();
+        let fold = (is.ratio().max(1e-4) / was.ratio().max(1e-4)).ln().abs().min(3.0) / 3.0;
+        let evidence = weight(log_likelihood_ratio(is, was), keys.len(), fold * 0.6);
+        let weight = evidence * factor(change > 0.0, severity, was_seen.alone);
+        if weight <= 0.0 {
+            continue;
+        }
+        let example = short(is_seen.example.as_ref().or(was_seen.example.as_ref()).map_or("", |line| line));
+        let text = match (was_seen.lines, is_seen.lines) {
+            (0, now) => format!("new line, {now}×: “{example}”"),
+            (before, 0) => format!("line is gone, {before}× before: “{example}”"),
+            (before, now) => format!("line comes {now}× instead of {before}×: “{example}”"),
+        };
+        note(changes, (service.clone(), *id), Change { rises: change > 0.0, weight, text });
+    }
 }

@@ -3,17 +3,23 @@
 use super::clue::{Clue, Mechanism, STRONGEST};
 use super::rows::{Attribute, PointKind, PointRow};
 use super::span_clues::percent;
-use super::statistics::{median_and_scale, quantile, sort};
+use super::statistics::{quantile, sort};
 use crate::model::{ServiceKey, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Fewest points of the healthy period that make a baseline.
 const FEWEST: usize = 3;
-/// Standard deviations beyond which a level is out of its range.
-const OUTSIDE: f64 = 6.0;
+/// Times the usual wandering beyond which a level is out of its range.
+const OUTSIDE: f64 = 1.2;
 
-type Key = (ServiceKey, Arc<str>, Arc<str>, Vec<Attribute>);
+/// What of all healthy points of a metric, at all services, counts as its usual wandering.
+const WANDERING: f64 = 0.99;
+/// What is left of a clue that was there when the faulty period began, while others began within it.
+const OLDER: f64 = 0.4;
+
+/// Service, instance, metric, attributes, unit.
+type Key = (ServiceKey, Arc<str>, Arc<str>, Vec<Attribute>, Arc<str>);
 /// Times and values of one series.
 type Series = BTreeMap<Key, Vec<(Timestamp, f64)>>;
 
@@ -31,6 +37,7 @@ fn series(points: &[PointRow]) -> Series {
             point.resource.instance.clone(),
             point.metric.clone(),
             point.attributes.clone(),
+            point.unit.clone(),
         );
         raw.entry(key).or_default().push(point);
     }
@@ -69,7 +76,7 @@ fn series(points: &[PointRow]) -> Series {
 }
 
 /// What a metric tells, by the words of its name.
-fn mechanism(metric: &str, attributes: &[Attribute]) -> Mechanism {
+fn mechanism(metric: &str, attributes: &[Attribute], unit: &str) -> Mechanism {
     let name = metric.to_ascii_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| name.contains(word));
     let state = |wanted: &[&str]| {
@@ -83,27 +90,100 @@ fn mechanism(metric: &str, attributes: &[Attribute]) -> Mechanism {
         Mechanism::Resource
     } else if any(&["error", "fail", "availability", "success", "exception"]) {
         Mechanism::FailureMetric
-    } else if any(&["latency", "duration", "response_time", "elapsed"]) {
+    } else if any(&["latency", "duration", "response_time", "elapsed"])
+        || matches!(unit, "s" | "ms" | "us" | "ns")
+    {
         Mechanism::SlowMetric
     } else {
         Mechanism::Level
     }
 }
 
-/// Clues of all services: the strongest of each mechanism, with the points in `split..` judged
-/// against those before.
+/// Values on a scale on which changes of one metric compare: logarithms; of a share of successes, of
+/// the failures it leaves.
+fn scaled(value: f64, metric: &str, typical: f64) -> f64 {
+    if is_success(metric) {
+        let whole = if typical > 1.5 { 100.0 } else { 1.0 };
+        return (((whole - value) / whole).max(0.0) + 0.01).ln();
+    }
+    // Below a hundredth of what is typical, a difference is no difference.
+    (value.abs().max(typical.abs() * 0.01).max(1e-9)).ln()
+}
+
+fn is_success(metric: &str) -> bool {
+    ["availability", "success"].iter().any(|word| metric.contains(word))
+}
+
+/// A series, before and now, on its scale.
+struct Judged {
+    key: Key,
+    median: f64,
+    level: f64,
+    /// How far `level` lies outside the range of the past, and how far the past spread, on the scale.
+    change: f64,
+    spread: f64,
+    /// The faulty period's first points were still in the range of the past: it began in between.
+    began_inside: bool,
+}
+
+/// Clues of all services: the strongest of each mechanism, the points of `bad` judged against those
+/// of `good`, and against how much the same metric wanders at all services while healthy.
 #[must_use]
 pub fn clues(good: &[PointRow], bad: &[PointRow]) -> Vec<Clue> {
     let split = bad.iter().map(|point| point.time).min().unwrap_or(Timestamp::MAX);
     // One series over both, so that the first rate of the faulty period has its predecessor.
     let all: Vec<PointRow> = good.iter().chain(bad).cloned().collect();
+    let mut judged = Vec::new();
+    let mut wander: BTreeMap<(Arc<str>, Vec<Attribute>), Vec<f64>> = BTreeMap::new();
+    let series = series(&all);
+    let mut typical: BTreeMap<Arc<str>, Vec<f64>> = BTreeMap::new();
+    for ((_, _, metric, ..), values) in &series {
+        let values = values.iter().filter(|(time, _)| *time < split).map(|(_, value)| value.abs());
+        typical.entry(metric.clone()).or_default().extend(values);
+    }
+    let typical: BTreeMap<Arc<str>, f64> = typical
+        .into_iter()
+        .filter_map(|(metric, mut values)| {
+            sort(&mut values);
+            Some((metric, quantile(&values, 0.5)?))
+        })
+        .collect();
+    for (key, values) in series {
+        let usual = typical.get(&key.2).copied().unwrap_or(0.0);
+        let Some((one, apart)) = judge(key, &values, split, usual) else { continue };
+        wander.entry((one.key.2.clone(), one.key.3.clone())).or_default().extend(apart);
+        judged.push(one);
+    }
+    wander.values_mut().for_each(sort);
+    let mut found: Vec<(&Judged, Clue)> = Vec::new();
+    for one in &judged {
+        let pooled = wander
+            .get(&(one.key.2.clone(), one.key.3.clone()))
+            .and_then(|all| quantile(all, WANDERING))
+            .unwrap_or(0.0);
+        found.extend(clue(one, pooled).map(|clue| (one, clue)));
+    }
+    // The same metric out of range at many services tells of none of them: a node that they share,
+    // another load. And when something began within the period, what was so at its start is older.
+    let mut services: BTreeMap<&(Arc<str>, Arc<str>, Vec<Attribute>), BTreeSet<&ServiceKey>> =
+        BTreeMap::new();
+    let metrics: Vec<(Arc<str>, Arc<str>, Vec<Attribute>)> =
+        found.iter().map(|(one, _)| (one.key.2.clone(), one.key.4.clone(), one.key.3.clone())).collect();
+    for ((one, _), metric) in found.iter().zip(&metrics) {
+        services.entry(metric).or_default().insert(&one.key.0);
+    }
+    let some_began = found.iter().any(|(one, clue)| one.began_inside && clue.mechanism != Mechanism::Level);
     let mut best: BTreeMap<(ServiceKey, Mechanism), Clue> = BTreeMap::new();
-    for (key, values) in series(&all) {
-        let (mut before, mut now): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
-        for (time, value) in values {
-            if time < split { before.push(value) } else { now.push(value) }
+    for ((one, clue), metric) in found.iter().zip(&metrics) {
+        let mut clue = clue.clone();
+        if !matches!(clue.mechanism, Mechanism::SlowMetric | Mechanism::FailureMetric) {
+            #[expect(clippy::cast_precision_loss, reason = "a count of services")]
+            let many = services.get(metric).map_or(1.0, |services| services.len().max(1) as f64);
+            clue.weight /= many;
         }
-        let Some(clue) = judge(&key, before, now) else { continue };
+        if some_began && !one.began_inside {
+            clue.weight *= OLDER;
+        }
         let entry = (clue.service.clone(), clue.mechanism);
         if best.get(&entry).is_none_or(|known| known.weight < clue.weight) {
             best.insert(entry, clue);
@@ -112,34 +192,50 @@ pub fn clues(good: &[PointRow], bad: &[PointRow]) -> Vec<Clue> {
     best.into_values().collect()
 }
 
-fn judge(key: &Key, mut before: Vec<f64>, mut now: Vec<f64>) -> Option<Clue> {
-    let (service, _, metric, attributes) = key;
+/// The series judged, and how far each healthy point lay from the median.
+fn judge(
+    key: Key,
+    values: &[(Timestamp, f64)],
+    split: Timestamp,
+    typical: f64,
+) -> Option<(Judged, Vec<f64>)> {
+    let mut before: Vec<f64> =
+        values.iter().filter(|(time, _)| *time < split).map(|(_, value)| *value).collect();
+    let mut now: Vec<f64> =
+        values.iter().filter(|(time, _)| *time >= split).map(|(_, value)| *value).collect();
     sort(&mut before);
     // A fault lasts until now: its last points tell more than the period's first.
     let recent = now.len().div_ceil(2).max(1);
-    now.drain(..now.len().saturating_sub(recent));
+    let mut first: Vec<f64> = now.drain(..now.len().saturating_sub(recent)).collect();
+    sort(&mut first);
     sort(&mut now);
     if before.len() < FEWEST {
         return None;
     }
-    let (median, scale) = median_and_scale(&before)?;
-    let level = quantile(&now, 0.5)?;
-    let (lowest, highest) = (*before.first()?, *before.last()?);
-    let change = level - median;
-    let mechanism = mechanism(metric, attributes);
-    // A few points understate the spread: the range they covered, and a share of the level, bound it.
-    let spread = scale.max((highest - lowest) / 6.0).max(median.abs() * 0.03).max(1e-9);
-    let deviation = change.abs() / spread;
-    let relative = change.abs() / median.abs().max(spread);
-    let worse = match mechanism {
-        Mechanism::FailureMetric => {
-            let good_is_high = ["availability", "success"].iter().any(|word| metric.contains(word));
-            (change < 0.0) == good_is_high
-        }
-        Mechanism::Level => true,
-        _ => change > 0.0,
-    };
-    if deviation < OUTSIDE || relative < 0.1 || !worse || (lowest..=highest).contains(&level) {
+    let (median, level) = (quantile(&before, 0.5)?, quantile(&now, 0.5)?);
+    let usual = if is_success(&key.2) { typical } else { typical.min(median.abs().max(typical * 0.1)) };
+    let scale = |value: f64| scaled(value, &key.2, usual);
+    let mut apart: Vec<f64> = before.iter().map(|value| (scale(*value) - scale(median)).abs()).collect();
+    sort(&mut apart);
+    let spread = quantile(&apart, 0.9)?;
+    let mut scaled_before: Vec<f64> = before.iter().map(|value| scale(*value)).collect();
+    sort(&mut scaled_before);
+    // Where there are many points, one in a hundred may be an outlier of the past.
+    let edge = if before.len() >= 100 { 0.01 } else { 0.0 };
+    let (low, high) = (quantile(&scaled_before, edge)?, quantile(&scaled_before, 1.0 - edge)?);
+    let outside = |value: f64| if value > high { value - high } else { (value - low).min(0.0) };
+    let began_inside = quantile(&first, 0.5).is_some_and(|early| outside(scale(early)).abs() < 0.2);
+    let change = outside(scale(level));
+    Some((Judged { key, median, level, change, spread, began_inside }, apart))
+}
+
+fn clue(one: &Judged, pooled: f64) -> Option<Clue> {
+    let (service, _, metric, attributes, _) = &one.key;
+    let mechanism = mechanism(metric, &one.key.3, &one.key.4);
+    let worse = mechanism == Mechanism::Level || one.change > 0.0;
+    // At least a fifth more, and beyond what the metric does by itself here and elsewhere.
+    let beyond = one.change.abs() / pooled.max(one.spread).max(0.2);
+    if !worse || beyond < OUTSIDE {
         return None;
     }
     let factor = match mechanism {
@@ -154,14 +250,17 @@ fn judge(key: &Key, mut before: Vec<f64>, mut now: Vec<f64>) -> Option<Clue> {
         let inner: Vec<String> = attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         format!("{metric}{{{}}}", inner.join(","))
     };
-    let times =
-        if median.abs() > 1e-9 { format!(" ({} of it)", percent(level / median)) } else { String::new() };
+    let times = if one.median.abs() > 1e-9 {
+        format!(" ({} of it)", percent(one.level / one.median))
+    } else {
+        String::new()
+    };
     Some(Clue {
         service: service.clone(),
         operation: None,
         mechanism,
-        weight: (2.0 * (deviation / OUTSIDE).ln() + 1.5).min(STRONGEST) * factor,
-        text: format!("{shown} is {level:.4} instead of {median:.4}{times}"),
+        weight: STRONGEST * (1.0 - 1.0 / beyond).sqrt() * factor,
+        text: format!("{shown} is {:.4} instead of {:.4}{times}", one.level, one.median),
     })
 }
 

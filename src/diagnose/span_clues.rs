@@ -217,10 +217,12 @@ fn times(pair: &Pair<'_>) -> Vec<Clue> {
     if all_excess <= 0.0 || all_excess < total_ns * 0.05 {
         return Vec::new();
     }
+    // How much of a request's whole time is lost: a tenth already counts half.
+    let noticed = all_excess / (all_excess + total_ns * 0.1);
     slower
         .into_iter()
         .flat_map(|(locus, slower)| {
-            let share = slower.excess_ns / all_excess;
+            let share = slower.excess_ns / all_excess * noticed.powi(2);
             told(pair, &locus, &slower, share).into_iter().map(
                 move |(service, operation, mechanism, part, text)| Clue {
                     service,

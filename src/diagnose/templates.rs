@@ -34,7 +34,12 @@ impl Templates {
     /// The template of a line, which is made when none is similar.
     pub fn learn(&mut self, line: &str) -> TemplateId {
         let words = words(line);
-        let key = (words.len(), leading(&words).to_owned());
+        let place = words.iter().copied().find(|word| is_code_location(word));
+        // Where the statement stands in the code tells it from all others, however long its lists are.
+        let key = match place {
+            Some(place) => (0, format!("{place} {}", leading(&words))),
+            None => (words.len(), leading(&words).to_owned()),
+        };
         let best = self
             .leaves
             .get(&key)
@@ -43,7 +48,7 @@ impl Templates {
             .filter_map(|&id| Some((similarity(self.templates.get(id as usize)?, &words), id)))
             .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
         if let Some((similar, id)) = best
-            && similar >= SIMILAR
+            && (place.is_some() || similar >= SIMILAR)
         {
             self.widen(id, &words);
             return TemplateId(id);
@@ -82,6 +87,7 @@ impl Templates {
 
     fn widen(&mut self, id: u32, words: &[&str]) {
         let Some(template) = self.templates.get_mut(id as usize) else { return };
+        template.truncate(words.len().max(1));
         for (known, word) in template.iter_mut().zip(words) {
             if **known != **word && **known != *VARIABLE {
                 *known = VARIABLE.into();
@@ -119,7 +125,7 @@ fn words(line: &str) -> Vec<&str> {
     for word in
         first.split(splits).map(|word| word.trim_end_matches([':', '.'])).filter(|word| !word.is_empty())
     {
-        let word = if is_variable(word) { VARIABLE } else { word };
+        let word = if is_variable(word) && !is_code_location(word) { VARIABLE } else { word };
         if word == VARIABLE && words.last() == Some(&VARIABLE) {
             continue;
         }
@@ -129,6 +135,21 @@ fn words(line: &str) -> Vec<&str> {
         }
     }
     words
+}
+
+/// Whether a word is a place in source code, as loggers write it: `Class#123`, `file.go:123`.
+fn is_code_location(word: &str) -> bool {
+    let Some((name, line)) = word.rsplit_once(['#', ':']) else { return false };
+    let is_line = (1..=5).contains(&line.len()) && line.bytes().all(|byte| byte.is_ascii_digit());
+    let separator = word.as_bytes().get(name.len()).copied();
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._$-/".contains(&byte));
+    let is_file = || {
+        const EXTENSIONS: [&str; 14] =
+            ["go", "py", "rs", "java", "kt", "scala", "c", "cc", "cpp", "h", "js", "ts", "rb", "php"];
+        name.rsplit_once('.').is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
+    };
+    is_line && is_name && (separator == Some(b'#') || is_file())
 }
 
 /// Whether a word is a number, an id, an address, a time, a path with numbers: more digits than
@@ -169,6 +190,19 @@ mod tests {
         let b = templates.learn("sold seats [17] to user bob");
         assert_eq!(a, b);
         assert_eq!(templates.text(a), "sold seats <*> to user <*>");
+    }
+
+    #[test]
+    fn a_place_in_the_code_tells_statements_apart() {
+        let mut templates = Templates::default();
+        let a = templates
+            .learn("10:00:01.5 INFO a.b.Service#34 TraceID: 88ebfbcebbbc0884 [find][found 3 of 7, 8]");
+        let b = templates
+            .learn("10:00:02.5 INFO a.b.Service#37 TraceID: 88ebfbcebbbc0885 [find][found 4 of 7, 8]");
+        let c =
+            templates.learn("10:00:03.5 INFO a.b.Service#34 TraceID: 99ebfbcebbbc0885 [find][found none]");
+        assert_ne!(a, b);
+        assert_eq!(a, c);
     }
 
     #[test]
