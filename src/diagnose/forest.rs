@@ -1,7 +1,7 @@
 //! The traces of a period as trees: who called whom, self time, where an error began.
 
 use super::rows::SpanRow;
-use crate::model::{ServiceKey, SpanId, SpanKind, TraceId};
+use crate::model::{ServiceKey, SpanKind};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -62,8 +62,6 @@ pub struct Node {
 pub struct Forest<'a> {
     pub spans: &'a [SpanRow],
     pub nodes: Vec<Node>,
-    /// Which of `nodes` a span id stands for.
-    pub by_id: HashMap<(TraceId, SpanId), usize>,
 }
 
 /// Longest chain of parents that is followed: a bound against cycles in hostile data.
@@ -95,7 +93,7 @@ impl<'a> Forest<'a> {
                 node.children.push(at);
             }
         }
-        let mut forest = Self { spans, nodes, by_id };
+        let mut forest = Self { spans, nodes };
         for at in 0..spans.len() {
             let (self_ns, origin, remote) = forest.measure(at);
             if let Some(node) = forest.nodes.get_mut(at) {

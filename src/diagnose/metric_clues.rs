@@ -172,6 +172,11 @@ pub fn clues(good: &[PointRow], bad: &[PointRow]) -> Vec<Clue> {
     for ((one, _), metric) in found.iter().zip(&metrics) {
         services.entry(metric).or_default().insert(&one.key.0);
     }
+    let mut increases: BTreeMap<&(Arc<str>, Arc<str>, Vec<Attribute>), f64> = BTreeMap::new();
+    for ((one, _), metric) in found.iter().zip(&metrics) {
+        let most = increases.entry(metric).or_default();
+        *most = most.max(one.level - one.median);
+    }
     let some_began = found.iter().any(|(one, clue)| one.began_inside && clue.mechanism != Mechanism::Level);
     let mut best: BTreeMap<(ServiceKey, Mechanism), Clue> = BTreeMap::new();
     for ((one, clue), metric) in found.iter().zip(&metrics) {
@@ -180,6 +185,11 @@ pub fn clues(good: &[PointRow], bad: &[PointRow]) -> Vec<Clue> {
             #[expect(clippy::cast_precision_loss, reason = "a count of services")]
             let many = services.get(metric).map_or(1.0, |services| services.len().max(1) as f64);
             clue.weight /= many;
+        }
+        if clue.mechanism == Mechanism::SlowMetric {
+            let most = increases.get(metric).copied().unwrap_or(0.0);
+            let share = if most > 0.0 { ((one.level - one.median) / most).clamp(0.0, 1.0) } else { 1.0 };
+            clue.weight *= 0.3 + 0.7 * share.sqrt();
         }
         if some_began && !one.began_inside {
             clue.weight *= OLDER;
