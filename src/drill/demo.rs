@@ -317,20 +317,23 @@ async fn await_evidence(stage: &Stage, screen: &mut Screen, report: &mut Report,
     let deadline = Instant::now() + EVIDENCE_TIMEOUT;
     let mut trouble = "the daemon has none".to_owned();
     while Instant::now() < deadline {
-        if let Ok(anomaly) = stage.view.anomaly(id).await {
-            note(report, &anomaly);
-            if anomaly.evidence.is_some() {
-                match open(stage, id).await {
-                    Ok(found) => {
-                        let enough = found.traces_with_logs >= wanted;
-                        report.evidence = Some(found);
-                        if enough && report.cause.is_some() {
-                            break;
+        match stage.view.anomaly(id).await {
+            Ok(anomaly) => {
+                note(report, &anomaly);
+                if anomaly.evidence.is_some() {
+                    match open(stage, id).await {
+                        Ok(found) => {
+                            let enough = found.traces_with_logs >= wanted;
+                            report.evidence = Some(found);
+                            if enough && report.cause.is_some() {
+                                break;
+                            }
                         }
+                        Err(error) => trouble = error.to_string(),
                     }
-                    Err(error) => trouble = error.to_string(),
                 }
             }
+            Err(status) => trouble = format!("the daemon does not know the anomaly: {status}"),
         }
         screen.progress("waiting for cause and evidence");
         sleep(POLL).await;
