@@ -42,8 +42,27 @@ impl Symptom {
 /// Where a healthy value would lie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Band {
+    #[serde(deserialize_with = "open_below")]
     pub low: f64,
+    #[serde(deserialize_with = "open_above")]
     pub high: f64,
+}
+
+/// JSON has no infinity and writes `null`: a bound that is not there.
+fn bound<'de, D: serde::Deserializer<'de>>(deserializer: D, open: f64) -> Result<f64, D::Error> {
+    if deserializer.is_human_readable() {
+        Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(open))
+    } else {
+        f64::deserialize(deserializer)
+    }
+}
+
+fn open_below<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    bound(deserializer, f64::NEG_INFINITY)
+}
+
+fn open_above<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    bound(deserializer, f64::INFINITY)
 }
 
 /// Between which two moments something began.
