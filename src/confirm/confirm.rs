@@ -5,7 +5,7 @@ use super::config::Config;
 use super::graph::Graph;
 use super::title::title;
 use crate::context::Changes;
-use crate::detect::{Census, Finding, Gravity, Phase, SUSPICION, Symptom};
+use crate::detect::{Band, Census, Finding, Gravity, Phase, SUSPICION, Symptom};
 use crate::model::{ServiceKey, Timestamp};
 use crate::window::Topology;
 use serde::{Deserialize, Serialize};
@@ -193,7 +193,7 @@ impl Confirm {
                 continue;
             }
             open.changed |= std::mem::replace(&mut member.recovered, false);
-            member.observed = finding.observed;
+            member.observed = finite(finding.observed);
             member.last_seen = finding.at;
             member.tail = member.tail.min(finding.tail);
             member.log_evidence = member.log_evidence.max(finding.log_evidence);
@@ -536,6 +536,11 @@ fn has_recovered(anomaly: &Anomaly) -> bool {
     others.clone().all(|member| member.recovered)
 }
 
+/// JSON, in which anomalies are kept and told, knows no infinity and no NaN.
+fn finite(value: f64) -> f64 {
+    if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) }
+}
+
 /// Makes a finding a member.
 fn admit(open: &mut Open, finding: &Finding, severity: Severity) {
     let anomaly = &mut open.anomaly;
@@ -550,8 +555,8 @@ fn admit(open: &mut Open, finding: &Finding, severity: Severity) {
         signal: finding.signal.clone(),
         attributes: finding.attributes.clone(),
         symptom: finding.symptom,
-        observed: finding.observed,
-        expected: finding.expected,
+        observed: finite(finding.observed),
+        expected: Band { low: finite(finding.expected.low), high: finite(finding.expected.high) },
         unit: finding.unit.clone(),
         tail: finding.tail,
         log_evidence: finding.log_evidence,

@@ -213,6 +213,9 @@ impl World {
             sealed.push(Arc::new(SealedWindow { id, sealed: cut, cells, ..SealedWindow::default() }));
         }
         for anomaly in self.judge.step(&tick, &sealed, &self.registry, &self.topology).anomalies {
+            let json = serde_json::to_value(&anomaly).expect("it can be told");
+            let read: Anomaly = serde_json::from_value(json).expect("what is told can be read");
+            assert_eq!(read.id, anomaly.id);
             self.log.push((anomaly.id.clone(), second + 1, anomaly.state));
             self.anomalies.insert(anomaly.id.clone(), anomaly);
         }
