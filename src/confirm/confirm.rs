@@ -70,6 +70,8 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Open {
     anomaly: Anomaly,
+    /// The finding that gave it its service and symptom: what the title speaks of.
+    lead: MemberKey,
     told_at: Timestamp,
     changed: bool,
     refreshed: bool,
@@ -336,6 +338,7 @@ impl Confirm {
                     title: String::new(),
                     revision: 0,
                 },
+                lead: key_of(&root),
                 told_at: Timestamp::ZERO,
                 changed: true,
                 refreshed: false,
@@ -502,7 +505,8 @@ impl Confirm {
                 let services: BTreeSet<&ServiceKey> =
                     anomaly.members.iter().map(|member| &member.service).collect();
                 anomaly.suspects = changes.suspects(anomaly.onset.latest, services.iter().copied(), topology);
-                anomaly.title = title(anomaly);
+                let lead = anomaly.members.iter().find(|member| is_key_of(member, &open.lead));
+                anomaly.title = title(anomaly, lead);
                 anomaly.revision += 1;
                 (open.changed, open.refreshed, open.told_at) = (false, false, at);
                 told.push(anomaly.clone());

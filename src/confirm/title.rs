@@ -1,6 +1,6 @@
 //! Anomalies in words.
 
-use super::anomaly::Anomaly;
+use super::anomaly::{Anomaly, Member};
 use crate::detect::Symptom;
 use crate::model::Timestamp;
 
@@ -53,14 +53,8 @@ fn clock(at: Timestamp) -> String {
 }
 
 /// One line: what broke, how much, since when.
-pub(super) fn title(anomaly: &Anomaly) -> String {
-    let own = anomaly.members.iter().filter(|member| member.service == anomaly.service);
-    let member = own
-        .clone()
-        .find(|member| member.symptom == anomaly.symptom)
-        .or_else(|| own.clone().next())
-        .or_else(|| anomaly.members.first());
-    let Some(member) = member else { return anomaly.service.to_string() };
+pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
+    let Some(member) = lead.or_else(|| anomaly.members.first()) else { return anomaly.service.to_string() };
     let what = match member.symptom {
         Symptom::Errors => format!(
             "{} of {} fail (normally under {})",

@@ -150,7 +150,9 @@ impl Detectors {
                 finding.unit = "{instance}".to_owned();
                 findings.push(finding);
             }
-            let sound = !window.quality.gap
+            // Nothing from anybody is our own blindness or the pipeline's, not a drop.
+            let sound = !window.cells.is_empty()
+                && !window.quality.gap
                 && window.quality.refused == 0
                 && settled
                 && !service.instances.half_blind;
