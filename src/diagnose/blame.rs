@@ -14,6 +14,8 @@ pub type Edges = BTreeSet<(ServiceKey, ServiceKey)>;
 pub const NOTICEABLE: f64 = 3.0;
 /// Evidence that stands for “something else”, in the division into probabilities.
 const ELSE: f64 = 1.5;
+/// No suspect is surer than this: evidence is never all there is.
+const SUREST: f64 = 0.97;
 /// Most causes told, and most reasons of each.
 const CAUSES: usize = 10;
 const REASONS: usize = 8;
@@ -118,7 +120,7 @@ pub fn causes(suspects: &[Suspect]) -> Vec<Cause> {
                 namespace: suspect.service.namespace.to_string(),
                 kind,
                 operation,
-                score: (suspect.evidence.powi(2) / whole).clamp(0.0, 1.0),
+                score: (suspect.evidence.powi(2) / whole).clamp(0.0, SUREST),
                 reason: reasons.first().cloned().unwrap_or_default(),
                 reasons,
             }

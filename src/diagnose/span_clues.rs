@@ -103,6 +103,11 @@ fn errors(pair: &Pair<'_>) -> Vec<Clue> {
                 (Mechanism::DatabaseErrors, format!(" calling its {system} database"))
             }
             Some(Callee::Peer(peer)) => (Mechanism::PeerErrors, format!(" calling {peer}")),
+            _ if most
+                .is_some_and(|((_, message), _)| is_of_a_pool(message) || is_of_a_pool(&operation.name)) =>
+            {
+                (Mechanism::Pool, String::new())
+            }
             _ => (Mechanism::Errors, String::new()),
         };
         let message = most.map(|((_, message), _)| message.as_str()).filter(|message| !message.is_empty());
@@ -247,7 +252,13 @@ fn told(pair: &Pair<'_>, locus: &Locus, slower: &Slower, share: f64) -> Vec<Told
         Locus::Own(id) => at(*id)
             .map(|operation| {
                 let text = format!("“{}” itself takes {change}, {part}", operation.name);
-                (operation.service.clone(), Some(operation.name.to_string()), Mechanism::SelfTime, 1.0, text)
+                (
+                    operation.service.clone(),
+                    Some(operation.name.to_string()),
+                    if is_of_a_pool(&operation.name) { Mechanism::Pool } else { Mechanism::SelfTime },
+                    1.0,
+                    text,
+                )
             })
             .into_iter()
             .collect(),
@@ -353,6 +364,13 @@ fn calls(pair: &Pair<'_>) -> Vec<Clue> {
         }
     }
     clues
+}
+
+/// Whether a name or message speaks of a limited resource that callers wait for: runtimes and drivers
+/// say “pool” when one is used up, databases “too many connections”.
+fn is_of_a_pool(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("pool") || text.contains("too many connections")
 }
 
 /// A share as people write it.
