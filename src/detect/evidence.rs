@@ -72,15 +72,13 @@ impl Evidence {
             return if self.active { Stand::Active } else { Stand::Quiet };
         }
         self.recovery = (self.recovery + log_recovery).clamp(0.0, RECOVERY_CAP);
-        if self.recovery < HEALTHY_AGAIN {
-            // A single bad second does not undo the recovery, falling back to zero does.
-            if self.recovery == 0.0 {
-                self.low_since = Timestamp::ZERO;
-            }
+        if self.recovery == 0.0 {
+            self.low_since = Timestamp::ZERO;
         } else if self.low_since == Timestamp::ZERO {
             self.low_since = seen.now;
         }
-        if self.low_since != Timestamp::ZERO && seen.now.since(self.low_since) >= healthy_for {
+        let for_long = self.low_since != Timestamp::ZERO && seen.now.since(self.low_since) >= healthy_for;
+        if for_long && self.recovery >= HEALTHY_AGAIN {
             *self = Self { second: self.second, healthy_at: seen.last, ..Self::default() };
             return Stand::Cleared;
         }
@@ -108,7 +106,7 @@ impl Evidence {
     /// Whether it is active and not on its way back.
     #[must_use]
     pub fn is_bad(&self) -> bool {
-        self.active && self.low_since == Timestamp::ZERO
+        self.active && self.recovery < HEALTHY_AGAIN
     }
 
     /// Last healthy and first bad moment of the present run-up.
@@ -136,10 +134,10 @@ mod tests {
         assert_eq!(evidence.observe(seen(200), 6.0, -2.0, healthy), Stand::Quiet);
         assert_eq!(evidence.observe(seen(201), 6.0, -2.0, healthy), Stand::Active);
         assert_eq!(evidence.onset(), (Timestamp::from_secs(199), Timestamp::from_secs(200)));
-        for second in 202..223 {
+        for second in 202..222 {
             assert_eq!(evidence.observe(seen(second), -20.0, 2.0, healthy), Stand::Active, "{second}");
         }
-        assert_eq!(evidence.observe(seen(223), -20.0, 2.0, healthy), Stand::Cleared);
-        assert_eq!(evidence.observe(seen(224), -20.0, 2.0, healthy), Stand::Quiet);
+        assert_eq!(evidence.observe(seen(222), -20.0, 2.0, healthy), Stand::Cleared);
+        assert_eq!(evidence.observe(seen(223), -20.0, 2.0, healthy), Stand::Quiet);
     }
 }

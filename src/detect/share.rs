@@ -112,9 +112,9 @@ impl ShareTest {
             temper * (k * (share.ln() - log_bad) + (n - k) * ((1.0 - share).ln() - log_good))
         });
         let log_e = self.mixture.mix(ratios, self.evidence.is_rising());
-        // Nearer to health than to the fault, so that half a recovery is none.
+        // Between health and the fault, on a logarithmic scale.
         let fault = self.share().clamp(2.0 * null, HIGHEST);
-        let between = (null.powf(0.6) * fault.powf(0.4)).max(1.5 * null).min(HIGHEST);
+        let between = (null.powf(0.4) * fault.powf(0.6)).max(1.5 * null).min(HIGHEST);
         let log_recovery =
             temper * (k * (log_bad - between.ln()) + (n - k) * (log_good - (1.0 - between).ln()));
         let stand = self.evidence.observe(seen, log_e, log_recovery, healthy_for);
