@@ -16,7 +16,7 @@ use crate::otlp::{self, Encoding};
 use crate::receive::{Admitted, Reply};
 use crate::serve;
 use crate::slo::Budgets;
-use crate::store::{Ledger, Stage, Store};
+use crate::store::{Checkpoint, Ledger, Stage, Store};
 use crate::window::Registry;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ use std::time::Duration;
 const RUN_OUT: Duration = Duration::from_secs(26);
 /// Disk that a backtest's own journal may take.
 const JOURNAL: crate::settings::ByteSize = crate::settings::ByteSize(2 << 30);
+/// How often what was sealed is moved from memory to disk.
+const COMMIT_EVERY_S: u64 = 3_600;
 /// The attribute that names a log record (OpenTelemetry semantic conventions).
 const LOG_RECORD_UID: &str = "log.record.uid";
 
@@ -156,6 +158,8 @@ struct Stages {
     diagnosis: Diagnosis,
     recorder: Recorder,
     scores: Option<Scores>,
+    /// Second of the last commit.
+    committed: u64,
 }
 
 impl Bench {
@@ -189,6 +193,7 @@ impl Bench {
             diagnosis: Diagnosis::new(config.diagnose.clone(), evidence),
             recorder: recorder.clone(),
             scores: backtest.scores.then(|| Scores::new(&backtest.out)).transpose()?,
+            committed: 0,
         };
         let templates = backtest.templates.then(LogTemplates::default);
         Ok(Self { sequencer: sequencer.without_checkpoints(), recorder, stages, templates })
@@ -237,6 +242,10 @@ impl Stages {
         }
         for amendment in &merged.amendments {
             self.store.amend(amendment.clone());
+        }
+        if cut.number.saturating_sub(self.committed) >= COMMIT_EVERY_S {
+            self.committed = cut.number;
+            self.store.commit(&Checkpoint { cut, ..Checkpoint::default() })?;
         }
         let before = self.judging.judge.budgets.indicators();
         let topology = self.counting.windows.topology();
