@@ -36,7 +36,7 @@ async fn metrics_are_as_promtool_wants_them() {
 fn a_second_daemon_on_the_same_data_names_the_first() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = Daemon::start(folder.path(), &[]);
-    let output = Command::new(BINARY)
+    let output = Command::new(&*BINARY)
         .args(["serve", "--set", &format!("data_dir={:?}", folder.path().display().to_string())])
         .output()
         .expect("the binary runs");
@@ -62,7 +62,7 @@ fn a_mistake_in_the_configuration_is_named_with_its_line() {
         ),
     ] {
         std::fs::write(&file, text).expect("a written file");
-        let output = Command::new(BINARY)
+        let output = Command::new(&*BINARY)
             .args(["serve", "--config", &file.display().to_string()])
             .output()
             .expect("the binary runs");

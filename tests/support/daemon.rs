@@ -3,11 +3,15 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 
-/// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_barograph");
+/// The binary under test: `$BAROGRAPH_BINARY` if that is set, such as a release build, else the one of
+/// this build.
+pub static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+    std::env::var_os("BAROGRAPH_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_barograph").into(), PathBuf::from)
+});
 
 /// A running daemon, until it is dropped.
 pub struct Daemon {
@@ -21,7 +25,7 @@ impl Daemon {
     pub fn start(data: &Path, settings: &[&str]) -> Self {
         std::fs::create_dir_all(data).expect("a data directory");
         let log = data.join("log");
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(&*BINARY);
         command.arg("serve").arg("--set").arg(format!("data_dir={:?}", data.display().to_string()));
         for name in ["otlp_grpc", "otlp_http", "query", "http"] {
             command.arg("--set").arg(format!("listen.{name}=\"127.0.0.1:0\""));
@@ -66,7 +70,7 @@ impl Daemon {
 
     /// What a client command answers, as JSON.
     pub fn ask(&self, arguments: &[&str]) -> Value {
-        let output = Command::new(BINARY)
+        let output = Command::new(&*BINARY)
             .args(arguments)
             .args(["--endpoint", &self.url("query"), "-o", "json"])
             .output()
