@@ -61,7 +61,7 @@ fn table(status: &v1::Status) -> String {
         }
         _ => format!("{}, nothing recorded yet", bytes(journal.bytes)),
     };
-    let mut table = Table::new(&["BAROGRAPH", &""]);
+    let mut table = Table::new(&["BAROGRAPH", ""]);
     for (name, value) in [
         ("version", status.version.clone()),
         ("ready", if status.ready { "yes" } else { "no" }.to_owned()),

@@ -202,7 +202,6 @@ fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
 }
 
 /// Lines outside spans: their share of what their service writes.
-#[expect(clippy::cast_precision_loss, reason = "counts of lines are far below 2^53")]
 fn outside_spans(before: &Flow, now: &Flow, seconds: (f64, f64), changes: &mut BTreeMap<Line, Change>) {
     let volume = |flow: &Flow| {
         let mut sums: BTreeMap<ServiceKey, u64> = BTreeMap::new();

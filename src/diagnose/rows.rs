@@ -301,9 +301,7 @@ impl Gather {
     #[must_use]
     pub fn finish(mut self) -> Rows {
         self.rows.one_in = 1u64.checked_shl(self.level).unwrap_or(u64::MAX);
-        self.rows
-            .spans
-            .sort_by(|a, b| (a.end, a.trace, a.span, a.start).cmp(&(b.end, b.trace, b.span, b.start)));
+        self.rows.spans.sort_by_key(|span| (span.end, span.trace, span.span, span.start));
         self.rows
             .spans
             .dedup_by(|a, b| a.trace == b.trace && a.span == b.span && a.end == b.end && !a.span.is_none());

@@ -390,11 +390,12 @@ async fn await_recovery(
     let inbox = stage.receiver.inbox();
     while Instant::now() < deadline {
         let told = inbox.borrow().iter().any(|alert| alert.anomaly == id && alert.resolved_at.is_some());
-        if let Ok(anomaly) = stage.view.anomaly(id).await {
-            if anomaly.state() == v1::AnomalyState::Resolved && told {
-                report.recovered_at = time(anomaly.resolved_at);
-                return;
-            }
+        if let Ok(anomaly) = stage.view.anomaly(id).await
+            && anomaly.state() == v1::AnomalyState::Resolved
+            && told
+        {
+            report.recovered_at = time(anomaly.resolved_at);
+            return;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         screen.progress(&format!("waiting for the recovery, {} left", seconds(left)));

@@ -218,7 +218,7 @@ mod tests {
             &self,
             call: Call<ExportTraceServiceRequest>,
         ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-            if self.calls.fetch_add(1, Ordering::SeqCst) % 3 == 0 {
+            if self.calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
                 return Err(Status::unavailable("later"));
             }
             let spans: usize = call

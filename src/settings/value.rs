@@ -114,7 +114,7 @@ impl Setting for Seconds {
     fn show(&self) -> String {
         let ms = self.0.as_millis();
         for (unit, factor) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-            if ms >= factor && ms % factor == 0 {
+            if ms >= factor && ms.is_multiple_of(factor) {
                 return format!("\"{}{unit}\"", ms / factor);
             }
         }

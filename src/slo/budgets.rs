@@ -348,7 +348,7 @@ impl Budgets {
         let Some(objective) = self.state.objectives.get_mut(at) else { return };
         let burning = objective.said.iter().any(|said| *said != Timestamp::ZERO);
         let touched = std::mem::take(&mut objective.touched);
-        if !touched && !(all && burning) {
+        if !(touched || all && burning) {
             return;
         }
         let young = objective.default && now.since(objective.first) < self.config.default_silent.0;

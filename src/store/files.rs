@@ -132,10 +132,10 @@ impl Files {
             }
             Err(what) => {
                 let mut damaged = self.damaged.lock();
-                if !damaged.contains_key(&path) {
+                damaged.entry(path).or_insert_with_key(|path| {
                     tracing::error!(path = %path.display(), what, "a block cannot be read and is passed over");
-                    damaged.insert(path, what);
-                }
+                    what
+                });
                 Arc::default()
             }
         }

@@ -277,8 +277,7 @@ fn when_room_is_short_the_finest_and_oldest_go_first_and_coarser_windows_stand_i
     drop(store);
 
     let folder = tempfile::tempdir().unwrap();
-    let mut config = Config::default();
-    config.max_bytes = ByteSize(full - (200 << 10));
+    let config = Config { max_bytes: ByteSize(full - (200 << 10)), ..Config::default() };
     let store = Store::open(folder.path(), config).unwrap();
     fill(&store);
     assert!(store.usage().bytes <= full - (200 << 10));
@@ -334,8 +333,7 @@ fn sums_over_a_range_are_those_of_its_windows() {
 #[test]
 fn what_waits_for_a_checkpoint_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = Config::default();
-    config.pending_cells = 10_000;
+    let config = Config { pending_cells: 10_000, ..Config::default() };
     let store = Store::open(folder.path(), config).unwrap();
     let cells: Vec<(u8, u32)> = (0..200).map(|n| (n, 1)).collect();
     for id in 0..200 {

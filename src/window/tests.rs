@@ -106,7 +106,7 @@ proptest! {
         let (mut on_time, mut late) = (Sums::new(), Sums::new());
         for item in &items {
             // All of a cut arrived in the second before it.
-            let is_late = item.cut - 1 >= item.window().end().secs() + 15;
+            let is_late = item.cut > item.window().end().secs() + 15;
             add(if is_late { &mut late } else { &mut on_time }, item.window(), series(item.series), &item.cell());
         }
 
