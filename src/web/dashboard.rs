@@ -10,9 +10,34 @@ use askama::Template;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What the curves show, in steps of `STEP`.
-pub(super) const CURVES: Duration = Duration::from_secs(1_800);
-pub(super) const STEP: Duration = Duration::from_secs(30);
+/// What the curves show: this many steps of this length.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Curves {
+    pub step: Duration,
+    steps: u64,
+}
+
+impl Curves {
+    /// Curves of half an hour; of less, in finer steps, when the oldest record is not that old.
+    pub fn of_age(age: Duration) -> Self {
+        if age < Duration::from_secs(600) {
+            let steps = (age.as_secs() / 10).clamp(12, 60);
+            Self { step: Duration::from_secs(10), steps }
+        } else {
+            Self { step: Duration::from_secs(30), steps: 60 }
+        }
+    }
+
+    pub fn length(self) -> Duration {
+        self.step * u32::try_from(self.steps).unwrap_or(u32::MAX)
+    }
+}
+
+impl Default for Curves {
+    fn default() -> Self {
+        Self::of_age(Duration::MAX)
+    }
+}
 /// What the numbers show.
 pub(super) const NUMBERS: Duration = Duration::from_secs(300);
 /// SDKs send in batches: a step is drawn when what belongs to it has come.
@@ -27,7 +52,8 @@ pub(super) struct Seen {
     pub now: Timestamp,
     /// Over `NUMBERS`.
     pub services: Vec<v1::ServiceSummary>,
-    /// Over `CURVES`.
+    pub curves: Curves,
+    /// In steps of `curves`.
     pub beats: BTreeMap<ServiceKey, Vec<Beat>>,
     pub slos: Vec<v1::Slo>,
     /// Of a day, newest first.
@@ -40,6 +66,8 @@ pub(super) struct Seen {
 #[template(path = "dashboard.html", config = "src/web/askama.toml")]
 pub(super) struct Dashboard {
     head: Head,
+    /// What the curves show, in words.
+    curves: String,
     tiles: Vec<Tile>,
     open: Vec<AnomalyLine>,
     rows: Vec<Row>,
@@ -169,21 +197,34 @@ impl AnomalyLine {
 /// The steps that curves show: ascending starts of whole steps that have settled.
 struct Steps {
     starts: Vec<Timestamp>,
+    step: Duration,
 }
 
 impl Steps {
-    fn new(now: Timestamp) -> Self {
-        let step = u64::try_from(STEP.as_nanos()).unwrap_or(u64::MAX).max(1);
+    fn new(now: Timestamp, curves: Curves) -> Self {
+        let step = u64::try_from(curves.step.as_nanos()).unwrap_or(u64::MAX).max(1);
         let settled = now.saturating_sub(SETTLED).ns() / step;
-        let steps = u64::try_from(CURVES.as_nanos()).unwrap_or_default() / step;
-        let first = settled.saturating_sub(steps);
-        Self { starts: (first..settled).map(|at| Timestamp(at.saturating_mul(step))).collect() }
+        let first = settled.saturating_sub(curves.steps);
+        let starts = (first..settled).map(|at| Timestamp(at.saturating_mul(step))).collect();
+        Self { starts, step: curves.step }
     }
 
     /// A service's beats, one a step; `None` where it had none.
     fn lay<'a>(&self, beats: &'a [Beat]) -> Vec<Option<&'a Beat>> {
         let by_start: BTreeMap<Timestamp, &Beat> = beats.iter().map(|beat| (beat.start, beat)).collect();
         self.starts.iter().map(|start| by_start.get(start).copied()).collect()
+    }
+
+    fn per_second(&self, of: Option<&Beat>, value: impl Fn(&Beat) -> u64) -> f64 {
+        of.map_or(0.0, |beat| value(beat) as f64 / self.step.as_secs_f64())
+    }
+
+    /// Requests a second over the settled steps of `NUMBERS`.
+    fn recent_rate(&self, laid: &[Option<&Beat>], from: usize) -> f64 {
+        let most = NUMBERS.as_secs().div_ceil(self.step.as_secs().max(1)) as usize;
+        let recent: Vec<&Option<&Beat>> = laid.iter().skip(from).rev().take(most).collect();
+        let sum: f64 = recent.iter().map(|of| self.per_second(**of, |beat| beat.requests)).sum();
+        sum / recent.len().max(1) as f64
     }
 
     /// Where a moment lies, as a share of the curve's width.
@@ -193,17 +234,13 @@ impl Steps {
     }
 }
 
-fn per_step(of: Option<&Beat>, value: impl Fn(&Beat) -> u64) -> f64 {
-    of.map_or(0.0, |beat| value(beat) as f64 / STEP.as_secs_f64())
-}
-
 fn ratio(of: &Beat) -> Option<f64> {
     (of.requests > 0).then(|| of.errors as f64 / of.requests as f64)
 }
 
 impl Dashboard {
     pub fn new(head: Head, seen: &Seen) -> Self {
-        let steps = Steps::new(seen.now);
+        let steps = Steps::new(seen.now, seen.curves);
         // Since when anything was counted: before it, nothing is not zero.
         let begin = seen.beats.values().flatten().map(|beat| beat.start).min().unwrap_or(seen.now);
         let from = steps.starts.partition_point(|start| *start < begin);
@@ -226,6 +263,7 @@ impl Dashboard {
         let over = seen.anomalies.iter().filter(|of| !is_open(of)).take(MOST_LINES);
         Self {
             head,
+            curves: span(nanoseconds(seen.curves.length())),
             tiles: seen.tiles(&steps, from, open.len()),
             open: open.iter().take(50).map(|of| AnomalyLine::new(of, seen.now)).collect(),
             rows: rows.into_iter().map(|(.., row)| row).collect(),
@@ -251,14 +289,6 @@ impl ChangeLine {
     }
 }
 
-/// Requests a second over the settled steps of `NUMBERS`.
-fn recent_rate(steps: &[Option<&Beat>], from: usize) -> f64 {
-    let most = NUMBERS.as_secs().div_ceil(STEP.as_secs().max(1)) as usize;
-    let recent: Vec<&Option<&Beat>> = steps.iter().skip(from).rev().take(most).collect();
-    let sum: f64 = recent.iter().map(|of| per_step(**of, |beat| beat.requests)).sum();
-    sum / recent.len().max(1) as f64
-}
-
 impl Seen {
     fn services_seen(&self) -> BTreeSet<ServiceKey> {
         let numbers = self.services.iter().map(|of| key_of(of.service.as_ref()));
@@ -275,8 +305,11 @@ impl Seen {
         let anomaly = open.iter().find(part);
         let onset = anomaly.and_then(|of| of.onset.as_ref()).and_then(|at| steps.share(from_proto(at)));
         let after = |at: usize, value: f64| (at >= from).then_some(value);
-        let requests: Vec<_> =
-            laid.iter().enumerate().map(|(at, of)| after(at, per_step(*of, |beat| beat.requests))).collect();
+        let requests: Vec<_> = laid
+            .iter()
+            .enumerate()
+            .map(|(at, of)| after(at, steps.per_second(*of, |beat| beat.requests)))
+            .collect();
         let errors: Vec<_> = laid.iter().map(|of| of.and_then(ratio)).collect();
         let latency: Vec<_> = laid.iter().map(|of| of.and_then(|of| of.p99_ns).map(|ns| ns as f64)).collect();
         let has_requests = summary.is_some_and(|of| of.requests > 0);
@@ -296,7 +329,7 @@ impl Seen {
             state_text,
             anomaly: anomaly.map(|of| of.id.clone()),
             rate: if has_requests {
-                format!("{}/s", three_digits(recent_rate(&laid, from)))
+                format!("{}/s", three_digits(steps.recent_rate(&laid, from)))
             } else {
                 "–".to_owned()
             },
@@ -355,7 +388,7 @@ impl Seen {
     fn tiles(&self, steps: &Steps, from: usize, open: usize) -> Vec<Tile> {
         let laid: Vec<Vec<Option<&Beat>>> = self.beats.values().map(|beats| steps.lay(beats)).collect();
         let sum = |at: usize, value: fn(&Beat) -> u64| -> f64 {
-            laid.iter().map(|beats| per_step(beats.get(at).copied().flatten(), value)).sum()
+            laid.iter().map(|beats| steps.per_second(beats.get(at).copied().flatten(), value)).sum()
         };
         let requests: Vec<Option<f64>> =
             (0..steps.starts.len()).map(|at| (at >= from).then(|| sum(at, |beat| beat.requests))).collect();
@@ -365,7 +398,7 @@ impl Seen {
                 (requests > 0.0).then(|| sum(at, |beat| beat.errors) / requests)
             })
             .collect();
-        let rate: f64 = laid.iter().map(|beats| recent_rate(beats, from)).sum();
+        let rate: f64 = laid.iter().map(|beats| steps.recent_rate(beats, from)).sum();
         let (all, failed) = self.services.iter().fold((0u64, 0u64), |(all, failed), of| {
             (all.saturating_add(of.requests), failed.saturating_add(of.errors))
         });

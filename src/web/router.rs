@@ -1,6 +1,6 @@
 //! Which page answers which address, and the HTTP server.
 
-use super::dashboard::{CURVES, Dashboard, NUMBERS, STEP, Seen};
+use super::dashboard::{Curves, Dashboard, NUMBERS, Seen};
 use super::detail::{AnomalyPage, IncidentPage, MessagePage};
 use super::head::Head;
 use crate::serve::{Api, Error, Range, within_bundle};
@@ -93,10 +93,17 @@ async fn dashboard(State(api): State<Api>) -> Response {
     let seen = api
         .ask(|api, meter| {
             let now = api.now();
+            let oldest = api.status().journal.and_then(|journal| journal.oldest);
+            let curves = Curves::of_age(now.since(oldest.as_ref().map_or(now, crate::serve::from_proto)));
             Ok(Seen {
                 now,
+                curves,
                 services: api.services(Range::last(NUMBERS, now), meter)?,
-                beats: api.beats(Range::last(CURVES.saturating_add(STEP), now), STEP, meter)?,
+                beats: api.beats(
+                    Range::last(curves.length().saturating_add(curves.step), now),
+                    curves.step,
+                    meter,
+                )?,
                 slos: api.slos(),
                 anomalies: api.board().anomalies(Some(Range::last(DAY, now)), None, &[], 0)?,
                 changes: api.board().changes(Range::last(DAY, now), None, 100)?,

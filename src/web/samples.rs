@@ -1,6 +1,6 @@
 //! Pages of made-up data, for tests and to look at.
 
-use super::dashboard::{Dashboard, STEP, Seen};
+use super::dashboard::{Curves, Dashboard, Seen};
 use super::detail::{AnomalyPage, IncidentPage, MessagePage};
 use super::head::Head;
 use crate::api::v1;
@@ -20,7 +20,7 @@ fn service(name: &str) -> v1::Service {
 }
 
 fn beats(random: &mut fastrand::Rng, rate: f64, p99_ms: f64, broken: f64, minutes: u64) -> Vec<Beat> {
-    let step = STEP.as_secs();
+    let step = Curves::default().step.as_secs();
     let first = (NOW.secs() - minutes * 60) / step;
     (first..NOW.secs() / step)
         .map(|at| {
