@@ -65,11 +65,9 @@ pub fn anomaly_object(
     anomaly_json(&anomaly_message(anomaly, alert, evidence))
 }
 
-/// `evidence/NAME` of a bundle's directory; a relative path as it is. `None` if there is no bundle.
+/// `evidence/NAME` of a bundle's directory: where it is from the directory that holds all that is
+/// written, wherever that is. `None` if there is no bundle.
 fn relative(path: &Path) -> Option<String> {
-    if path.is_relative() {
-        return path.to_str().filter(|path| !path.is_empty()).map(str::to_owned);
-    }
     path.file_name().map(|name| format!("evidence/{}", name.to_string_lossy()))
 }
 
