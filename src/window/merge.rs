@@ -344,10 +344,14 @@ impl Windows {
         }
     }
 
+    fn show_open(&mut self) {
+        let addresses = &self.addresses;
+        self.shown_open = self.open.iter_mut().map(|(id, window)| window.show(*id, addresses)).collect();
+    }
+
     fn publish(&mut self, cut: Cut, changed: bool) {
         if changed {
-            let addresses = &self.addresses;
-            self.shown_open = self.open.iter_mut().map(|(id, window)| window.show(*id, addresses)).collect();
+            self.show_open();
         }
         self.published.store(Arc::new(Snapshot {
             cut,
@@ -386,6 +390,8 @@ impl Windows {
         self.joiner.restore(state.joiner);
         self.graph.restore(state.graph);
         self.addresses.restore(state.addresses);
+        // They are to be seen also while nothing comes that changes them.
+        self.show_open();
         Ok(())
     }
 }

@@ -228,6 +228,13 @@ fn the_snapshot_shows_open_windows_as_of_each_cut() {
     };
     assert_eq!(open(&first), (total(1), 1));
     assert_eq!(open(&second), (Cell::Total(Total { delta: 3.0, points: 2 }), 1));
+
+    // And after a restart also when nothing comes any more.
+    let state = windows.merge(Cut { checkpoint: true, ..cut(1_004) }, Vec::new()).state.unwrap();
+    let mut windows = self::windows();
+    windows.restore(&state).unwrap();
+    windows.merge(cut(1_005), Vec::new());
+    assert_eq!(open(&windows.snapshot()), open(&second));
 }
 
 fn half(trace: u64, span: u8, parent: u8, service: &str, kind: SpanKind) -> SpanHalf {

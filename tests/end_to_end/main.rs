@@ -6,6 +6,10 @@ mod support;
 
 mod alerting;
 mod clients;
+mod crashes;
 mod durability;
+mod hostile;
 mod house;
+mod quantiles;
+mod replay;
 mod webhooks;

@@ -4,6 +4,7 @@ pub mod alertmanager;
 pub mod alerts;
 pub mod daemon;
 pub mod http;
+pub mod otlp;
 pub mod receiver;
 pub mod tools;
 
