@@ -60,8 +60,13 @@ async fn send_until_killed(
         let answer = if number % 3 == 2 {
             let url = format!("{}/v1/{}", urls.1, SIGNALS[signal].1);
             let headers = [("content-type", "application/x-protobuf")];
-            match http::send(&url, (::http::Method::POST, false), &headers, Sent::Whole(export.to_bytes().into()))
-                .await
+            match http::send(
+                &url,
+                (::http::Method::POST, false),
+                &headers,
+                Sent::Whole(export.to_bytes().into()),
+            )
+            .await
             {
                 Ok(answer) if answer.status == 200 && answer.body.is_empty() => Ok(()),
                 other => Err(format!("{other:?}")),
@@ -75,7 +80,10 @@ async fn send_until_killed(
                 acknowledged.send_modify(|requests| *requests += 1);
             }
             Err(error) => {
-                assert!(killed.load(Ordering::SeqCst), "{service} failed before the daemon was killed: {error}");
+                assert!(
+                    killed.load(Ordering::SeqCst),
+                    "{service} failed before the daemon was killed: {error}"
+                );
                 account.in_flight[signal].push(count);
                 return (number, account);
             }
@@ -280,7 +288,9 @@ async fn a_firing_alert_keeps_its_id_over_kills_and_is_told_once() {
     // What was taken up after the restarts is the alert that ends.
     traffic.failing_percent.store(0, Ordering::SeqCst);
     let requests = receiver
-        .wait("the recovery is told", Duration::from_secs(90), |requests| !told(requests, "resolved").is_empty())
+        .wait("the recovery is told", Duration::from_secs(90), |requests| {
+            !told(requests, "resolved").is_empty()
+        })
         .await;
     assert_eq!(told(&requests, "resolved"), first);
     assert_eq!(told(&requests, "firing"), first);

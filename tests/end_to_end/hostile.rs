@@ -53,7 +53,11 @@ fn with_unknown_fields(signal: usize, service: &str) -> Vec<u8> {
     let (&tag, rest) = known.split_first().expect("a field");
     assert_eq!(tag, 0x0a);
     let length = known.len() - 3;
-    assert_eq!(usize::from(rest[0] & 0x7f) | usize::from(rest[1]) << 7, length, "between 128 and 16383 bytes");
+    assert_eq!(
+        usize::from(rest[0] & 0x7f) | usize::from(rest[1]) << 7,
+        length,
+        "between 128 and 16383 bytes"
+    );
     let inner = [&rest[2..], &BYTES].concat();
     let prefix = [tag, (inner.len() & 0x7f) as u8 | 0x80, (inner.len() >> 7) as u8];
     [&VARINT, prefix.as_slice(), &inner, &BYTES].concat()
@@ -82,7 +86,14 @@ impl Hostile<'_> {
     }
 
     /// Over HTTP: the status, and for what is refused a `google.rpc.Status` in the request's format.
-    async fn http(&mut self, what: &str, path: &str, headers: &[(&str, &str)], sent: Sent, wanted: u16) -> Answer {
+    async fn http(
+        &mut self,
+        what: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        sent: Sent,
+        wanted: u16,
+    ) -> Answer {
         let url = format!("{}{path}", self.daemon.url("otlp_http"));
         let answer = http::send(&url, (Method::POST, false), headers, sent).await;
         let answer = answer.unwrap_or_else(|error| panic!("{what}: no answer: {error}"));
@@ -277,7 +288,10 @@ async fn what_is_wrong_is_refused_precisely_and_others_are_counted_exactly() {
     for name in ["otlp_grpc", "otlp_http"] {
         let address = daemon.url(name).replace("http://", "");
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
-        stream.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, b'\r', b'\n', b'\r', b'\n']).await.expect("sent");
+        stream
+            .write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, b'\r', b'\n', b'\r', b'\n'])
+            .await
+            .expect("sent");
         let _ = stream.write_all(&vec![0xff; 1 << 16]).await;
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;

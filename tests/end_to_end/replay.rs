@@ -10,7 +10,8 @@ use std::time::Duration;
 
 /// Runs a command of ours in a folder; what it printed.
 fn run(folder: &Path, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(&*BINARY).current_dir(folder).args(arguments).output().expect("the binary runs");
+    let output =
+        Command::new(&*BINARY).current_dir(folder).args(arguments).output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {}: {said}", output.status);
     output.stdout
