@@ -19,10 +19,11 @@ use crate::slo::Budgets;
 use crate::store::{Checkpoint, Store};
 use crate::window::{Merged, Windows};
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -31,6 +32,8 @@ use tokio::sync::watch;
 
 /// Steps that wait for one shard.
 const SHARD_STEPS: usize = 4_096;
+/// Cuts that the window stage may lag behind; then the shards wait for it, and senders are told to.
+const PARTIALS_OF_A_SHARD: usize = 60;
 /// Diagnoses at once, and how many may wait.
 const DIAGNOSES: usize = 2;
 const DIAGNOSES_WAITING: usize = 64;
@@ -73,6 +76,8 @@ struct Downstream {
     judging: Arc<Mutex<Judging>>,
     indicators: Arc<ArcSwap<Vec<Indicator>>>,
     topology: Arc<ArcSwap<crate::window::Snapshot>>,
+    /// False pages accepted in a week, and spent of them.
+    false_pages: Arc<ArcSwap<(f64, f64)>>,
 }
 
 impl Downstream {
@@ -95,7 +100,10 @@ impl Downstream {
         if !Arc::ptr_eq(&indicators, &self.indicators.load()) {
             self.indicators.store(indicators);
         }
-        let Some(mut parts) = parts else { return Ok((judged.jobs, None)) };
+        self.false_pages.store(Arc::new(judging.judge.confirm.budget(cut.arrived)));
+        let Some(mut parts) = parts.filter(|_| !judging.is_unwritten()) else {
+            return Ok((judged.jobs, None));
+        };
         parts.extend(judging.state()?);
         drop(judging);
         let checkpoint =
@@ -211,6 +219,7 @@ impl App {
         let downstream = Downstream {
             store: store.clone(),
             indicators: Arc::new(ArcSwap::new(judging.judge.budgets.indicators())),
+            false_pages: Arc::new(ArcSwap::from_pointee(judging.judge.confirm.budget(Timestamp::ZERO))),
             judging: Arc::new(Mutex::new(judging)),
             topology: counting.windows.published(),
         };
@@ -265,11 +274,9 @@ impl App {
             ready: ready.clone(),
             totals: totals.clone(),
             counters: counters.clone(),
-            registry: registry.clone(),
             series_limit: config.aggregate.series,
             recorder: recorder.clone(),
-            judging: judging.clone(),
-            snapshot: snapshot.clone(),
+            false_pages: downstream.false_pages.clone(),
         });
         let api = Api::new(
             Sources {
@@ -371,7 +378,7 @@ fn catch_up(
         if let Step::Work { arrived, .. } = &step {
             last = last.max(*arrived);
         }
-        counted(counting, downstream, totals, step)
+        counted(counting, downstream, totals, step).map(|_| ())
     })?;
     if replayed.records > 0 || replayed.unreadable > 0 {
         let took_ms = begun.elapsed().as_millis();
@@ -390,28 +397,31 @@ fn catch_up(
     let arrived = Timestamp::from_secs(number);
     counting.windows.note_gap(last, arrived);
     let cut = Cut { number, arrived, through: sequencer.end(), checkpoint: true };
-    counted(counting, downstream, totals, Step::Barrier(cut))?;
+    if let Some(through) = counted(counting, downstream, totals, Step::Barrier(cut))? {
+        sequencer.handle().set_checkpoint(through);
+    }
     sequencer.resume_after(cut);
     Ok(())
 }
 
-/// Counts a step and judges what it brings, on this thread.
+/// Counts a step and judges what it brings, on this thread. Gives how far a checkpoint holds everything,
+/// if one was committed.
 fn counted(
     counting: &mut Counting,
     downstream: &Downstream,
     totals: &Totals,
     step: Step,
-) -> Result<(), Error> {
-    let Some(mut merged) = counting.step(step) else { return Ok(()) };
+) -> Result<Option<Position>, Error> {
+    let Some(mut merged) = counting.step(step) else { return Ok(None) };
     let sums = totals.add(&merged);
     let parts = counted_parts(&mut merged);
     let before = downstream.indicators.load_full();
-    downstream.step(Batch { merged, sums, parts })?;
+    let (_, through) = downstream.step(Batch { merged, sums, parts })?;
     let indicators = downstream.indicators.load_full();
     if !Arc::ptr_eq(&before, &indicators) {
         counting.set_indicators(&indicators);
     }
-    Ok(())
+    Ok(through)
 }
 
 fn runtime(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, Error> {
@@ -471,9 +481,9 @@ fn start_threads(
     recorder: &Recorder,
 ) -> Result<(), Error> {
     let Counting { shards, windows } = counting;
-    let (partials, partials_received) = unbounded();
     let mut senders = Vec::new();
     let of = shards.len();
+    let (partials, partials_received) = bounded(PARTIALS_OF_A_SHARD * of);
     for (number, shard) in shards.into_iter().enumerate() {
         let (sender, receiver) = journal::steps(SHARD_STEPS);
         senders.push(sender);
@@ -493,7 +503,13 @@ fn start_threads(
     })?;
     let (jobs, jobs_received) = bounded(DIAGNOSES_WAITING);
     let (judging, handle) = (downstream.judging.clone(), journal.clone());
-    spawn.start("judge", "judge".to_owned(), move || run_judge(&downstream, &mailbox, &jobs, &handle))?;
+    let left = jobs_received.clone();
+    spawn.start("judge", "judge".to_owned(), move || {
+        let done = run_judge(&downstream, &mailbox, &jobs, &handle);
+        // A stop waits only for what is under way: the next start plans the rest again.
+        while left.try_recv().is_ok() {}
+        done
+    })?;
     for number in 0..DIAGNOSES {
         let (jobs, judging) = (jobs_received.clone(), judging.clone());
         let (diagnosis, recorder) = (diagnosis.clone(), recorder.clone());
@@ -581,11 +597,18 @@ fn run_diagnoses(jobs: &Receiver<Job>, judging: &Mutex<Judging>, diagnosis: &Dia
             pass: job.pass,
             now: job.at,
         };
-        // A bundle that cannot be written costs the evidence, not the alert.
-        let attached = diagnosis
-            .run(&case, recorder)
-            .map_err(Error::from)
-            .and_then(|evidence| judging.lock().attach(&job, &evidence));
+        // A bundle that cannot be written, or a fault in the diagnosis, costs the evidence, not the alert;
+        // a daemon that stopped for it would meet it again after each restart.
+        let attached = std::panic::catch_unwind(AssertUnwindSafe(|| diagnosis.run(&case, recorder)));
+        let attached = match attached {
+            Ok(done) => {
+                done.map_err(Error::from).and_then(|evidence| judging.lock().attach(&job, &evidence))
+            }
+            Err(_) => {
+                tracing::error!(anomaly = %job.anomaly.id, "a diagnosis panicked");
+                continue;
+            }
+        };
         if let Err(error) = attached {
             tracing::error!(anomaly = %job.anomaly.id, %error, "a diagnosis failed");
         }

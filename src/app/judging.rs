@@ -2,6 +2,7 @@
 //! they say goes into the ledger.
 
 use super::Error;
+use super::unwritten::Unwritten;
 use crate::alert::{Alert, Attachment, Lifecycle};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Judge};
 use crate::context::{Change, ChangeId};
@@ -42,6 +43,7 @@ pub struct Judging {
     pub judge: Judge,
     pub lifecycle: Lifecycle,
     ledger: Ledger,
+    unwritten: Unwritten,
     registry: Arc<Registry>,
     /// Where an anomaly's evidence can be seen: this, then the id, then `/`.
     evidence_url: Option<String>,
@@ -62,6 +64,7 @@ impl Judging {
             judge,
             lifecycle,
             ledger,
+            unwritten: Unwritten::default(),
             registry,
             evidence_url: None,
             read_through: 0,
@@ -124,10 +127,16 @@ impl Judging {
         Ok(())
     }
 
-    /// Judges a cut.
+    /// Whether the ledger lags behind what was judged: a checkpoint of this would lose it.
+    #[must_use]
+    pub fn is_unwritten(&self) -> bool {
+        self.unwritten.is_behind()
+    }
+
+    /// Judges a cut. What the ledger cannot take now, it gets with a later one.
     ///
     /// # Errors
-    /// Of the ledger.
+    /// When a record has no form in JSON.
     pub fn step(
         &mut self,
         tick: &Tick,
@@ -136,7 +145,7 @@ impl Judging {
     ) -> Result<Judged, Error> {
         let at = tick.cut.arrived;
         self.at = at;
-        self.hear()?;
+        self.hear();
         let judged = self.judge.step(tick, sealed, &self.registry, topology);
         let mut records = Vec::new();
         for change in &judged.changes {
@@ -146,24 +155,26 @@ impl Judging {
         for anomaly in &anomalies {
             let key = format!("{}/{}", anomaly.id, anomaly.revision);
             records.push(NewRecord::new(at, Stage::Confirm, &*anomaly.id.0, key, anomaly)?);
-        }
-        // The ledger holds what was judged before anybody is told of it.
-        if !records.is_empty() {
-            self.ledger.append_all(records)?;
-        }
-        for anomaly in &anomalies {
             self.follow(anomaly);
         }
         let alerts = self.lifecycle.step(at, &anomalies);
-        self.tell(alerts)?;
+        self.tell(alerts, records)?;
         let jobs = if self.replaying { Vec::new() } else { self.take_jobs(at, topology) };
         Ok(Judged { jobs, scores: judged.scores })
     }
 
     /// Takes over what people and pipelines told since the last cut.
-    fn hear(&mut self) -> Result<(), Error> {
+    fn hear(&mut self) {
         while self.read_through < self.ledger.last() {
-            for record in self.ledger.read_from(self.read_through.saturating_add(1), 1_000)? {
+            let records = match self.ledger.read_from(self.read_through.saturating_add(1), 1_000) {
+                Ok(records) if !records.is_empty() => records,
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the ledger cannot be read, changes are heard later");
+                    return;
+                }
+            };
+            for record in records {
                 self.read_through = record.sequence;
                 if record.stage == Stage::Context
                     && let Ok(change) = serde_json::from_value::<Change>(record.payload)
@@ -172,7 +183,6 @@ impl Judging {
                 }
             }
         }
-        Ok(())
     }
 
     /// Plans the diagnosis of an anomaly that was confirmed, and says how the budget stands.
@@ -228,11 +238,12 @@ impl Judging {
     /// Keeps what a diagnosis found and tells it with the alert.
     ///
     /// # Errors
-    /// Of the ledger.
+    /// When a record has no form in JSON.
     pub fn attach(&mut self, job: &Job, evidence: &Evidence) -> Result<(), Error> {
         let id = &evidence.anomaly;
         let pass = if evidence.pass == Pass::First { "first" } else { "complete" };
-        self.ledger.append(evidence.at, Stage::Diagnose, &id.0, &format!("{id}/{pass}"), evidence)?;
+        let key = format!("{id}/{pass}");
+        let record = NewRecord::new(evidence.at, Stage::Diagnose, &*id.0, key, evidence)?;
         let named = evidence.causes.first().filter(|cause| cause.kind != CauseKind::Inconclusive);
         let attachment = Attachment {
             cause_summary: named.map(|_| diagnose::summary(&evidence.causes)),
@@ -248,18 +259,18 @@ impl Judging {
         };
         self.lifecycle.attach(id, attachment);
         let alerts = self.lifecycle.step(self.at, &[]);
-        self.tell(alerts)
+        self.tell(alerts, vec![record])
     }
 
-    fn tell(&mut self, alerts: Vec<Alert>) -> Result<(), Error> {
-        if self.replaying || alerts.is_empty() {
-            return Ok(());
+    /// Writes `records`, then the alerts that follow from them, as one: the ledger holds what was
+    /// judged before anybody is told of it, for whoever tells reads it there.
+    fn tell(&mut self, alerts: Vec<Alert>, mut records: Vec<NewRecord>) -> Result<(), Error> {
+        if !self.replaying {
+            for alert in &alerts {
+                records.push(NewRecord::new(self.at, Stage::Alert, &*alert.anomaly.0, alert.key(), alert)?);
+            }
         }
-        let records: Result<Vec<NewRecord>, _> = alerts
-            .iter()
-            .map(|alert| NewRecord::new(self.at, Stage::Alert, &*alert.anomaly.0, alert.key(), alert))
-            .collect();
-        self.ledger.append_all(records?)?;
+        self.unwritten.write(records, |records| self.ledger.append_all(records));
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod judging;
 mod mailbox;
 mod reading;
 mod totals;
+mod unwritten;
 
 pub use backtest::{Backtest, Outcome};
 pub use config::{Config, ConfigError, reference};

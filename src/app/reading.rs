@@ -1,6 +1,5 @@
 //! What the API reads, taken from where the stages publish it.
 
-use super::judging::Judging;
 use super::totals::Totals;
 use crate::api::v1;
 use crate::journal::Recorder;
@@ -10,9 +9,8 @@ use crate::receive::Counters;
 use crate::serve::{Cells, Condition, Objectives, Piece, Records, Windows, to_proto};
 use crate::slo::{Budget, DataState};
 use crate::store::{Ledger, LedgerRecord, Level, Stage, Store};
-use crate::window::{Registry, Snapshot};
+use crate::window::Snapshot;
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -173,11 +171,11 @@ pub struct Daemon {
     pub ready: Arc<AtomicBool>,
     pub totals: Arc<Totals>,
     pub counters: Arc<Counters>,
-    pub registry: Arc<Registry>,
     pub series_limit: u64,
     pub recorder: Recorder,
-    pub judging: Arc<Mutex<Judging>>,
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// False pages accepted in a week, and spent of them, as of the last cut: whoever asks must not wait
+    /// for the judge.
+    pub false_pages: Arc<ArcSwap<(f64, f64)>>,
 }
 
 impl Condition for Daemon {
@@ -187,8 +185,7 @@ impl Condition for Daemon {
 
     fn status(&self) -> v1::Status {
         let sums = self.totals.get();
-        let now = self.snapshot.load().cut.arrived;
-        let (per_week, spent_week) = self.judging.lock().judge.confirm.budget(now);
+        let (per_week, spent_week) = **self.false_pages.load();
         let mut rejected: BTreeMap<String, u64> =
             self.counters.rejected().map(|(reason, n)| (reason.as_str().to_owned(), n)).collect();
         for (reason, items) in &sums.rejected {
@@ -207,7 +204,7 @@ impl Condition for Daemon {
             rejected,
             late: sums.late.iter().map(|(reason, n)| (reason.as_str().to_owned(), *n)).collect(),
             series: Some(v1::SeriesStatus {
-                live: self.registry.len() as u64,
+                live: sums.series,
                 limit: self.series_limit,
                 overflowed: sums.overflowed,
             }),

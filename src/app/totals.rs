@@ -16,6 +16,8 @@ pub struct Sums {
     pub late: BTreeMap<LateReason, u64>,
     /// Items counted in overflow series since the start.
     pub overflowed: u64,
+    /// Series that the shards count apart now.
+    pub series: u64,
 }
 
 /// Written by the window stage with each cut, read by whoever asks.
@@ -30,7 +32,7 @@ impl Totals {
             accepted: checkpoint.accepted,
             rejected: checkpoint.rejected.clone(),
             late: checkpoint.late.clone(),
-            overflowed: 0,
+            ..Sums::default()
         }))
     }
 
@@ -45,6 +47,7 @@ impl Totals {
             *sums.late.entry(*reason).or_default() += items;
         }
         sums.overflowed += merged.overflowed.values().sum::<u64>();
+        sums.series = merged.series;
         sums.clone()
     }
 

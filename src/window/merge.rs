@@ -40,6 +40,8 @@ pub struct Merged {
     pub late: BTreeMap<LateReason, u64>,
     /// Items counted in the overflow series of a service for want of room.
     pub overflowed: BTreeMap<Arc<ServiceKey>, u64>,
+    /// Series that the shards hold: those with an item of late.
+    pub series: u64,
     /// When the cut asks for a checkpoint: this stage's part of it, and the shards' by number.
     pub state: Option<Vec<u8>>,
     pub shard_states: BTreeMap<u16, Vec<u8>>,
@@ -124,6 +126,7 @@ impl Windows {
             append(&mut merged.tick.indicators, partial.indicators);
             append(&mut facets, partial.facets);
             merged.accepted.add(partial.accepted);
+            merged.series += partial.series as u64;
             add_up(&mut merged.rejected, partial.rejected);
             add_up(&mut merged.late, partial.late);
             add_up(&mut merged.overflowed, partial.overflowed);
