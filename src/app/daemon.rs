@@ -601,9 +601,7 @@ fn run_diagnoses(jobs: &Receiver<Job>, judging: &Mutex<Judging>, diagnosis: &Dia
         // a daemon that stopped for it would meet it again after each restart.
         let attached = std::panic::catch_unwind(AssertUnwindSafe(|| diagnosis.run(&case, recorder)));
         let attached = match attached {
-            Ok(done) => {
-                done.map_err(Error::from).and_then(|evidence| judging.lock().attach(&job, &evidence))
-            }
+            Ok(done) => done.map_err(Error::from).and_then(|evidence| judging.lock().attach(&job, &evidence)),
             Err(_) => {
                 tracing::error!(anomaly = %job.anomaly.id, "a diagnosis panicked");
                 continue;

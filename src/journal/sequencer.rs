@@ -270,6 +270,8 @@ impl Sequencer {
             }
             if !group.is_empty() {
                 self.take(&mut group, now, shards)?;
+                // What came behind the last checkpoint asks for another one.
+                ending &= !ended;
                 continue;
             }
             if let Some(why) = self.shared.poisoned() {

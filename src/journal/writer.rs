@@ -124,7 +124,7 @@ impl Writer {
                 Ok(()) => rest = later,
                 Err(error) => {
                     let why = format!("the journal cannot be written: {error}");
-                    self.undo();
+                    self.undo(now);
                     outcome.extend(rest.iter().map(|_| Err(why.clone())));
                     break;
                 }
@@ -219,12 +219,17 @@ impl Writer {
     }
 
     /// Makes sure that nothing of a refused group is found by a replay: its sender will send it again.
-    fn undo(&self) {
+    fn undo(&self, group: &[Admitted]) {
         use std::os::unix::fs::FileExt;
-        if let Some(segment) = self.segments.last()
-            && segment.end().saturating_sub(self.next) >= HEADER_BYTES as u64
-        {
-            let _ = segment.file.write_all_at(&[0; HEADER_BYTES], self.next - segment.start);
+        let Some(segment) = self.segments.last() else { return };
+        let mut at = self.next;
+        for request in group {
+            // Every header, not only the first: a later group of other lengths may let one be met again.
+            if segment.end().saturating_sub(at) < HEADER_BYTES as u64 {
+                return;
+            }
+            let _ = segment.file.write_all_at(&[0; HEADER_BYTES], at - segment.start);
+            at = at.saturating_add((HEADER_BYTES + request.wire.len()) as u64);
         }
     }
 
