@@ -152,6 +152,16 @@ impl Config {
         Ok(config)
     }
 
+    /// The defaults, overridden by what stands in a text; `file` is what mistakes are said to be in.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        config.read(file, text)?;
+        Ok(config)
+    }
+
     fn read(&mut self, file: &str, text: &str) -> Result<(), ConfigError> {
         let line =
             |span: &Range<usize>| 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count();
@@ -263,8 +273,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {
-        let mut config = Config::default();
-        config.read("barograph.toml", text).map(|()| config).map_err(|error| error.to_string())
+        Config::parse("barograph.toml", text).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! What is fuzzed, from which seeds, and what must hold of any input.
+
+use barograph::model::Signal;
+use barograph::otlp::{Checked, Encoding, count_items, inflate, json_to_wire, split};
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+    trace::v1::ExportTraceServiceRequest,
+};
+use prost::Message;
+use std::io::Write;
+
+/// One parser.
+pub struct Target {
+    pub name: &'static str,
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Panics if something does not hold.
+    pub run: fn(&[u8]),
+}
+
+const INFLATED_LIMIT: usize = 1 << 20;
+
+const TRACES_JSON: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"cart"}},{"key":"n","value":{"intValue":"7"}}]},"scopeSpans":[{"scope":{"name":"s"},"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":"","name":"GET /x","kind":2,"startTimeUnixNano":"1700000000000000000","endTimeUnixNano":1700000000100000000,"attributes":[{"key":"a","value":{"arrayValue":{"values":[{"boolValue":true},{"doubleValue":0.5},{"bytesValue":"AAE="}]}}}],"events":[{"timeUnixNano":"1","name":"e"}],"links":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174"}],"status":{"code":2,"message":"no"}}]}]}]}"#;
+const LOGS_JSON: &str = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"cart"}}]},"scopeLogs":[{"logRecords":[{"timeUnixNano":"1700000000000000000","observedTimeUnixNano":"1700000000000000001","severityNumber":17,"severityText":"ERROR","body":{"kvlistValue":{"values":[{"key":"k","value":{"stringValue":"v\u00e9\n"}}]}},"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","flags":1}]}]}]}"#;
+const METRICS_JSON: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"cart"}}]},"scopeMetrics":[{"metrics":[{"name":"g","unit":"1","gauge":{"dataPoints":[{"timeUnixNano":"1700000000000000000","asDouble":"NaN"},{"asInt":"-3"}]}},{"name":"c","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{"startTimeUnixNano":"1","timeUnixNano":"2","asInt":"5"}]}},{"name":"h","histogram":{"aggregationTemporality":1,"dataPoints":[{"timeUnixNano":"2","count":"3","sum":1.5,"bucketCounts":["1","2"],"explicitBounds":[0.5]}]}},{"name":"e","exponentialHistogram":{"aggregationTemporality":1,"dataPoints":[{"timeUnixNano":"2","count":"3","scale":2,"zeroCount":"1","positive":{"offset":-1,"bucketCounts":["1","1"]}}]}},{"name":"s","summary":{"dataPoints":[{"timeUnixNano":"2","count":"3","sum":4.5,"quantileValues":[{"quantile":0.5,"value":1}]}]}}]}]}]}"#;
+const OBJECTIVE: &str = "apiVersion: openslo/v1
+kind: SLO
+metadata:
+  name: charge-fast
+spec:
+  service: payment
+  indicator:
+    metadata:
+      name: fast
+    spec:
+      ratioMetric:
+        counter: true
+        good:
+          metricSource:
+            type: barograph
+            spec:
+              operation: POST /charges
+              good: latency
+              threshold: 250ms
+  timeWindow:
+    - duration: 30d
+      isRolling: true
+  budgetingMethod: Occurrences
+  objectives:
+    - target: 0.99
+";
+
+fn json(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => TRACES_JSON,
+        Signal::Logs => LOGS_JSON,
+        Signal::Metrics => METRICS_JSON,
+    }
+}
+
+fn wire(signal: Signal) -> Vec<u8> {
+    json_to_wire(signal, json(signal).as_bytes()).expect("the seed is good")
+}
+
+fn prost_takes(signal: Signal, request: &[u8]) -> bool {
+    match signal {
+        Signal::Traces => ExportTraceServiceRequest::decode(request).is_ok(),
+        Signal::Logs => ExportLogsServiceRequest::decode(request).is_ok(),
+        Signal::Metrics => ExportMetricsServiceRequest::decode(request).is_ok(),
+    }
+}
+
+/// A request of one resource.
+fn around(resource: &[u8]) -> Vec<u8> {
+    let mut request = vec![0x0a];
+    prost::encoding::encode_varint(resource.len() as u64, &mut request);
+    request.extend_from_slice(resource);
+    request
+}
+
+/// Splits, checks and walks; what passes the check is what prost takes.
+fn walk(signal: Signal, request: &[u8]) {
+    let Ok(slices) = split(signal, request) else { return };
+    for slice in slices {
+        let bytes = &request[slice.range.start as usize..slice.range.end as usize];
+        let Ok(checked) = Checked::new(signal, bytes) else {
+            let _ = count_items(signal, bytes);
+            continue;
+        };
+        assert!(prost_takes(signal, &around(bytes)), "the check lets through what prost refuses");
+        let walked = match signal {
+            Signal::Traces => {
+                let spans = checked.spans().scopes().flat_map(|scope| scope.items());
+                spans.map(|span| span.attributes().count().min(1) + 1).count()
+            }
+            Signal::Logs => checked.logs().scopes().flat_map(|scope| scope.items()).count(),
+            Signal::Metrics => checked.metrics().scopes().flat_map(|scope| scope.items()).count(),
+        };
+        assert!(walked <= bytes.len(), "more items than bytes");
+    }
+}
+
+/// Puts JSON on the wire; what comes out, prost reads.
+fn convert(signal: Signal, text: &[u8]) {
+    if let Ok(wire) = json_to_wire(signal, text) {
+        assert!(prost_takes(signal, &wire), "the converter writes what prost refuses");
+    }
+}
+
+fn packed(encoding: Encoding) -> Vec<Vec<u8>> {
+    let plain = [wire(Signal::Traces), vec![7; 100_000], Vec::new()];
+    let pack = |bytes: &Vec<u8>| match encoding {
+        Encoding::Gzip => {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packer.write_all(bytes).expect("into memory");
+            packer.finish().expect("into memory")
+        }
+        Encoding::Zstd => zstd::encode_all(&**bytes, 1).expect("into memory"),
+        Encoding::Identity => bytes.clone(),
+    };
+    plain.iter().map(pack).collect()
+}
+
+fn unpack(encoding: Encoding, bytes: &[u8]) {
+    let wire = bytes::Bytes::copy_from_slice(bytes);
+    if let Ok(body) = inflate(encoding, &wire, INFLATED_LIMIT) {
+        assert!(body.len() <= INFLATED_LIMIT, "the limit does not hold");
+    }
+}
+
+macro_rules! signals {
+    ($($wire:ident, $json:ident: $signal:ident;)*) => {
+        $(
+            pub fn $wire() -> Target {
+                Target { name: stringify!($wire), seeds: || vec![wire(Signal::$signal)], run: |input| walk(Signal::$signal, input) }
+            }
+
+            pub fn $json() -> Target {
+                Target {
+                    name: stringify!($json),
+                    seeds: || vec![json(Signal::$signal).as_bytes().to_vec(), b"{}".to_vec()],
+                    run: |input| convert(Signal::$signal, input),
+                }
+            }
+        )*
+    };
+}
+
+signals! {
+    otlp_traces, otlp_json_traces: Traces;
+    otlp_logs, otlp_json_logs: Logs;
+    otlp_metrics, otlp_json_metrics: Metrics;
+}
+
+pub fn gzip() -> Target {
+    Target { name: "gzip", seeds: || packed(Encoding::Gzip), run: |input| unpack(Encoding::Gzip, input) }
+}
+
+pub fn zstd() -> Target {
+    Target { name: "zstd", seeds: || packed(Encoding::Zstd), run: |input| unpack(Encoding::Zstd, input) }
+}
+
+pub fn openslo() -> Target {
+    Target {
+        name: "openslo",
+        seeds: || vec![OBJECTIVE.as_bytes().to_vec()],
+        run: |input| {
+            let text = String::from_utf8_lossy(input);
+            if let Err(error) = barograph::slo::read(std::path::Path::new("slo.yaml"), &text) {
+                assert!(error.to_string().starts_with("slo.yaml:"), "no place in {error}");
+            }
+        },
+    }
+}
+
+pub fn configuration() -> Target {
+    Target {
+        name: "configuration",
+        seeds: || {
+            vec![barograph::app::reference().into_bytes(), b"[listen]\nhttp = \"127.0.0.1:0\"\n".to_vec()]
+        },
+        run: |input| {
+            let text = String::from_utf8_lossy(input);
+            if let Err(error) = barograph::app::Config::parse("barograph.toml", &text) {
+                let text = error.to_string();
+                assert!(
+                    text.starts_with("barograph.toml:") && !text.contains('\n'),
+                    "no place in one line: {text}"
+                );
+            }
+        },
+    }
+}
