@@ -90,7 +90,7 @@ fn walk(signal: Signal, request: &[u8]) {
         let walked = match signal {
             Signal::Traces => {
                 let spans = checked.spans().scopes().flat_map(|scope| scope.items());
-                spans.map(|span| span.attributes().count().min(1) + 1).count()
+                spans.map(|span| span.attributes().count() + 1).sum()
             }
             Signal::Logs => checked.logs().scopes().flat_map(|scope| scope.items()).count(),
             Signal::Metrics => checked.metrics().scopes().flat_map(|scope| scope.items()).count(),
