@@ -150,8 +150,12 @@ impl Outbox {
             tracing::error!(why, "what targets were told cannot be read: they may be told again");
             Vec::new()
         });
+        let now = self.0.clock.now();
+        // Of what ended long ago nobody is told any more.
+        let known =
+            known.into_iter().filter(|told| !told.state.is_ended() || now.since(told.at) <= GIVE_UP_AFTER);
         for delivered in known {
-            let progress = Progress { revision: delivered.revision, ..Progress::default() };
+            let progress = Progress { revision: delivered.revision, awaited: true, ..Progress::default() };
             held.entry(delivered.target).or_default().insert(delivered.anomaly, progress);
         }
         let mut workers = JoinSet::new();
@@ -216,6 +220,9 @@ struct Progress {
     /// When it was last told by this process, and when that was last tried.
     told: Option<Instant>,
     tried: Option<Instant>,
+    /// Known from an earlier life, and not among the desired alerts yet: they are read while targets are
+    /// already served, and what is forgotten meanwhile would be told a second time.
+    awaited: bool,
 }
 
 /// Tells one target.
@@ -254,7 +261,11 @@ impl Worker {
         let forgets = self.shared.targets.get(self.number).is_some_and(|target| target.forgets());
         let config = &self.shared.config;
         let desired = self.shared.desired.lock();
-        self.progress.retain(|id, _| desired.contains_key(id));
+        self.progress.retain(|id, progress| {
+            let wanted = desired.contains_key(id);
+            progress.awaited &= !wanted;
+            wanted || progress.awaited
+        });
         let (mut due, mut next) = (Vec::new(), None::<Instant>);
         for (id, alert) in &*desired {
             let progress = self.progress.get(id).copied().unwrap_or_default();
@@ -381,4 +392,54 @@ fn when(alert: &Alert, progress: Progress, forgets: bool, config: &Config, now: 
 fn pause(failures: u32) -> Duration {
     let full = FIRST_PAUSE.saturating_mul(1u32.checked_shl(failures.min(8)).unwrap_or(u32::MAX));
     full.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Lifecycle;
+    use crate::alert::fixture::anomaly;
+    use crate::confirm::{AnomalyState, Severity};
+    use crate::model::SystemClock;
+
+    #[test]
+    fn what_was_told_in_an_earlier_life_is_remembered_until_the_alerts_are_read() {
+        let config = Config { webhooks: vec!["http://127.0.0.1:9/".to_owned()], ..Config::default() };
+        let at = SystemClock.now();
+        let mut confirmed = anomaly("00000000000000aa", at.saturating_sub(Duration::from_secs(10)));
+        (confirmed.state, confirmed.severity) = (AnomalyState::Confirmed, Severity::Page);
+        // Longer ago than a cause is waited for.
+        confirmed.fired_at = Some(at.saturating_sub(Duration::from_secs(10)));
+        let told = Lifecycle::new(config.clone()).step(at, &[confirmed]).pop().unwrap();
+        assert_eq!(told.state, AlertState::Firing);
+        let ledger = Ledger::in_memory().unwrap();
+        let outbox = Outbox::new(config, Arc::new(ledger), Arc::new(SystemClock)).unwrap();
+        let known = Progress { revision: told.revision, awaited: true, ..Progress::default() };
+        let mut worker = Worker {
+            shared: outbox.0.clone(),
+            number: 0,
+            progress: BTreeMap::from([(told.anomaly.clone(), known)]),
+            failures: 0,
+            not_before: Instant::now(),
+        };
+        let due = |worker: &mut Worker| -> Vec<u32> {
+            worker.plan(Instant::now()).0.iter().map(|alert| alert.revision).collect()
+        };
+        // The target is served before the ledger's alerts are there.
+        assert_eq!(due(&mut worker), [0; 0]);
+        outbox.set(told.clone());
+        assert_eq!(due(&mut worker), [0; 0], "told in an earlier life");
+        let ended = Alert {
+            revision: told.revision + 1,
+            state: AlertState::Resolved,
+            resolved_at: Some(SystemClock.now()),
+            ..told
+        };
+        outbox.set(ended.clone());
+        assert_eq!(due(&mut worker), [ended.revision], "who was told hears of the end");
+        // What is desired no longer is forgotten.
+        outbox.0.desired.lock().clear();
+        assert_eq!(due(&mut worker), [0; 0]);
+        assert!(worker.progress.is_empty());
+    }
 }
