@@ -60,6 +60,15 @@ fn a_mistake_in_the_configuration_is_named_with_its_line() {
             "alert.alertmanagers",
             "https:// is not spoken yet",
         ),
+        ("[alerts]\nresend = \"1s\"\n", 1, "alerts", "allowed at the top: alert, confirm"),
+        ("\n\n[listen]\nhttp = \"127.0.0.1\"\n", 4, "listen.http", "allowed: IP:PORT"),
+        ("[limits]\nrequest_bytes = true\n", 2, "limits.request_bytes", "allowed: 1 KiB to 1 GiB"),
+        ("[limits]\nrequest_bytes = \"2 GiB\"\n", 2, "limits.request_bytes", "allowed: 1 KiB to 1 GiB"),
+        ("[limits]\nconnections = \"many\"\n", 2, "limits.connections", "allowed: 1 to 65536"),
+        ("[limits]\n\nconnections = 0\n", 3, "limits.connections", "allowed: 1 to 65536"),
+        ("[confirm]\nfalse_pages_per_week = -1\n", 2, "confirm.false_pages_per_week", "0.001 to 1000"),
+        ("[journal]\ndurability = \"never\"\n", 2, "journal.durability", "os, interval or always"),
+        ("[alert]\nresend = \"1s\"\nresend = \"2s\"\n", 3, "not TOML", "duplicate key"),
     ] {
         std::fs::write(&file, text).expect("a written file");
         let output = Command::new(&*BINARY)
@@ -70,6 +79,20 @@ fn a_mistake_in_the_configuration_is_named_with_its_line() {
         assert_eq!(output.status.code(), Some(64), "{text:?}: {said}");
         for part in [&format!("{}:{line}: {key}: ", file.display()), allowed] {
             assert!(said.contains(part), "{text:?}: no {part:?} in {said}");
+        }
+    }
+    // What no file says is named by where it was said.
+    for (setting, key, allowed) in [
+        ("alert.resent=1", "alert.resent", "alert.resend"),
+        ("limits.connections=0", "limits.connections", "1 to 65536"),
+        ("alert.resend=7", "alert.resend", "100ms to 1h"),
+    ] {
+        let output =
+            Command::new(&*BINARY).args(["serve", "--set", setting]).output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{setting}: {said}");
+        for part in [&format!("--set: {key}: "), allowed] {
+            assert!(said.contains(part), "{setting}: no {part:?} in {said}");
         }
     }
 }
