@@ -42,7 +42,8 @@ pub struct Budget {
     /// Exact counts over the period.
     pub good: u64,
     pub total: u64,
-    /// 1 = untouched, 0 = used up, negative = overdrawn.
+    /// 1 = untouched, 0 = used up, negative = overdrawn. Of an objective from a file: of what the counts
+    /// allow. Of a default one younger than its period: of a whole period at the traffic seen so far.
     pub budget_remaining_ratio: f64,
     /// Burn rates by the name of their window, shortest first: 1 = the budget lasts exactly the period.
     pub burn: Vec<(&'static str, f64)>,

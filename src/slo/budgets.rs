@@ -25,6 +25,9 @@ const DEFAULT_PERIOD: Duration = Duration::from_secs(30 * 86_400);
 const IDLE: Duration = Duration::from_secs(4 * 86_400);
 /// Requests the default latency objective is learned from at least.
 const LEARN_REQUESTS: u64 = 200;
+/// How much slower than the slowest hundredth was while learning a request must be to count as slow: a
+/// quarter of an hour sees neither the daily peak nor the nightly batch.
+const SLOW: f64 = 2.0;
 
 /// State that cannot be read back.
 #[derive(Debug, thiserror::Error)]
@@ -232,7 +235,7 @@ impl Budgets {
             if learned && let Some(p99) = histogram.quantile(0.99) {
                 let key = service.key.clone();
                 service.learning = None;
-                self.define_latency(number, &key, rounded_up(p99 * 1.5));
+                self.define_latency(number, &key, rounded_up(p99 * SLOW));
                 self.renumber();
             }
         }
@@ -393,9 +396,7 @@ impl Budgets {
             let Some(service) = self.state.services.get(objective.service as usize) else { continue };
             let idle = now.since(objective.last) > IDLE;
             let (good, total) = objective.counts.over(second, objective.period.as_secs());
-            let allowed = total as f64 * (1.0 - objective.target);
-            let remaining =
-                if total == 0 { 1.0 } else { 1.0 - total.saturating_sub(good) as f64 / allowed.max(1e-12) };
+            let remaining = 1.0 - burn_rate(good, total, objective.target) * objective.part_seen(now);
             objective.exhausted_at =
                 if remaining <= 0.0 { objective.exhausted_at.or(Some(now)) } else { None };
             let burn = WINDOWS.map(|(name, seconds)| {
@@ -420,6 +421,20 @@ impl Budgets {
         }
         budgets.sort_by(|a, b| (&a.service, &a.slo).cmp(&(&b.service, &b.slo)));
         self.published.store(Arc::new(budgets));
+    }
+}
+
+impl Objective {
+    /// Which part of its period what was counted stands for, 0..1. An objective from a file is taken at
+    /// its word: what was counted is the period. A default one was made when its service was first
+    /// seen; until a period has passed, its budget is that of a whole period at the traffic seen so far.
+    /// Else one bad minute in the first hour would overdraw a month's budget several times.
+    fn part_seen(&self, now: Timestamp) -> f64 {
+        if !self.default || self.first == Timestamp::ZERO {
+            return 1.0;
+        }
+        let seen = now.since(self.first).max(Duration::from_secs(1));
+        (seen.as_secs_f64() / self.period.as_secs_f64().max(1.0)).min(1.0)
     }
 }
 

@@ -7,6 +7,8 @@ mod burn;
 mod config;
 mod counts;
 mod openslo;
+#[cfg(test)]
+mod tests;
 
 pub use budget::{Budget, DataState, in_words};
 pub use budgets::{Budgets, RestoreError};
