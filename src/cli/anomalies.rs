@@ -8,7 +8,7 @@ use super::output::{Answer, Format, Output, Watch, write_out};
 use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::anomaly_service_client::AnomalyServiceClient;
-use crate::serve::text::{percent, plain, time};
+use crate::serve::text::{between, percent, plain, time};
 use crate::serve::{anomaly_json, anomaly_state_name, severity_name};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -271,13 +271,13 @@ fn whole(anomaly: &v1::Anomaly) -> String {
         let mut table =
             Table::new(&["SERVICE", "SIGNAL", "SYMPTOM", ">OBSERVED", ">EXPECTED", "UNIT", "RECOVERED"]);
         for signal in &anomaly.signals {
-            let (observed, low, high, unit) = in_unit(signal);
+            let (observed, expected, unit) = in_unit(signal);
             table.row([
                 signal.service.as_ref().map(service_path).unwrap_or_default(),
                 signal.metric.clone(),
                 signal.symptom.clone(),
                 observed,
-                format!("{low} – {high}"),
+                expected,
                 unit,
                 if signal.recovered { "yes" } else { "no" }.to_owned(),
             ]);
@@ -287,13 +287,13 @@ fn whole(anomaly: &v1::Anomaly) -> String {
     out
 }
 
-/// Observed, low, high and their unit for people.
-fn in_unit(signal: &v1::AnomalySignal) -> (String, String, String, String) {
+/// Observed, expected and their unit for people.
+fn in_unit(signal: &v1::AnomalySignal) -> (String, String, String) {
     let show = |value: f64| match signal.unit.as_str() {
         "ns" => crate::serve::text::duration(value as i64),
         "1" => percent(value),
         _ => crate::serve::text::three_digits(value),
     };
     let unit = if matches!(signal.unit.as_str(), "ns" | "1") { String::new() } else { signal.unit.clone() };
-    (show(signal.observed), show(signal.expected_low), show(signal.expected_high), unit)
+    (show(signal.observed), between(signal.expected_low, signal.expected_high, show), unit)
 }

@@ -5,7 +5,7 @@ use super::config::Config;
 use super::graph::Graph;
 use super::title::title;
 use crate::context::Changes;
-use crate::detect::{Band, Census, Finding, Gravity, Phase, SUSPICION, Symptom};
+use crate::detect::{Census, Finding, Gravity, Phase, SUSPICION, Symptom};
 use crate::model::{ServiceKey, Timestamp};
 use crate::window::Topology;
 use serde::{Deserialize, Serialize};
@@ -540,7 +540,8 @@ fn has_recovered(anomaly: &Anomaly) -> bool {
     others.clone().all(|member| member.recovered)
 }
 
-/// JSON, in which anomalies are kept and told, knows no infinity and no NaN.
+/// JSON, in which anomalies are kept and told, knows no infinity and no NaN. (A band is written with
+/// its open ends, which read back as such.)
 fn finite(value: f64) -> f64 {
     if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) }
 }
@@ -560,10 +561,10 @@ fn admit(open: &mut Open, finding: &Finding, severity: Severity) {
         attributes: finding.attributes.clone(),
         symptom: finding.symptom,
         observed: finite(finding.observed),
-        expected: Band { low: finite(finding.expected.low), high: finite(finding.expected.high) },
+        expected: finding.expected,
         unit: finding.unit.clone(),
-        tail: finding.tail,
-        log_evidence: finding.log_evidence,
+        tail: finite(finding.tail),
+        log_evidence: finite(f64::from(finding.log_evidence)).clamp(-1e30, 1e30) as f32,
         onset: finding.onset,
         last_seen: finding.at,
         recovered: false,

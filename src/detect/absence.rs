@@ -174,7 +174,7 @@ impl Detectors {
             finding.gravity = Gravity::Page;
             finding.observed = count as f64 / WINDOW.as_secs_f64();
             let expected = drop.expected / WINDOW.as_secs_f64();
-            finding.expected = Band { low: expected, high: f64::MAX };
+            finding.expected = Band { low: expected, high: f64::INFINITY };
             finding.unit = "{request}/s".to_owned();
             findings.push(finding);
         }

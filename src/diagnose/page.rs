@@ -273,7 +273,9 @@ pub fn quantity(value: f64, unit: &str) -> String {
 
 fn affected(member: &Member) -> Affected {
     let (low, high) = (member.expected.low, member.expected.high);
-    let expected = if low > 0.0 && low < high {
+    let expected = if !high.is_finite() {
+        format!("at least {}", quantity(low, &member.unit))
+    } else if low > 0.0 && low < high {
         format!("{} to {}", quantity(low, &member.unit), quantity(high, &member.unit))
     } else {
         format!("up to {}", quantity(high, &member.unit))

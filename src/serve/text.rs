@@ -80,6 +80,19 @@ pub fn percent(ratio: f64) -> String {
     format!("{} %", three_digits(percent))
 }
 
+/// `1 ms to 2 ms`, or what is left of it where an end is open.
+#[must_use]
+pub fn between(low: f64, high: f64, show: impl Fn(f64) -> String) -> String {
+    // What an end that is open became where infinities have no form.
+    let closed = |end: f64| end.is_finite() && end.abs() < f64::MAX;
+    match (closed(low), closed(high)) {
+        (true, true) => format!("{} to {}", show(low), show(high)),
+        (true, false) => format!("at least {}", show(low)),
+        (false, true) => format!("at most {}", show(high)),
+        (false, false) => "any".to_owned(),
+    }
+}
+
 /// `1.5 GiB`.
 #[must_use]
 pub fn bytes(n: u64) -> String {
@@ -129,6 +142,9 @@ mod tests {
         assert_eq!(duration(999_999), "1.00 ms");
         assert_eq!(duration(45_678_901), "45.7 ms");
         assert_eq!(duration(1_234_000_000_000), "1,234 s");
+        assert_eq!(between(1.0, 2.0, three_digits), "1.00 to 2.00");
+        assert_eq!(between(1.0, f64::INFINITY, three_digits), "at least 1.00");
+        assert_eq!(between(f64::NEG_INFINITY, f64::MAX, three_digits), "any");
         assert_eq!(percent(0.0), "0 %");
         assert_eq!(percent(0.005_2), "0.52 %");
         assert_eq!(percent(0.000_01), "<0.01 %");

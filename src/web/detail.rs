@@ -5,7 +5,7 @@ use super::head::Head;
 use crate::api::v1;
 use crate::model::Timestamp;
 use crate::serve::severity_name;
-use crate::serve::text::{duration, percent, span, three_digits, time};
+use crate::serve::text::{between, duration, percent, span, three_digits, time};
 use askama::Template;
 
 #[derive(Debug, Template)]
@@ -93,7 +93,7 @@ impl SignalLine {
             attributes: attributes.join(" "),
             symptom: of.symptom.replace('_', " "),
             observed: show(of.observed),
-            expected: format!("{} to {}", show(of.expected_low), show(of.expected_high)),
+            expected: between(of.expected_low, of.expected_high, show),
             recovered: of.recovered,
         }
     }
