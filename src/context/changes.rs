@@ -12,6 +12,8 @@ use std::time::Duration;
 const CHANGES_AT_MOST: usize = 2_000;
 /// Versions remembered of one service.
 const VERSIONS_AT_MOST: usize = 256;
+/// Services (and attributes that name a version) watched for deploys.
+const WATCHED_AT_MOST: usize = 20_000;
 /// How long before an onset a change is still a suspect.
 pub const SUSPECT_FOR: Duration = Duration::from_secs(600);
 /// A change may be noticed a little after what it caused.
@@ -88,8 +90,10 @@ impl Changes {
             }
             let slot = (key.service.clone(), key.name.clone());
             let Some((known, latest)) = self.state.versions.get_mut(&slot) else {
-                let first = (BTreeSet::from([key.value.clone()]), key.value.clone());
-                self.state.versions.insert(slot, first);
+                if self.state.versions.len() < WATCHED_AT_MOST {
+                    let first = (BTreeSet::from([key.value.clone()]), key.value.clone());
+                    self.state.versions.insert(slot, first);
+                }
                 continue;
             };
             if known.contains(&key.value) {
