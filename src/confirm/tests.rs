@@ -308,10 +308,10 @@ fn lost_traffic_is_found_on_sealed_windows_and_recovers() {
         let delay = world.opened_after(learn);
         assert!(delay <= 38, "seed {seed}: after {delay} s");
         assert_eq!((world.only().symptom, &*world.only().service.name), (Symptom::TrafficDrop, "frontend"));
-    let expected = world.only().members[0].expected;
-    assert!(expected.low > 0.0 && expected.high.is_infinite(), "no traffic is too much: {expected:?}");
-    let told = serde_json::to_value(expected).unwrap();
-    assert!(told["high"].is_null(), "an open end is told as none: {told}");
+        let expected = world.only().members[0].expected;
+        assert!(expected.low > 0.0 && expected.high.is_infinite(), "no traffic is too much: {expected:?}");
+        let told = serde_json::to_value(expected).unwrap();
+        assert!(told["high"].is_null(), "an open end is told as none: {told}");
         assert_eq!(world.only().severity, Severity::Page);
         all.iter().for_each(|&at| world.series[at].rate = 20.0);
         world.run(200);

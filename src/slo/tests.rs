@@ -93,7 +93,7 @@ impl World {
             60..7_200 => 60,
             _ => 600,
         };
-        let judged = total > 0 || self.said != [false; 4] && tick.cut.number % every == 0;
+        let judged = total > 0 || self.said != [false; 4] && tick.cut.number.is_multiple_of(every);
         let expected: Vec<bool> =
             (0..4).map(|row| if judged { self.oracle(second, row) } else { self.said[row] }).collect();
         for (row, rule) in RULES.iter().enumerate() {
@@ -134,7 +134,10 @@ fn every_row_of_the_workbooks_table_fires_and_resets_where_the_oracle_does() {
         .iter()
         .map(|rule| (rule.long.as_secs() / HOUR, rule.short.as_secs() / 60, rule.factor, rule.page))
         .collect();
-    assert_eq!(factors, [(1, 5, 14.4, true), (6, 30, 6.0, true), (24, 120, 3.0, false), (72, 360, 1.0, false)]);
+    assert_eq!(
+        factors,
+        [(1, 5, 14.4, true), (6, 30, 6.0, true), (24, 120, 3.0, false), (72, 360, 1.0, false)]
+    );
 
     for seed in 0..3 {
         let mut random = fastrand::Rng::with_seed(seed);
