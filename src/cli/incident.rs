@@ -86,7 +86,10 @@ fn show(id: &str, author: String, act: Option<Act>, output: &Output, daemon: &Da
         };
         Ok(answer.map_err(|status| daemon.failure(&status))?.into_inner())
     })?;
-    output.print(Answer { table: Box::new(|| whole(&incident)), json: Box::new(|| incident_json(&incident)) })
+    output.print(Answer {
+        table: Box::new(|| whole(&incident)),
+        json: Box::new(|| serde_json::json!([incident_json(&incident)])),
+    })
 }
 
 fn whole(incident: &v1::Incident) -> String {

@@ -10,6 +10,7 @@ mod crashes;
 mod durability;
 mod hostile;
 mod house;
+mod page;
 mod quantiles;
 mod replay;
 mod webhooks;
