@@ -42,7 +42,8 @@ impl Windows for AllWindows {
         let snapshot = self.snapshot.load_full();
         // Sealed windows lie before the open ones, which the snapshot has.
         let end = until.min(snapshot.cut.arrived.saturating_add(WINDOW * 2));
-        let step = Level::for_range(until.since(since));
+        // A range without an end is as long as what there is of it.
+        let step = Level::for_range(end.since(since));
         // What is not long sealed is read window by window: its roll-ups may not be complete.
         let recent = step.slot(WindowId::of(snapshot.cut.arrived.saturating_sub(SETTLED))).start();
         let mut held = BTreeSet::new();
