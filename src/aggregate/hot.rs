@@ -1,10 +1,10 @@
 //! Cells that are being counted. Their memory is kept from barrier to barrier.
 
-use super::latency::{Latency, Pages};
 use super::series::{NONE, Series, SeriesTable};
+use super::slots::{More, Slots};
 use super::{Cell, Exemplar, Requests, Weight};
 use crate::model::{SeriesId, Timestamp, WindowId};
-use hashbrown::HashMap;
+use crate::sketch::{Recording, Recordings};
 
 /// Spans of one series and window.
 #[derive(Debug)]
@@ -20,37 +20,18 @@ pub(super) struct SpanCell {
     pub last: Timestamp,
     pub slowest: Option<Exemplar>,
     pub failed: Option<Exemplar>,
-    pub latency: Latency,
+    pub latency: Recording,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct HotCells {
     spans: Vec<SpanCell>,
     others: Vec<(u32, WindowId, Cell)>,
-    pub pages: Pages,
-    /// Cells of windows whose slot another window has taken.
-    more: HashMap<(u32, WindowId), u32>,
+    pub pages: Recordings,
+    more: More,
 }
 
 impl HotCells {
-    /// The cell's number, or `made`, which becomes it.
-    #[inline]
-    fn slot(
-        more: &mut HashMap<(u32, WindowId), u32>,
-        number: u32,
-        series: &mut Series,
-        window: WindowId,
-        made: u32,
-    ) -> u32 {
-        let [even, odd] = &mut series.slots;
-        let slot = if window.0 & 1 == 0 { even } else { odd };
-        if slot.1 == NONE {
-            *slot = (window, made);
-            return made;
-        }
-        if slot.0 == window { slot.1 } else { *more.entry((number, window)).or_insert(made) }
-    }
-
     /// The cell of spans of a series in a window, and the pages of its latency.
     #[inline]
     pub fn spans(
@@ -58,9 +39,9 @@ impl HotCells {
         number: u32,
         series: &mut Series,
         window: WindowId,
-    ) -> Option<(&mut SpanCell, &mut Pages)> {
+    ) -> Option<(&mut SpanCell, &mut Recordings)> {
         let made = u32::try_from(self.spans.len()).unwrap_or(NONE);
-        let cell = Self::slot(&mut self.more, number, series, window, made);
+        let cell = series.slots.cell(number, window, made, &mut self.more);
         if cell == made {
             self.spans.push(SpanCell {
                 series: number,
@@ -74,7 +55,7 @@ impl HotCells {
                 last: Timestamp::ZERO,
                 slowest: None,
                 failed: None,
-                latency: Latency::default(),
+                latency: Recording::default(),
             });
         }
         self.spans.get_mut(cell as usize).map(|cell| (cell, &mut self.pages))
@@ -83,7 +64,7 @@ impl HotCells {
     /// The cell of anything but spans: `first` becomes it, or is merged into it.
     pub fn add(&mut self, number: u32, series: &mut Series, window: WindowId, first: Cell) {
         let made = u32::try_from(self.others.len()).unwrap_or(NONE);
-        let cell = Self::slot(&mut self.more, number, series, window, made);
+        let cell = series.slots.cell(number, window, made, &mut self.more);
         if cell == made {
             self.others.push((number, window, first));
         } else if let Some((_, _, cell)) = self.others.get_mut(cell as usize) {
@@ -124,7 +105,7 @@ impl HotCells {
 
 fn release(series: &mut SeriesTable, number: u32, second: u64) -> Option<SeriesId> {
     let series = series.get_mut(number)?;
-    series.slots = [(WindowId(0), NONE); 2];
+    series.slots = Slots::default();
     series.used = second;
     Some(series.id)
 }

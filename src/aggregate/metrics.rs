@@ -38,7 +38,7 @@ struct Point {
 }
 
 impl Shard {
-    pub(super) fn metrics(&mut self, context: Context, view: ResourceMetrics<'_>, tally: &mut Tally) {
+    pub(super) fn points(&mut self, context: Context, view: ResourceMetrics<'_>, tally: &mut Tally) {
         for scope in view.scopes() {
             let identity = scope_identity(&scope.scope());
             for view in scope.items() {

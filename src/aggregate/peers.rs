@@ -2,93 +2,278 @@
 
 use super::config::{OTHER, PEERS, bounded};
 use super::series::SeriesTable;
+use super::slots::{More, Slots};
 use super::{EdgeCell, PeerKey};
 use crate::model::{SpanKind, WindowId};
-use crate::otlp::{AnyValue, SpanView};
+use crate::otlp::{AnyValue, SpanView, View};
+use crate::sketch::{Recording, Recordings};
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+
+/// Ways of naming a peer that are remembered; beyond that all of them are learned anew.
+const NAMES: usize = 65_536;
+/// Longer ones are not remembered.
+const NAME_BYTES: usize = 512;
+const NONE: u32 = u32::MAX;
 
 /// Peers by number, and their counts since the last barrier.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     hasher: RandomState,
     lookup: HashTable<u32>,
-    all: Vec<(u32, u64, Arc<PeerKey>)>,
-    counts: HashMap<(u32, WindowId), EdgeCell>,
+    all: Vec<Peer>,
+    /// By the very bytes that name them, so that nothing is put into words for a span whose like was seen.
+    names: Vec<Name>,
+    by_name: HashTable<u32>,
+    cells: Vec<PeerCell>,
+    pages: Recordings,
+    more: More,
     /// Address and system of the span in hand.
     address: String,
     system: String,
 }
 
-/// What a span's attributes say of where it went.
-#[derive(Default)]
-struct Facts<'a> {
-    service: AnyValue<'a>,
-    server: AnyValue<'a>,
-    port: AnyValue<'a>,
-    old_server: AnyValue<'a>,
-    old_port: AnyValue<'a>,
-    namespace: AnyValue<'a>,
-    destination: AnyValue<'a>,
-    database: AnyValue<'a>,
-    messaging: AnyValue<'a>,
-    rpc: AnyValue<'a>,
-    http: bool,
+#[derive(Debug)]
+struct Peer {
+    service: u32,
+    hash: u64,
+    key: Arc<PeerKey>,
+    slots: Slots,
+}
+
+#[derive(Debug)]
+struct Name {
+    service: u32,
+    kind: SpanKind,
+    raw: Box<[u8]>,
+    hash: u64,
+    /// `NONE` when the bytes name no peer.
+    peer: u32,
+}
+
+#[derive(Debug)]
+struct PeerCell {
+    peer: u32,
+    window: WindowId,
+    requests: u64,
+    errors: u64,
+    latency: Recording,
+}
+
+/// Attributes that tell of a peer, in the order of their precedence.
+#[derive(Clone, Copy)]
+enum Fact {
+    Service,
+    Server,
+    Port,
+    OldServer,
+    OldPort,
+    Destination,
+    Namespace,
+    Database,
+    Messaging,
+    Rpc,
+    Http,
+}
+
+/// How many facts there are.
+const FACTS: usize = Fact::Http as usize + 1;
+
+/// What a span's attributes say of where it went: the bytes of the `AnyValue` of each fact, empty where
+/// there is none.
+struct Facts<'a>([&'a [u8]; FACTS]);
+
+/// The first eight bytes of a key as a number.
+const fn word(text: &[u8; 8]) -> u64 {
+    u64::from_le_bytes(*text)
 }
 
 impl<'a> Facts<'a> {
+    #[inline]
     fn of(span: &SpanView<'a>) -> Self {
-        let mut facts = Self::default();
-        for (key, value) in span.attributes() {
-            let place = match key {
-                "peer.service" | "service.peer.name" => &mut facts.service,
-                "server.address" => &mut facts.server,
-                "server.port" => &mut facts.port,
-                "net.peer.name" | "net.sock.peer.addr" | "net.peer.ip" => &mut facts.old_server,
-                "net.peer.port" => &mut facts.old_port,
-                "db.namespace" | "db.name" => &mut facts.namespace,
-                "messaging.destination.name" | "messaging.destination" => &mut facts.destination,
-                "db.system.name" | "db.system" => &mut facts.database,
-                "messaging.system" => &mut facts.messaging,
-                "rpc.system" | "rpc.system.name" => &mut facts.rpc,
-                _ => {
-                    facts.http |= key.starts_with("http.") || key == "url.full";
+        const SERVER_ADDRESS: u64 = word(b"server.a");
+        const SERVER_PORT: u64 = word(b"server.p");
+        const PEER: u64 = word(b"peer.ser");
+        const SERVICE: u64 = word(b"service.");
+        const NET_PEER: u64 = word(b"net.peer");
+        const NET_SOCKET: u64 = word(b"net.sock");
+        const DB_NAMESPACE: u64 = word(b"db.names");
+        const DB_SYSTEM: u64 = word(b"db.syste");
+        const MESSAGING: u64 = word(b"messagin");
+        const RPC: u64 = word(b"rpc.syst");
+        const URL: u64 = word(b"url.full");
+        let mut facts = Self([&[]; FACTS]);
+        for (key, value) in span.attributes().raw() {
+            let Some(first) = key.first_chunk::<8>() else {
+                if key == b"db.name" {
+                    facts.set(Fact::Namespace, value);
+                } else if key.starts_with(b"http.") {
+                    facts.set(Fact::Http, b"http");
+                }
+                continue;
+            };
+            let first = u64::from_le_bytes(*first);
+            let fact = match first {
+                SERVER_ADDRESS if key == b"server.address" => Fact::Server,
+                SERVER_PORT if key == b"server.port" => Fact::Port,
+                PEER if key == b"peer.service" => Fact::Service,
+                SERVICE if key == b"service.peer.name" => Fact::Service,
+                NET_PEER if key == b"net.peer.name" || key == b"net.peer.ip" => Fact::OldServer,
+                NET_PEER if key == b"net.peer.port" => Fact::OldPort,
+                NET_SOCKET if key == b"net.sock.peer.addr" => Fact::OldServer,
+                DB_NAMESPACE if key == b"db.namespace" => Fact::Namespace,
+                DB_SYSTEM if key == b"db.system.name" || key == b"db.system" => Fact::Database,
+                MESSAGING if key == b"messaging.system" => Fact::Messaging,
+                MESSAGING if key == b"messaging.destination.name" || key == b"messaging.destination" => {
+                    Fact::Destination
+                }
+                RPC if key == b"rpc.system" || key == b"rpc.system.name" => Fact::Rpc,
+                URL if key == b"url.full" => {
+                    facts.set(Fact::Http, b"http");
                     continue;
                 }
+                // The prefix of all HTTP attributes.
+                _ if first.to_le_bytes().starts_with(b"http.") => {
+                    facts.set(Fact::Http, b"http");
+                    continue;
+                }
+                _ => continue,
             };
-            *place = value;
+            facts.set(fact, value);
         }
         facts
     }
-}
 
-fn first<'a>(of: [AnyValue<'a>; 2]) -> AnyValue<'a> {
-    of.into_iter().find(|value| !value.is_empty()).unwrap_or_default()
+    #[inline]
+    fn set(&mut self, fact: Fact, value: &'a [u8]) {
+        if let Some(place) = self.0.get_mut(fact as usize) {
+            *place = value;
+        }
+    }
+
+    fn get(&self, fact: Fact) -> AnyValue<'a> {
+        self.0.get(fact as usize).map(|value| AnyValue::of(value)).unwrap_or_default()
+    }
+
+    fn any(&self, facts: &[Fact]) -> AnyValue<'a> {
+        facts.iter().map(|&fact| self.get(fact)).find(|value| !value.is_empty()).unwrap_or_default()
+    }
+
+    /// Facts that there are, with their places.
+    #[inline]
+    fn present(&self) -> impl Iterator<Item = (u32, &'a [u8])> {
+        (0u32..).zip(self.0).filter(|(_, value)| !value.is_empty())
+    }
+
+    #[inline]
+    fn hash(&self, hasher: &RandomState, service: u32, kind: SpanKind) -> u64 {
+        let mut hasher = hasher.build_hasher();
+        hasher.write_u64(u64::from(service) << 8 | kind as u64);
+        for (place, value) in self.present() {
+            hasher.write_u64(u64::from(place) << 32 | value.len() as u64);
+            hasher.write(value);
+        }
+        hasher.finish()
+    }
+
+    /// All facts in one piece: place, length, bytes.
+    fn raw(&self) -> Box<[u8]> {
+        let mut raw = Vec::new();
+        for (place, value) in self.present() {
+            raw.push(place as u8);
+            raw.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            raw.extend_from_slice(value);
+        }
+        raw.into()
+    }
+
+    #[inline]
+    fn equals(&self, mut raw: &[u8]) -> bool {
+        for (place, value) in self.present() {
+            let Some((head, rest)) = raw.split_first_chunk::<5>() else { return false };
+            let [known_place, a, b, c, d] = *head;
+            let length = u32::from_le_bytes([a, b, c, d]) as usize;
+            let Some((known, rest)) = rest.split_at_checked(length) else { return false };
+            if u32::from(known_place) != place || known != value {
+                return false;
+            }
+            raw = rest;
+        }
+        raw.is_empty()
+    }
 }
 
 impl Peers {
     /// The number of the peer of a span of `service`, or `None` when the span does not name one.
+    #[inline]
     pub fn number(&mut self, span: &SpanView<'_>, service: u32, series: &mut SeriesTable) -> Option<u32> {
         let facts = Facts::of(span);
+        let hash = facts.hash(&self.hasher, service, span.kind);
+        let names = &self.names;
+        let known = self.by_name.find(hash, |&name| {
+            names.get(name as usize).is_some_and(|name| {
+                name.service == service && name.kind == span.kind && facts.equals(&name.raw)
+            })
+        });
+        let peer = match known.and_then(|&name| names.get(name as usize)) {
+            Some(name) => name.peer,
+            None => self.learn(&facts, hash, span.kind, service, series),
+        };
+        (peer != NONE).then_some(peer)
+    }
+
+    #[cold]
+    fn learn(
+        &mut self,
+        facts: &Facts<'_>,
+        hash: u64,
+        kind: SpanKind,
+        service: u32,
+        series: &mut SeriesTable,
+    ) -> u32 {
+        let peer = self.of_facts(facts, kind, service, series).unwrap_or(NONE);
+        let raw = facts.raw();
+        if raw.len() > NAME_BYTES {
+            return peer;
+        }
+        if self.names.len() >= NAMES {
+            self.names.clear();
+            self.by_name.clear();
+        }
+        let number = u32::try_from(self.names.len()).unwrap_or(NONE);
+        self.names.push(Name { service, kind, raw, hash, peer });
+        let names = &self.names;
+        self.by_name
+            .insert_unique(hash, number, |&name| names.get(name as usize).map_or(0, |name| name.hash));
+        peer
+    }
+
+    fn of_facts(
+        &mut self,
+        facts: &Facts<'_>,
+        kind: SpanKind,
+        service: u32,
+        series: &mut SeriesTable,
+    ) -> Option<u32> {
         self.address.clear();
         self.system.clear();
-        let system = first([facts.database, first([facts.messaging, facts.rpc])]);
-        let _ = write!(self.system, "{system}");
-        if self.system.is_empty() && facts.http {
+        let _ = write!(self.system, "{}", facts.any(&[Fact::Database, Fact::Messaging, Fact::Rpc]));
+        if self.system.is_empty() && facts.present().any(|(place, _)| place == Fact::Http as u32) {
             self.system.push_str("http");
         }
-        let server = first([facts.server, facts.old_server]);
-        let _ = if !facts.service.is_empty() {
-            write!(self.address, "{}", facts.service)
+        let named = facts.get(Fact::Service);
+        let server = facts.any(&[Fact::Server, Fact::OldServer]);
+        let _ = if !named.is_empty() {
+            write!(self.address, "{named}")
         } else if !server.is_empty() {
-            let port = first([facts.port, facts.old_port]);
+            let port = facts.any(&[Fact::Port, Fact::OldPort]);
             let colon = if port.is_empty() { "" } else { ":" };
             write!(self.address, "{server}{colon}{port}")
         } else {
-            write!(self.address, "{}", first([facts.destination, facts.namespace]))
+            write!(self.address, "{}", facts.any(&[Fact::Destination, Fact::Namespace]))
         };
         if self.address.is_empty() {
             if self.system.is_empty() {
@@ -97,58 +282,72 @@ impl Peers {
             self.address.push_str(&self.system);
         }
         let (address, system) = (bounded(&self.address), bounded(&self.system));
-        if let Some(known) = find(&self.lookup, &self.all, &self.hasher, service, span.kind, address, system)
-        {
+        if let Some(known) = self.find(service, kind, address, system) {
             return Some(known);
         }
         let owner = series.service_mut(service)?;
-        let is_full = owner.peers >= PEERS;
-        let address = if is_full { OTHER } else { address };
-        if is_full
-            && let Some(known) =
-                find(&self.lookup, &self.all, &self.hasher, service, span.kind, address, system)
-        {
+        // Systems are few, but a client may send anything.
+        let (address, system) = if owner.peers >= PEERS { (OTHER, "") } else { (address, system) };
+        if let Some(known) = self.find(service, kind, address, system) {
             return Some(known);
         }
         owner.peers += 1;
-        let key = PeerKey {
-            client: (*owner.key).clone(),
-            address: address.into(),
-            // Systems are few, but a client may send anything.
-            system: if is_full { "".into() } else { system.into() },
-            kind: span.kind,
-        };
-        let hash = hash(&self.hasher, service, span.kind, &key.address, &key.system);
-        if let Some(known) =
-            find(&self.lookup, &self.all, &self.hasher, service, span.kind, &key.address, &key.system)
-        {
-            return Some(known);
-        }
+        let key =
+            PeerKey { client: (*owner.key).clone(), address: address.into(), system: system.into(), kind };
+        let hash = hash(&self.hasher, service, kind, address, system);
         let number = u32::try_from(self.all.len()).ok()?;
-        self.all.push((service, hash, Arc::new(key)));
+        self.all.push(Peer { service, hash, key: Arc::new(key), slots: Slots::default() });
         let all = &self.all;
-        self.lookup.insert_unique(hash, number, |&number| all.get(number as usize).map_or(0, |peer| peer.1));
+        self.lookup
+            .insert_unique(hash, number, |&number| all.get(number as usize).map_or(0, |peer| peer.hash));
         Some(number)
     }
 
-    pub fn key(&self, peer: u32) -> Option<Arc<PeerKey>> {
-        self.all.get(peer as usize).map(|(_, _, key)| key.clone())
+    fn find(&self, service: u32, kind: SpanKind, address: &str, system: &str) -> Option<u32> {
+        self.lookup
+            .find(hash(&self.hasher, service, kind, address, system), |&number| {
+                self.all.get(number as usize).is_some_and(|peer| {
+                    let key = &peer.key;
+                    peer.service == service
+                        && key.kind == kind
+                        && *key.address == *address
+                        && *key.system == *system
+                })
+            })
+            .copied()
     }
 
-    pub fn add(&mut self, peer: u32, window: WindowId, duration_ns: u64, error: bool) {
-        let cell = self.counts.entry((peer, window)).or_default();
+    pub fn key(&self, peer: u32) -> Option<Arc<PeerKey>> {
+        self.all.get(peer as usize).map(|peer| peer.key.clone())
+    }
+
+    #[inline]
+    pub fn add(&mut self, number: u32, window: WindowId, duration_ns: u64, error: bool) {
+        let Some(peer) = self.all.get_mut(number as usize) else { return };
+        let made = u32::try_from(self.cells.len()).unwrap_or(NONE);
+        let cell = peer.slots.cell(number, window, made, &mut self.more);
+        if cell == made {
+            let latency = Recording::default();
+            self.cells.push(PeerCell { peer: number, window, requests: 0, errors: 0, latency });
+        }
+        let Some(cell) = self.cells.get_mut(cell as usize) else { return };
         cell.requests += 1;
         cell.errors += u64::from(error);
-        cell.latency.record(duration_ns as f64);
+        cell.latency.record(duration_ns, &mut self.pages);
     }
 
     /// What was counted, sorted by key and window.
     pub fn take(&mut self) -> Vec<(Arc<PeerKey>, WindowId, EdgeCell)> {
-        let mut taken: Vec<_> = self
-            .counts
-            .drain()
-            .filter_map(|((peer, window), cell)| Some((self.all.get(peer as usize)?.2.clone(), window, cell)))
-            .collect();
+        let mut taken = Vec::with_capacity(self.cells.len());
+        for cell in self.cells.drain(..) {
+            let Some(peer) = self.all.get_mut(cell.peer as usize) else { continue };
+            peer.slots = Slots::default();
+            let latency = cell.latency.histogram(&self.pages);
+            let edge = EdgeCell { requests: cell.requests, errors: cell.errors, latency };
+            taken.push((peer.key.clone(), cell.window, edge));
+        }
+        self.pages.clear();
+        self.more.clear();
         taken.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         taken
     }
@@ -161,22 +360,4 @@ fn hash(hasher: &RandomState, service: u32, kind: SpanKind, address: &str, syste
     hasher.write_u8(0xff);
     hasher.write(system.as_bytes());
     hasher.finish()
-}
-
-fn find(
-    lookup: &HashTable<u32>,
-    all: &[(u32, u64, Arc<PeerKey>)],
-    hasher: &RandomState,
-    service: u32,
-    kind: SpanKind,
-    address: &str,
-    system: &str,
-) -> Option<u32> {
-    lookup
-        .find(hash(hasher, service, kind, address, system), |&number| {
-            all.get(number as usize).is_some_and(|(owner, _, key)| {
-                *owner == service && key.kind == kind && *key.address == *address && *key.system == *system
-            })
-        })
-        .copied()
 }

@@ -54,17 +54,18 @@ impl Resources {
         self.all.get(number as usize)
     }
 
-    /// The number of a resource.
-    pub fn number(&mut self, view: ResourceView<'_>, series: &mut SeriesTable, facets: &mut Facets) -> u32 {
-        let raw = view.bytes();
+    /// The number of a resource of which these very bytes were seen before.
+    pub fn find(&self, raw: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(raw);
         let all = &self.all;
-        if let Some(&known) = self
-            .lookup
+        self.lookup
             .find(hash, |&number| all.get(number as usize).is_some_and(|resource| *resource.raw == *raw))
-        {
-            return known;
-        }
+            .copied()
+    }
+
+    /// The number of a resource that [`Resources::find`] does not know.
+    pub fn add(&mut self, view: ResourceView<'_>, series: &mut SeriesTable, facets: &mut Facets) -> u32 {
+        let hash = self.hasher.hash_one(view.bytes());
         if self.all.len() >= self.limit {
             self.clear();
             // Open facet counts refer to facets by number, so those stay.

@@ -1,8 +1,9 @@
 //! Which series there are, and how the one of an item is found without allocating.
 
 use super::config::{Bounds, OTHER, bounded};
+use super::slots::Slots;
 use super::{Indicator, Weight};
-use crate::model::{Interner, SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, WindowId};
+use crate::model::{Interner, SeriesId, SeriesKey, ServiceKey, Signal, SpanKind};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
@@ -46,8 +47,7 @@ pub(super) struct Series {
     pub is_overflow: bool,
     /// Second of the last barrier before which it had an item.
     pub used: u64,
-    /// Cells of an even and an odd window.
-    pub slots: [(WindowId, u32); 2],
+    pub slots: Slots,
     /// Places of the indicators that count it.
     pub indicators: SmallVec<[u32; 2]>,
 }
@@ -193,7 +193,7 @@ impl SeriesTable {
             service,
             is_overflow,
             used: 0,
-            slots: [(WindowId(0), NONE); 2],
+            slots: Slots::default(),
             indicators,
         });
         self.by_id.insert(id, number);

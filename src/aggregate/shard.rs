@@ -13,7 +13,7 @@ use super::{Accepted, Facet, Indicator, Partial, SecondCount};
 use crate::journal::{BlockPart, Cut, Index, Position};
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::{Signal, Timestamp, TraceId, WindowId};
-use crate::otlp::{Checked, count_items};
+use crate::otlp::{Checked, Malformed, ResourceView, Rows, count_items};
 use crate::receive::Admitted;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -87,6 +87,7 @@ pub struct Shard {
     pub(super) indicators: Arc<Vec<Indicator>>,
     /// Counts of each indicator by second.
     pub(super) seconds: Vec<Vec<SecondCount>>,
+    rows: Rows,
     pub(super) scratch: Vec<u8>,
     pub(super) counts: (Vec<u64>, Vec<f64>),
     pub(super) block: Option<(u64, BlockPart)>,
@@ -114,6 +115,7 @@ impl Shard {
             streams: Streams::new(bounds.streams),
             indicators: Arc::default(),
             seconds: Vec::new(),
+            rows: Rows::default(),
             scratch: Vec::new(),
             counts: Default::default(),
             block: None,
@@ -146,10 +148,20 @@ impl Shard {
                 continue;
             }
             let bytes = request.body.get(slice.range.start as usize..slice.range.end as usize);
-            match Checked::new(request.signal, bytes.unwrap_or_default()) {
-                Ok(checked) => self.slice(at, arrived, slice.partition, request, &checked),
+            let bytes = bytes.unwrap_or_default();
+            let place = Context { at, arrived, partition: slice.partition, resource: 0, service: 0 };
+            let counted = match request.signal {
+                Signal::Traces => self.traces(place, bytes),
+                Signal::Logs => self.logs(place, bytes),
+                Signal::Metrics => self.metrics(place, bytes),
+            };
+            match counted {
+                Ok(0) => {}
+                Ok(too_old) => request.reply.reject(too_old, RejectedReason::TooOld, || {
+                    format!("{too_old} items are more than an hour older than their arrival")
+                }),
                 Err(damage) => {
-                    let items = count_items(request.signal, bytes.unwrap_or_default());
+                    let items = count_items(request.signal, bytes);
                     *self.rejected.entry(RejectedReason::Malformed).or_default() += items;
                     request.reply.reject(items, RejectedReason::Malformed, || damage.to_string());
                 }
@@ -158,52 +170,90 @@ impl Shard {
         }
     }
 
-    fn slice(
-        &mut self,
-        at: Position,
-        arrived: Timestamp,
-        partition: u8,
-        request: &Admitted,
-        checked: &Checked<'_>,
-    ) {
-        let view = match request.signal {
-            Signal::Traces => checked.spans().resource(),
-            Signal::Logs => checked.logs().resource(),
-            Signal::Metrics => checked.metrics().resource(),
-        };
-        let resource = self.resources.number(view, &mut self.series, &mut self.facets);
-        let Some(service) = self.resources.get(resource).map(|resource| resource.service) else { return };
-        self.open_block(at, service);
-        let context = Context { at, arrived, resource, service, partition };
+    /// Counts a resource of spans, if it is good: read and checked in one pass where it is laid out
+    /// plainly, checked and then read where it is not. The items that are too old to count.
+    fn traces(&mut self, place: Context, bytes: &[u8]) -> Result<u64, Malformed> {
         let mut tally = Tally::default();
-        match request.signal {
-            Signal::Traces => {
-                self.spans(context, checked.spans(), &mut tally);
-                self.accepted.spans += tally.counted;
+        let mut known = None;
+        let read = self.rows.spans(bytes, |raw| {
+            known = self.resources.find(raw);
+            known.is_some()
+        });
+        let context = if let Some((resource, spans)) = read {
+            let context = self.open(place, resource, known);
+            self.spans(context, &spans, &mut tally);
+            self.rows.keep_spans(spans);
+            context
+        } else {
+            let checked = Checked::new(Signal::Traces, bytes)?;
+            let context = self.open(place, checked.spans().resource(), None);
+            for span in checked.spans().scopes().flat_map(|scope| scope.items()) {
+                self.spans(context, &[span], &mut tally);
             }
-            Signal::Logs => {
-                self.logs(context, checked.logs(), &mut tally);
-                self.accepted.log_records += tally.counted;
-            }
-            Signal::Metrics => {
-                self.metrics(context, checked.metrics(), &mut tally);
-                self.accepted.metric_points += tally.counted;
-            }
-        }
+            context
+        };
+        self.accepted.spans += tally.counted;
+        Ok(self.close(context, &tally))
+    }
+
+    /// The same of log records.
+    fn logs(&mut self, place: Context, bytes: &[u8]) -> Result<u64, Malformed> {
+        let mut tally = Tally::default();
+        let mut known = None;
+        let read = self.rows.logs(bytes, |raw| {
+            known = self.resources.find(raw);
+            known.is_some()
+        });
+        let context = if let Some((resource, logs)) = read {
+            let context = self.open(place, resource, known);
+            self.log_records(context, logs.iter().copied(), &mut tally);
+            self.rows.keep_logs(logs);
+            context
+        } else {
+            let checked = Checked::new(Signal::Logs, bytes)?;
+            let context = self.open(place, checked.logs().resource(), None);
+            let records = checked.logs().scopes().flat_map(|scope| scope.items());
+            self.log_records(context, records, &mut tally);
+            context
+        };
+        self.accepted.log_records += tally.counted;
+        Ok(self.close(context, &tally))
+    }
+
+    /// The same of metric points.
+    fn metrics(&mut self, place: Context, bytes: &[u8]) -> Result<u64, Malformed> {
+        let mut tally = Tally::default();
+        let checked = Checked::new(Signal::Metrics, bytes)?;
+        let context = self.open(place, checked.metrics().resource(), None);
+        self.points(context, checked.metrics(), &mut tally);
+        self.accepted.metric_points += tally.counted;
+        Ok(self.close(context, &tally))
+    }
+
+    /// Finds the resource of a slice, whose number may be known, and turns to its block of the index.
+    fn open(&mut self, place: Context, view: ResourceView<'_>, known: Option<u32>) -> Context {
+        let resource = known
+            .or_else(|| self.resources.find(view.bytes()))
+            .unwrap_or_else(|| self.resources.add(view, &mut self.series, &mut self.facets));
+        let service = self.resources.get(resource).map_or(0, |resource| resource.service);
+        self.open_block(place.at, service);
+        Context { resource, service, ..place }
+    }
+
+    /// Adds up what a slice did; the items that were too old.
+    fn close(&mut self, context: Context, tally: &Tally) -> u64 {
         self.ahead += tally.ahead;
         if tally.too_old > 0 {
             *self.rejected.entry(RejectedReason::TooOld).or_default() += tally.too_old;
-            request.reply.reject(tally.too_old, RejectedReason::TooOld, || {
-                format!("{} items are more than an hour older than their arrival", tally.too_old)
-            });
         }
-        if let Some(resource) = self.resources.get(resource) {
+        if let Some(resource) = self.resources.get(context.resource) {
             for (window, what) in &tally.windows {
                 for &facet in &resource.facets {
                     self.facets.add(facet, *window, what);
                 }
             }
         }
+        tally.too_old
     }
 
     /// Turns to the block of the index in which a position lies.
@@ -213,12 +263,20 @@ impl Shard {
         }
         let number = BlockPart::block(at);
         if self.block.as_ref().is_none_or(|(open, _)| *open != number) {
-            self.blocks.extend(self.block.replace((number, BlockPart::new(at))));
+            self.close_block();
+            self.block = Some((number, BlockPart::new(at)));
         }
         if let Some((_, part)) = &mut self.block
             && let Some(service) = self.series.service(service)
         {
             part.add_service(&service.key);
+        }
+    }
+
+    fn close_block(&mut self) {
+        if let Some((number, mut part)) = self.block.take() {
+            part.finish();
+            self.blocks.push((number, part));
         }
     }
 
@@ -243,8 +301,8 @@ impl Shard {
     /// All that was learned since the last cut.
     pub fn cut(&mut self, cut: Cut) -> Partial {
         self.streams.born = self.streams.born.min(cut.arrived.saturating_sub(Duration::from_secs(1)));
+        self.close_block();
         if let Some(index) = &self.index {
-            self.blocks.extend(self.block.take());
             index.publish(self.number, self.of, cut.through, std::mem::take(&mut self.blocks));
         }
         let mut partial = Partial {

@@ -4,14 +4,12 @@ use super::series::{Head, weight_of};
 use super::shard::{Context, Shard, Tally};
 use super::{Cell, Exemplar, Lines, SecondCount, SpanHalf};
 use crate::model::{SeriesKey, Signal, SpanKind, Timestamp, WindowId};
-use crate::otlp::{LogView, ResourceLogs, ResourceSpans, SpanView, StatusCode};
+use crate::otlp::{LogView, SpanView, StatusCode};
 
 impl Shard {
-    pub(super) fn spans(&mut self, context: Context, view: ResourceSpans<'_>, tally: &mut Tally) {
-        for scope in view.scopes() {
-            for span in scope.items() {
-                self.span(context, &span, tally);
-            }
+    pub(super) fn spans(&mut self, context: Context, spans: &[SpanView<'_>], tally: &mut Tally) {
+        for span in spans {
+            self.span(context, span, tally);
         }
     }
 
@@ -141,7 +139,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn logs(&mut self, context: Context, view: ResourceLogs<'_>, tally: &mut Tally) {
+    pub(super) fn log_records<'a>(
+        &mut self,
+        context: Context,
+        records: impl Iterator<Item = LogView<'a>>,
+        tally: &mut Tally,
+    ) {
         let head = Head {
             service: context.service,
             signal: Signal::Logs,
@@ -157,25 +160,23 @@ impl Shard {
             }
         };
         let mut by_window: smallvec::SmallVec<[(WindowId, Lines); 2]> = smallvec::SmallVec::new();
-        for scope in view.scopes() {
-            for log in scope.items() {
-                let Some(time) = tally.place(time_of_log(&log, context.arrived), context.arrived) else {
-                    continue;
-                };
-                tally.counted += 1;
-                self.note(time, log.trace_id);
-                let window = WindowId::of(time);
-                tally.facet(window).items += 1;
-                let place = by_window.iter().position(|(known, _)| *known == window).unwrap_or_else(|| {
-                    by_window.push((window, Lines::default()));
-                    by_window.len() - 1
-                });
-                let class = severity_class(log.severity_number);
-                if let Some((_, lines)) = by_window.get_mut(place)
-                    && let Some(count) = lines.by_severity.get_mut(class)
-                {
-                    *count += 1;
-                }
+        for log in records {
+            let Some(time) = tally.place(time_of_log(&log, context.arrived), context.arrived) else {
+                continue;
+            };
+            tally.counted += 1;
+            self.note(time, log.trace_id);
+            let window = WindowId::of(time);
+            tally.facet(window).items += 1;
+            let place = by_window.iter().position(|(known, _)| *known == window).unwrap_or_else(|| {
+                by_window.push((window, Lines::default()));
+                by_window.len() - 1
+            });
+            let class = severity_class(log.severity_number);
+            if let Some((_, lines)) = by_window.get_mut(place)
+                && let Some(count) = lines.by_severity.get_mut(class)
+            {
+                *count += 1;
             }
         }
         if let Some(series) = self.series.get_mut(number) {

@@ -27,7 +27,7 @@ pub struct Latency {
 
 fn coarse(histogram: &Histogram) -> impl Iterator<Item = (i32, u64)> + '_ {
     let shift = i32::from(histogram.scale() - COARSE);
-    histogram.positive().iter().map(move |&(bucket, count)| {
+    histogram.positive().map(move |(bucket, count)| {
         (if shift >= 0 { bucket >> shift.min(31) } else { bucket << (-shift).min(31) }, count)
     })
 }

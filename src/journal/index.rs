@@ -16,9 +16,11 @@ pub const BLOCK_BYTES: u64 = 1 << 20;
 /// Blocks that are known at most, 9 KiB each: the newest. Older ones are read.
 const BLOCKS: usize = 8_192;
 /// Trace ids kept one by one before a Bloom filter takes over.
-const FEW_TRACES: usize = 2_048;
-/// 64-bit words of the Bloom filter: 65,536 bits.
+const FEW_TRACES: usize = 64;
+/// 64-bit words of a Bloom filter that is being filled: 65,536 bits.
 const FILTER_WORDS: usize = 1_024;
+/// A filter is halved until one in so many of its bits is set.
+const FILTER_SHARE: u32 = 4;
 /// Services kept one by one; a block with more counts as having all.
 const SERVICES: usize = 256;
 
@@ -51,7 +53,8 @@ enum Services {
 #[derive(Clone, Debug)]
 enum Traces {
     Few(Vec<u64>),
-    Many(Box<[u64; FILTER_WORDS]>),
+    /// A power of two of words; the place of a bit is taken modulo their number.
+    Many(Box<[u64]>),
 }
 
 fn mixed(trace: u64) -> u64 {
@@ -77,21 +80,16 @@ fn service_hash(service: &ServiceKey) -> u64 {
 }
 
 impl Traces {
+    #[inline]
     fn insert(&mut self, trace: u64) {
         match self {
+            Self::Many(filter) => set(filter, trace),
             Self::Few(few) if few.len() < FEW_TRACES => few.push(trace),
             Self::Few(few) => {
-                few.sort_unstable();
-                few.dedup();
-                if few.len() < FEW_TRACES / 2 {
-                    few.push(trace);
-                    return;
-                }
-                let mut filter = Box::new([0u64; FILTER_WORDS]);
+                let mut filter = vec![0u64; FILTER_WORDS].into_boxed_slice();
                 few.iter().chain([&trace]).for_each(|&trace| set(&mut filter, trace));
                 *self = Self::Many(filter);
             }
-            Self::Many(filter) => set(filter, trace),
         }
     }
 
@@ -99,7 +97,11 @@ impl Traces {
         match (&mut *self, other) {
             (_, Self::Few(few)) => few.iter().for_each(|&trace| self.insert(trace)),
             (Self::Many(ours), Self::Many(theirs)) => {
-                ours.iter_mut().zip(theirs.iter()).for_each(|(ours, theirs)| *ours |= theirs);
+                // Repeating a small filter holds all that it held.
+                if ours.len() < theirs.len() {
+                    *ours = ours.iter().copied().cycle().take(theirs.len()).collect();
+                }
+                ours.iter_mut().zip(theirs.iter().cycle()).for_each(|(ours, theirs)| *ours |= theirs);
             }
             (Self::Few(few), Self::Many(theirs)) => {
                 let mut filter = theirs.clone();
@@ -109,19 +111,38 @@ impl Traces {
         }
     }
 
+    /// Halves the filter while few of its bits are set: a block that holds few traces needs little memory.
+    fn shrink(&mut self) {
+        let Self::Many(filter) = self else { return };
+        let mut set: u32 = filter.iter().map(|word| word.count_ones()).sum();
+        let mut words = filter.len();
+        while words > 1 && set.saturating_mul(FILTER_SHARE * 2) <= words as u32 * u64::BITS {
+            words /= 2;
+            let (low, high) = filter.split_at_mut(words);
+            low.iter_mut().zip(high.iter()).for_each(|(low, high)| *low |= high);
+            set = low.iter().map(|word| word.count_ones()).sum();
+        }
+        if words < filter.len() {
+            *filter = filter.iter().copied().take(words).collect();
+        }
+    }
+
     fn may_hold(&self, trace: u64) -> bool {
         match self {
             Self::Few(few) => few.contains(&trace),
-            Self::Many(filter) => bits(trace)
-                .iter()
-                .all(|&bit| filter.get(bit / 64).is_some_and(|word| word & (1 << (bit % 64)) != 0)),
+            Self::Many(filter) => bits(trace).iter().all(|&bit| {
+                let word = (bit / 64) & filter.len().wrapping_sub(1);
+                filter.get(word).is_some_and(|word| word & (1 << (bit % 64)) != 0)
+            }),
         }
     }
 }
 
-fn set(filter: &mut [u64; FILTER_WORDS], trace: u64) {
+#[inline]
+fn set(filter: &mut [u64], trace: u64) {
+    let mask = filter.len().wrapping_sub(1);
     for bit in bits(trace) {
-        if let Some(word) = filter.get_mut(bit / 64) {
+        if let Some(word) = filter.get_mut((bit / 64) & mask) {
             *word |= 1 << (bit % 64);
         }
     }
@@ -172,6 +193,11 @@ impl BlockPart {
             self.last_trace = trace;
             self.traces.insert(trace);
         }
+    }
+
+    /// Takes no more memory than it needs, now that nothing is added.
+    pub fn finish(&mut self) {
+        self.traces.shrink();
     }
 
     fn merge(&mut self, other: &Self) {
@@ -312,12 +338,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_put_in_is_found(traces in prop::collection::vec(any::<[u8; 16]>(), 1..5_000), split in any::<prop::sample::Index>()) {
+        fn what_was_put_in_is_found(traces in prop::collection::vec(any::<[u8; 16]>(), 1..5_000), split in any::<prop::sample::Index>(), shrunk: bool) {
             let split = split.index(traces.len());
             let mut parts = [BlockPart::new(Position(7)), BlockPart::new(Position(3))];
             for (number, trace) in traces.iter().enumerate() {
                 parts[usize::from(number >= split)].add_item(Timestamp(number as u64), TraceId(*trace));
             }
+            if shrunk {
+                parts[0].finish();
+            }
+            parts[1].finish();
             let [mut whole, other] = parts;
             whole.merge(&other);
             prop_assert_eq!(whole.first, 3);
@@ -330,11 +360,21 @@ mod tests {
     #[test]
     fn a_full_block_still_tells_most_strangers_apart() {
         let mut random = fastrand::Rng::with_seed(7);
-        let mut part = BlockPart::new(Position(0));
         let mut id = || TraceId(std::array::from_fn(|_| random.u8(..)));
-        (0..7_000).for_each(|_| part.add_item(Timestamp(1), id()));
-        let strangers = (0..10_000).filter(|_| part.traces.may_hold(folded(id()))).count();
-        assert!(strangers < 400, "{strangers} of 10,000");
+        let mut strangers = |items: usize| {
+            let mut part = BlockPart::new(Position(0));
+            (0..items).for_each(|_| part.add_item(Timestamp(1), id()));
+            part.finish();
+            let words = match &part.traces {
+                Traces::Few(few) => few.len(),
+                Traces::Many(filter) => filter.len(),
+            };
+            ((0..10_000).filter(|_| part.traces.may_hold(folded(id()))).count(), words)
+        };
+        let (full, words) = strangers(7_000);
+        assert!(full < 400, "{full} of 10,000 in {words} words");
+        let (few, words) = strangers(500);
+        assert!(few < 100 && words <= 256, "{few} of 10,000 in {words} words");
     }
 
     #[test]

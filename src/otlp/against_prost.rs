@@ -559,6 +559,70 @@ proptest! {
     }
 }
 
+/// What reading and checking in one pass makes of a resource: all items, written out.
+fn in_one_pass(signal: Signal, bytes: &[u8]) -> Option<String> {
+    let mut rows = Rows::default();
+    match signal {
+        Signal::Traces => rows.spans(bytes, |_| false).map(|read| format!("{read:?}")),
+        Signal::Logs => rows.logs(bytes, |_| false).map(|read| format!("{read:?}")),
+        Signal::Metrics => None,
+    }
+}
+
+/// The same after the check of the whole.
+fn in_two_passes(signal: Signal, bytes: &[u8]) -> Option<String> {
+    let checked = Checked::new(signal, bytes).ok()?;
+    match signal {
+        Signal::Traces => {
+            let spans: Vec<_> = checked.spans().scopes().flat_map(|scope| scope.items()).collect();
+            Some(format!("{:?}", (checked.spans().resource(), spans)))
+        }
+        Signal::Logs => {
+            let logs: Vec<_> = checked.logs().scopes().flat_map(|scope| scope.items()).collect();
+            Some(format!("{:?}", (checked.logs().resource(), logs)))
+        }
+        Signal::Metrics => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6_000))]
+
+    #[test]
+    fn one_pass_shows_what_two_do_or_leaves_it_to_them(seed: u64, as_encoded: bool, damaged: bool) {
+        let mut rng = Rng::with_seed(seed);
+        let signal = *rng.choice(&[Signal::Traces, Signal::Logs]).unwrap();
+        let mut bytes = Vec::new();
+        while bytes.len() < 40 {
+            draw(&mut rng, schema::resource(signal), 0, &mut bytes);
+        }
+        if as_encoded {
+            // What prost would have written of it: laid out plainly.
+            bytes = match signal {
+                Signal::Traces => trace::ResourceSpans::decode(&*bytes).map(|of| of.encode_to_vec()),
+                _ => logs::ResourceLogs::decode(&*bytes).map(|of| of.encode_to_vec()),
+            }.unwrap_or(bytes);
+        }
+        if damaged {
+            damage(&mut rng, &mut bytes);
+        }
+        if let Some(one) = in_one_pass(signal, &bytes) {
+            prop_assert_eq!(Some(one), in_two_passes(signal, &bytes));
+        }
+    }
+}
+
+/// What every encoder writes is read in one pass, with every field set.
+#[test]
+fn plain_messages_are_read_in_one_pass() {
+    let [spans, logs, _] = every_field();
+    for (signal, bytes) in [(Signal::Traces, spans), (Signal::Logs, logs)] {
+        let one = in_one_pass(signal, &bytes);
+        assert!(one.is_some(), "{signal:?}");
+        assert_eq!(one, in_two_passes(signal, &bytes));
+    }
+}
+
 /// The tables know every field that prost knows, with the same wire type.
 #[test]
 fn the_tables_know_every_field() {

@@ -1,6 +1,6 @@
 //! The check of one resource's bytes before anything of it is counted, and the views over what passed.
 
-use super::common::plain_pair;
+use super::plain::is_plain_pair;
 use super::schema::{self, Kind, Label, Message};
 use super::wire::{DEPTH_LIMIT, Damage, Fields, Malformed, Value, WireType};
 use super::{ResourceLogs, ResourceMetrics, ResourceSpans};
@@ -99,6 +99,13 @@ struct Found {
     what: Damage,
 }
 
+/// Whether a message that lies `depth` levels below its resource is good, and none of its parts are scattered.
+#[inline(never)]
+pub(super) fn is_good_message(schema: &'static Message, bytes: &[u8], depth: u32) -> bool {
+    let mut scattered = false;
+    check_message(schema, bytes, depth, &mut scattered).is_ok() && !scattered
+}
+
 fn check(schema: &'static Message, bytes: &[u8], scattered: &mut bool) -> Result<(), Malformed> {
     check_message(schema, bytes, 0, scattered).map_err(|found| {
         let mut path = String::new();
@@ -138,7 +145,7 @@ fn check_message(
         let result = match (known.kind, field.value) {
             // Most of a request: worth not looking up what each of its bytes may be.
             (Kind::Message(of), Value::Bytes(pair))
-                if std::ptr::eq(of, &schema::KEY_VALUE) && is_plain(pair) =>
+                if std::ptr::eq(of, &schema::KEY_VALUE) && is_plain_pair(pair) =>
             {
                 continue;
             }
@@ -174,20 +181,6 @@ fn check_message(
         if let Err(what) = result {
             return Err(locate(schema, bytes, start, start, what, None));
         }
-    }
-}
-
-/// Whether a `KeyValue` is evidently good: plainly laid out, the key ASCII, the value one field of ASCII
-/// text, a truth value, a number or a double. Others need the whole check.
-#[inline]
-fn is_plain(pair: &[u8]) -> bool {
-    let Some((key, value)) = plain_pair(pair) else { return false };
-    match value {
-        // Tags and lengths are ASCII too, so that one look over all of the bytes is enough.
-        [0x0a, length @ 0..0x80, text @ ..] => text.len() == usize::from(*length) && pair.is_ascii(),
-        [0x10 | 0x18, 0..0x80] | [0x18, 0x80..=0xff, 0..0x80] => key.is_ascii(),
-        [0x21, _, _, _, _, _, _, _, _] => key.is_ascii(),
-        _ => false,
     }
 }
 

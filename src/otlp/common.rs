@@ -3,6 +3,7 @@
 //! A view borrows from bytes that [`super::Checked`] has seen whole; of bytes that were not checked
 //! it shows what lies before the damage.
 
+use super::plain::plain_pair;
 use super::wire::{Field, Fields, Repeated, Value};
 use std::fmt;
 use std::marker::PhantomData;
@@ -78,18 +79,6 @@ pub(super) fn last(message: &[u8], number: u32) -> Option<&[u8]> {
     Repeated::of(message, number).last()
 }
 
-/// Key and value of a `KeyValue` that is laid out as every encoder does it: one key, then one value,
-/// each shorter than 128 bytes, nothing else. `None` for all others, which are not wrong for that.
-#[inline]
-pub(super) fn plain_pair(pair: &[u8]) -> Option<(&[u8], &[u8])> {
-    let [0x0a, length @ 0..0x80, rest @ ..] = pair else { return None };
-    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
-    match rest {
-        [0x12, length @ 0..0x80, value @ ..] if value.len() == usize::from(*length) => Some((key, value)),
-        _ => None,
-    }
-}
-
 /// Keys and their values, in the order in which they were sent. Keys may repeat.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a>(Repeated<'a>);
@@ -117,6 +106,19 @@ impl<'a> Attributes<'a> {
         }
         found
     }
+}
+
+impl<'a> Attributes<'a> {
+    /// The bytes of each key, and of the `AnyValue` message of each value.
+    #[inline]
+    pub fn raw(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.0.map(|pair| plain_pair(pair).unwrap_or_else(|| raw_pair(pair)))
+    }
+}
+
+#[cold]
+fn raw_pair(pair: &[u8]) -> (&[u8], &[u8]) {
+    (last(pair, 1).unwrap_or_default(), last(pair, 2).unwrap_or_default())
 }
 
 #[inline]
@@ -272,6 +274,10 @@ impl fmt::Display for AnyValue<'_> {
 pub struct ResourceView<'a>(&'a [u8]);
 
 impl<'a> ResourceView<'a> {
+    pub(super) const fn of(message: &'a [u8]) -> Self {
+        Self(message)
+    }
+
     #[must_use]
     pub const fn attributes(&self) -> Attributes<'a> {
         Attributes::of(self.0, 1)

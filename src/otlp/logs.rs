@@ -50,6 +50,12 @@ impl<'a> View<'a> for LogView<'a> {
 }
 
 impl<'a> LogView<'a> {
+    /// A record whose fields are yet to be read.
+    #[inline]
+    pub(super) fn of_message(message: &'a [u8]) -> Self {
+        Self { message, ..Self::default() }
+    }
+
     #[must_use]
     pub const fn attributes(&self) -> Attributes<'a> {
         Attributes::of(self.message, 6)

@@ -18,6 +18,7 @@ mod json_tests;
 mod json_text;
 mod logs;
 mod metrics;
+mod plain;
 mod schema;
 mod slice;
 mod split;
@@ -36,6 +37,7 @@ pub use metrics::{
     Buckets, Data, ExemplarView, ExponentialPoint, HistogramPoint, MetricView, NO_RECORDED_VALUE, Number,
     NumberPoint, Numbers, Quantile, ResourceMetrics, SummaryPoint, Temporality,
 };
+pub use plain::Rows;
 pub use slice::{Encoding, PARTITIONS, Slice};
 pub use split::{partition, split};
 pub use traces::{EventView, LinkView, ResourceSpans, SpanView, StatusCode};

@@ -186,7 +186,7 @@ const fn start_time(number: u32) -> Field {
 
 // common and resource
 
-static ANY_VALUE: Message = Message::of(&[
+pub(super) static ANY_VALUE: Message = Message::of(&[
     field(1, "string_value", "stringValue", Text, Explicit),
     field(2, "bool_value", "boolValue", Bool, Explicit),
     field(3, "int_value", "intValue", Int64, Explicit),
@@ -207,7 +207,7 @@ pub(super) static KEY_VALUE: Message = Message::of(&[
     field(3, "key_strindex", "keyStrindex", Int32, Implicit),
 ]);
 
-static SCOPE: Message = Message::of(&[
+pub(super) static SCOPE: Message = Message::of(&[
     field(1, "name", "name", Text, Implicit),
     field(2, "version", "version", Text, Implicit),
     attributes(3),
@@ -221,7 +221,7 @@ static ENTITY_REF: Message = Message::of(&[
     field(4, "description_keys", "descriptionKeys", Text, Repeated),
 ]);
 
-static RESOURCE: Message = Message::of(&[
+pub(super) static RESOURCE: Message = Message::of(&[
     attributes(1),
     dropped_attributes(2),
     message(3, "entity_refs", "entityRefs", &ENTITY_REF, Repeated),
@@ -244,7 +244,7 @@ static SCOPE_SPANS: Message =
 const SPAN_KINDS: Kind =
     Enum("SPAN_KIND_", &["UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"]);
 
-static SPAN: Message = Message::of(&[
+pub(super) static SPAN: Message = Message::of(&[
     trace_id(1),
     span_id(2),
     trace_state(3),
@@ -263,10 +263,10 @@ static SPAN: Message = Message::of(&[
     flags(16, Fixed32),
 ]);
 
-static EVENT: Message =
+pub(super) static EVENT: Message =
     Message::of(&[time(1), field(2, "name", "name", Text, Implicit), attributes(3), dropped_attributes(4)]);
 
-static LINK: Message = Message::of(&[
+pub(super) static LINK: Message = Message::of(&[
     trace_id(1),
     span_id(2),
     trace_state(3),
@@ -275,7 +275,7 @@ static LINK: Message = Message::of(&[
     flags(6, Fixed32),
 ]);
 
-static STATUS: Message = Message::of(&[
+pub(super) static STATUS: Message = Message::of(&[
     field(2, "message", "message", Text, Implicit),
     field(3, "code", "code", Enum("STATUS_CODE_", &["UNSET", "OK", "ERROR"]), Implicit),
 ]);
@@ -301,7 +301,7 @@ const SEVERITIES: Kind = Enum("SEVERITY_NUMBER_", &[
     "ERROR", "ERROR2", "ERROR3", "ERROR4", "FATAL", "FATAL2", "FATAL3", "FATAL4",
 ]);
 
-static LOG_RECORD: Message = Message::of(&[
+pub(super) static LOG_RECORD: Message = Message::of(&[
     time(1),
     field(2, "severity_number", "severityNumber", SEVERITIES, Implicit),
     field(3, "severity_text", "severityText", Text, Implicit),

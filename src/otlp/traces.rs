@@ -84,6 +84,18 @@ fn status(message: &[u8]) -> (StatusCode, &str) {
 }
 
 impl<'a> SpanView<'a> {
+    /// A span whose fields are yet to be read.
+    #[inline]
+    pub(super) fn of_message(message: &'a [u8]) -> Self {
+        Self { message, ..Self::default() }
+    }
+
+    /// Reads a `Status` message into the span.
+    pub(super) fn read_status(&mut self, message: &'a [u8]) -> StatusCode {
+        (self.status, self.status_message) = status(message);
+        self.status
+    }
+
     #[must_use]
     pub const fn attributes(&self) -> Attributes<'a> {
         Attributes::of(self.message, 9)

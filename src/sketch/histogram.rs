@@ -1,5 +1,6 @@
 //! Base-2 exponential histogram (OpenTelemetry metrics data model, "ExponentialHistogram").
 
+use super::buckets::Buckets;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
@@ -9,13 +10,44 @@ pub const SCALE: i8 = 6;
 
 const BUCKETS_AN_OCTAVE: usize = 1 << SCALE;
 
-/// Upper bounds of the buckets of the octave from 1 to 2: 2^(1/64), 2^(2/64) … 2.
-static BOUNDS: LazyLock<[f64; BUCKETS_AN_OCTAVE]> =
-    LazyLock::new(|| std::array::from_fn(|n| ((n + 1) as f64 / BUCKETS_AN_OCTAVE as f64).exp2()));
+/// How values of an octave find their bucket: each of 128 equal parts of it lies in one bucket or in two,
+/// and a comparison tells which.
+struct Octave {
+    /// The bucket in which each part begins.
+    first: [u8; 2 * BUCKETS_AN_OCTAVE],
+    /// Mantissa bits of the upper bounds of the buckets from 1 to 2: 2^(1/64), 2^(2/64) …
+    bounds: [u64; BUCKETS_AN_OCTAVE],
+}
+
+const MANTISSA_BITS: u32 = 52;
+const PART_BITS: u32 = SCALE as u32 + 1;
+
+static OCTAVE: LazyLock<Octave> = LazyLock::new(|| {
+    let mut bounds = std::array::from_fn(|n| {
+        ((n + 1) as f64 / BUCKETS_AN_OCTAVE as f64).exp2().to_bits() & ((1 << MANTISSA_BITS) - 1)
+    });
+    // 2 itself has the mantissa of 1.
+    bounds[BUCKETS_AN_OCTAVE - 1] = 1 << MANTISSA_BITS;
+    let first = std::array::from_fn(|part| {
+        let start = (part as u64) << (MANTISSA_BITS - PART_BITS);
+        bounds.partition_point(|&bound| bound < start) as u8
+    });
+    Octave { first, bounds }
+});
 
 /// A sparse histogram. Bucket `i` holds values in (2^(i/2^scale), 2^((i+1)/2^scale)].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Plain", into = "Plain")]
 pub struct Histogram {
+    scale: i8,
+    zero: u64,
+    positive: Buckets,
+    negative: Buckets,
+}
+
+/// A histogram as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Plain {
     scale: i8,
     zero: u64,
     /// Sorted by bucket, no zero counts.
@@ -23,9 +55,39 @@ pub struct Histogram {
     negative: Vec<(i32, u64)>,
 }
 
+impl From<Histogram> for Plain {
+    fn from(of: Histogram) -> Self {
+        Self {
+            scale: of.scale,
+            zero: of.zero,
+            positive: of.positive.iter().collect(),
+            negative: of.negative.iter().collect(),
+        }
+    }
+}
+
+impl TryFrom<Plain> for Histogram {
+    type Error = &'static str;
+
+    fn try_from(of: Plain) -> Result<Self, Self::Error> {
+        let is_good = |side: &[(i32, u64)]| {
+            side.is_sorted_by(|a, b| a.0 < b.0) && side.iter().all(|&(_, count)| count > 0)
+        };
+        if of.scale > SCALE || !is_good(&of.positive) || !is_good(&of.negative) {
+            return Err("a histogram whose buckets do not ascend");
+        }
+        Ok(Self {
+            scale: of.scale,
+            zero: of.zero,
+            positive: Buckets::of(of.positive.into_iter()),
+            negative: Buckets::of(of.negative.into_iter()),
+        })
+    }
+}
+
 impl Default for Histogram {
     fn default() -> Self {
-        Self { scale: SCALE, zero: 0, positive: Vec::new(), negative: Vec::new() }
+        Self { scale: SCALE, zero: 0, positive: Buckets::default(), negative: Buckets::default() }
     }
 }
 
@@ -42,14 +104,14 @@ impl Histogram {
         Self { scale: scale.min(SCALE), ..Self::default() }
     }
 
-    /// A histogram at [`SCALE`] of `zero` zeros and of positive buckets, which must ascend and have no
-    /// zero counts.
+    /// A histogram of this scale, of `zero` zeros and of buckets, which must ascend and have no zero counts.
     #[must_use]
-    pub fn from_sorted(zero: u64, positive: Vec<(i32, u64)>) -> Self {
-        debug_assert!(
-            positive.is_sorted_by(|a, b| a.0 < b.0) && positive.iter().all(|&(_, count)| count > 0)
-        );
-        Self { zero, positive, ..Self::default() }
+    pub fn from_sorted(scale: i8, zero: u64, positive: &[(i32, u64)], negative: &[(i32, u64)]) -> Self {
+        for side in [positive, negative] {
+            debug_assert!(side.is_sorted_by(|a, b| a.0 < b.0) && side.iter().all(|&(_, count)| count > 0));
+        }
+        let [positive, negative] = [positive, negative].map(|side| Buckets::of(side.iter().copied()));
+        Self { scale: scale.min(SCALE), zero, positive, negative }
     }
 
     /// What was added to this histogram since it was `earlier`; `None` when it cannot have grown from
@@ -64,8 +126,8 @@ impl Histogram {
             earlier.to_mut().lower_scale(grown.scale);
         }
         grown.zero = grown.zero.checked_sub(earlier.zero)?;
-        subtract_sorted(&mut grown.positive, &earlier.positive)?;
-        subtract_sorted(&mut grown.negative, &earlier.negative)?;
+        grown.positive.subtract(&earlier.positive)?;
+        grown.negative.subtract(&earlier.negative)?;
         Some(grown)
     }
 
@@ -76,16 +138,17 @@ impl Histogram {
 
     /// The bucket of a positive, finite, normal value at [`SCALE`].
     #[must_use]
+    #[inline]
     pub fn bucket_of(value: f64) -> i32 {
         let bits = value.to_bits();
-        let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023;
-        let mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52));
-        if mantissa == 1.0 {
-            // A bound belongs to the bucket below it.
-            return exponent * BUCKETS_AN_OCTAVE as i32 - 1;
-        }
-        let within = BOUNDS.partition_point(|&bound| bound < mantissa);
-        exponent * BUCKETS_AN_OCTAVE as i32 + within as i32
+        let exponent = ((bits >> MANTISSA_BITS) & 0x7ff) as i32 - 1023;
+        let mantissa = bits & ((1 << MANTISSA_BITS) - 1);
+        let octave = &*OCTAVE;
+        let part = (mantissa >> (MANTISSA_BITS - PART_BITS)) as usize;
+        let first = octave.first.get(part).copied().unwrap_or(0);
+        let beyond = octave.bounds.get(usize::from(first)).is_some_and(|&bound| bound < mantissa);
+        // A power of two is the upper bound of the bucket below it.
+        exponent * BUCKETS_AN_OCTAVE as i32 + i32::from(first) + i32::from(beyond) - i32::from(mantissa == 0)
     }
 
     /// The middle of a bucket, from which no value of the bucket is further than 0.55 % at [`SCALE`].
@@ -124,14 +187,7 @@ impl Histogram {
             return;
         }
         let side = if negative { &mut self.negative } else { &mut self.positive };
-        match side.binary_search_by_key(&bucket, |&(at, _)| at) {
-            Ok(at) => {
-                if let Some((_, count)) = side.get_mut(at) {
-                    *count = count.saturating_add(times);
-                }
-            }
-            Err(at) => side.insert(at, (bucket, times)),
-        }
+        side.add(std::iter::once((bucket, times)), 0);
     }
 
     /// Adds another histogram; of two scales the coarser one wins. Exact: merging in any order gives
@@ -143,25 +199,25 @@ impl Histogram {
         let shift = other.scale - self.scale;
         self.zero = self.zero.saturating_add(other.zero);
         if shift == 0 {
-            merge_sorted(&mut self.positive, &other.positive);
-            merge_sorted(&mut self.negative, &other.negative);
+            self.positive.add(other.positive.iter(), other.positive.size_bytes());
+            self.negative.add(other.negative.iter(), other.negative.size_bytes());
         } else {
-            merge_sorted(&mut self.positive, &coarser(&other.positive, shift));
-            merge_sorted(&mut self.negative, &coarser(&other.negative, shift));
+            let (positive, negative) = (other.positive.coarser(shift), other.negative.coarser(shift));
+            self.positive.add(positive.iter(), positive.size_bytes());
+            self.negative.add(negative.iter(), negative.size_bytes());
         }
     }
 
     fn lower_scale(&mut self, scale: i8) {
         let shift = self.scale - scale;
-        self.positive = coarser(&self.positive, shift);
-        self.negative = coarser(&self.negative, shift);
+        self.positive = self.positive.coarser(shift);
+        self.negative = self.negative.coarser(shift);
         self.scale = scale;
     }
 
     #[must_use]
     pub fn count(&self) -> u64 {
-        let sum = |side: &[(i32, u64)]| side.iter().fold(0u64, |sum, &(_, count)| sum.saturating_add(count));
-        sum(&self.positive).saturating_add(sum(&self.negative)).saturating_add(self.zero)
+        self.positive.count().saturating_add(self.negative.count()).saturating_add(self.zero)
     }
 
     #[must_use]
@@ -177,95 +233,53 @@ impl Histogram {
             return None;
         }
         let rank = ((q.clamp(0.0, 1.0) * count as f64).ceil() as u64).clamp(1, count);
-        let mut seen = 0u64;
-        for &(bucket, here) in self.negative.iter().rev() {
-            seen += here;
-            if seen >= rank {
-                return Some(-Self::middle_of(bucket, self.scale));
+        // Negative values ascend as their buckets descend: what is not below this rank from the other end.
+        let negative = self.negative.count();
+        if rank <= negative {
+            let mut from_zero = negative - rank + 1;
+            for (bucket, here) in self.negative.iter() {
+                from_zero = from_zero.saturating_sub(here);
+                if from_zero == 0 {
+                    return Some(-Self::middle_of(bucket, self.scale));
+                }
             }
         }
-        seen += self.zero;
-        if seen >= rank {
+        let mut left = rank - negative;
+        if left <= self.zero {
             return Some(0.0);
         }
-        for &(bucket, here) in &self.positive {
-            seen += here;
-            if seen >= rank {
-                return Some(Self::middle_of(bucket, self.scale));
+        left -= self.zero;
+        let mut last = None;
+        for (bucket, here) in self.positive.iter() {
+            last = Some(bucket);
+            left = left.saturating_sub(here);
+            if left == 0 {
+                break;
             }
         }
-        self.positive.last().map(|&(bucket, _)| Self::middle_of(bucket, self.scale))
+        last.map(|bucket| Self::middle_of(bucket, self.scale))
     }
 
     /// How many values lie in buckets above that of `value`.
     #[must_use]
     pub fn count_above(&self, value: f64) -> u64 {
         if value < f64::MIN_POSITIVE {
-            return self.positive.iter().map(|&(_, count)| count).sum();
+            return self.positive.count();
         }
         let bucket = Self::bucket_of(value) >> (SCALE - self.scale);
-        self.positive.iter().filter(|&&(at, _)| at > bucket).map(|&(_, count)| count).sum()
+        self.positive.iter().filter(|&(at, _)| at > bucket).map(|(_, count)| count).sum()
     }
 
     /// `(bucket, count)` of the positive values, ascending, at this histogram's scale.
+    pub fn positive(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
+        self.positive.iter()
+    }
+
+    /// What it takes of memory, itself included.
     #[must_use]
-    pub fn positive(&self) -> &[(i32, u64)] {
-        &self.positive
+    pub fn size_bytes(&self) -> usize {
+        size_of::<Self>() + self.positive.size_bytes() + self.negative.size_bytes()
     }
-}
-
-fn coarser(side: &[(i32, u64)], shift: i8) -> Vec<(i32, u64)> {
-    let mut out: Vec<(i32, u64)> = Vec::with_capacity(side.len());
-    for &(bucket, count) in side {
-        let bucket = bucket >> shift.clamp(0, 31);
-        match out.last_mut() {
-            Some((last, sum)) if *last == bucket => *sum = sum.saturating_add(count),
-            _ => out.push((bucket, count)),
-        }
-    }
-    out
-}
-
-fn merge_sorted(into: &mut Vec<(i32, u64)>, other: &[(i32, u64)]) {
-    if other.is_empty() {
-        return;
-    }
-    let mut merged = Vec::with_capacity(into.len() + other.len());
-    let (mut ours, mut theirs) = (into.iter().copied().peekable(), other.iter().copied().peekable());
-    loop {
-        match (ours.peek().copied(), theirs.peek().copied()) {
-            (Some(a), Some(b)) if a.0 == b.0 => {
-                merged.push((a.0, a.1.saturating_add(b.1)));
-                ours.next();
-                theirs.next();
-            }
-            (Some(a), Some(b)) if a.0 < b.0 => {
-                merged.push(a);
-                ours.next();
-            }
-            (_, Some(b)) => {
-                merged.push(b);
-                theirs.next();
-            }
-            (Some(a), None) => {
-                merged.push(a);
-                ours.next();
-            }
-            (None, None) => break,
-        }
-    }
-    *into = merged;
-}
-
-/// `None` when something is missing of what is to be taken away.
-fn subtract_sorted(from: &mut Vec<(i32, u64)>, other: &[(i32, u64)]) -> Option<()> {
-    for &(bucket, count) in other {
-        let at = from.binary_search_by_key(&bucket, |&(at, _)| at).ok()?;
-        let (_, here) = from.get_mut(at)?;
-        *here = here.checked_sub(count)?;
-    }
-    from.retain(|&(_, count)| count > 0);
-    Some(())
 }
 
 #[cfg(test)]
@@ -320,10 +334,36 @@ mod tests {
         }
 
         #[test]
-        fn a_value_lies_in_its_bucket(value in 1e-300f64..1e300) {
+        fn a_value_lies_in_its_bucket(value in prop_oneof![1e-300f64..1e300, 0.9f64..2.1]) {
             let bucket = Histogram::bucket_of(value);
+            // The straightforward way, of which the edges of buckets are the last digits.
+            let position = value.log2() * 64.0;
+            prop_assert!((f64::from(bucket)..=f64::from(bucket + 1)).contains(&position)
+                || (position - position.round()).abs() < 1e-9, "{bucket} {position}");
             prop_assert!((Histogram::middle_of(bucket, SCALE) / value - 1.0).abs() < 0.0055);
         }
+    }
+
+    #[test]
+    fn bounds_belong_below_and_what_follows_them_above() {
+        for n in 0..64 {
+            let bound = (f64::from(n + 1) / 64.0).exp2();
+            assert_eq!(Histogram::bucket_of(bound), n);
+            assert_eq!(Histogram::bucket_of(f64::from_bits(bound.to_bits() + 1)), n + 1);
+        }
+    }
+
+    #[test]
+    fn a_thousand_latencies_take_no_more_than_half_a_kibibyte() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut histogram = Histogram::new();
+        for _ in 0..1_000 {
+            // Log-normal, as latencies of requests are.
+            let normal =
+                (-2.0 * random.f64().max(1e-12).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos();
+            histogram.record(20e6 * (0.6 * normal).exp());
+        }
+        assert!(histogram.size_bytes() <= 512, "{}", histogram.size_bytes());
     }
 
     #[test]

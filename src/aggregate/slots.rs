@@ -1,0 +1,47 @@
+//! How a cell of an owner (a series, a peer) and a window is found: two windows at a time are found at
+//! once, since items of one moment lie in no more; others by a map.
+
+use crate::model::WindowId;
+use hashbrown::HashMap;
+
+const NONE: u32 = u32::MAX;
+
+/// Numbers of an owner's cells, of an even and an odd window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slots {
+    windows: [WindowId; 2],
+    cells: [u32; 2],
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { windows: [WindowId(0); 2], cells: [NONE; 2] }
+    }
+}
+
+impl Slots {
+    /// The number of the cell of a window, or `made`, which becomes it.
+    #[inline]
+    pub fn cell(&mut self, owner: u32, window: WindowId, made: u32, more: &mut More) -> u32 {
+        let place = (window.0 & 1) as usize;
+        let (known, cell) = match (self.windows.get_mut(place), self.cells.get_mut(place)) {
+            (Some(known), Some(cell)) => (known, cell),
+            _ => return made,
+        };
+        if *cell == NONE {
+            (*known, *cell) = (window, made);
+            return made;
+        }
+        if *known == window { *cell } else { *more.0.entry((owner, window)).or_insert(made) }
+    }
+}
+
+/// Cells of windows whose slot another window has taken.
+#[derive(Debug, Default)]
+pub(super) struct More(HashMap<(u32, WindowId), u32>);
+
+impl More {
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}

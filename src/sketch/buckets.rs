@@ -1,0 +1,250 @@
+//! Buckets and their counts in little space: one byte for most, where 16 would be needed in a list.
+//!
+//! Ascending buckets, each a byte of two small numbers: how far from the bucket before, less one
+//! (three bits), and how many, less one (five bits). The largest of each means that what goes beyond
+//! follows as a varint. Equal lists have equal bytes.
+
+use std::iter::Peekable;
+
+/// Largest number in the three and five bits; it stands for itself and more.
+const GAP: u64 = 7;
+const COUNT: u64 = 31;
+
+/// Sorted by bucket, no bucket twice, no count of zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Buckets {
+    bytes: Box<[u8]>,
+}
+
+/// Memory in which a list is put together.
+#[derive(Debug, Default)]
+struct Writer {
+    bytes: Vec<u8>,
+    last: Option<i32>,
+}
+
+impl Writer {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), last: None }
+    }
+
+    /// Buckets must ascend.
+    #[inline]
+    fn push(&mut self, bucket: i32, count: u64) {
+        // The first is counted from the smallest bucket there can be.
+        let before = self.last.map_or(i64::from(i32::MIN) - 1, i64::from);
+        let gap = (i64::from(bucket) - before - 1) as u64;
+        let count = count.saturating_sub(1);
+        self.last = Some(bucket);
+        self.bytes.push((gap.min(GAP) << 5 | count.min(COUNT)) as u8);
+        if gap >= GAP {
+            self.varint(gap - GAP);
+        }
+        if count >= COUNT {
+            self.varint(count - COUNT);
+        }
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push(value as u8);
+    }
+
+    fn finish(self) -> Buckets {
+        Buckets { bytes: self.bytes.into() }
+    }
+}
+
+/// Ascending buckets and their counts.
+#[derive(Clone, Debug)]
+pub(super) struct Iter<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    before: i64,
+}
+
+impl Iter<'_> {
+    #[inline]
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = *self.bytes.next()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        Some(value)
+    }
+}
+
+impl Iterator for Iter<'_> {
+    type Item = (i32, u64);
+
+    #[inline]
+    fn next(&mut self) -> Option<(i32, u64)> {
+        let head = u64::from(*self.bytes.next()?);
+        let (mut gap, mut count) = (head >> 5, head & COUNT);
+        if gap == GAP {
+            gap += self.varint()?;
+        }
+        if count == COUNT {
+            count = count.saturating_add(self.varint()?);
+        }
+        self.before += gap as i64 + 1;
+        Some((self.before as i32, count.saturating_add(1)))
+    }
+}
+
+impl Buckets {
+    /// Of a list that ascends and has no zero counts.
+    pub fn of(sorted: impl ExactSizeIterator<Item = (i32, u64)>) -> Self {
+        let mut writer = Writer::with_capacity(if sorted.len() == 0 { 0 } else { sorted.len() + 8 });
+        sorted.for_each(|(bucket, count)| writer.push(bucket, count));
+        writer.finish()
+    }
+
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { bytes: self.bytes.iter(), before: i64::from(i32::MIN) - 1 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Sum of all counts.
+    pub fn count(&self) -> u64 {
+        self.iter().fold(0, |sum, (_, count)| sum.saturating_add(count))
+    }
+
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Each bucket halved `shift` times, counts added up where several become one.
+    pub fn coarser(&self, shift: i8) -> Self {
+        let shift = shift.clamp(0, 31);
+        let mut writer = Writer::with_capacity(self.bytes.len());
+        let mut fine = self.iter().map(|(bucket, count)| (bucket >> shift, count)).peekable();
+        while let Some((bucket, mut count)) = fine.next() {
+            while let Some((_, more)) = fine.next_if(|&(next, _)| next == bucket) {
+                count = count.saturating_add(more);
+            }
+            writer.push(bucket, count);
+        }
+        writer.finish()
+    }
+
+    /// Adds counts, ascending by bucket.
+    pub fn add(&mut self, other: impl Iterator<Item = (i32, u64)>, size_bytes: usize) {
+        let mut other = other.peekable();
+        if other.peek().is_none() {
+            return;
+        }
+        let mut writer = Writer::with_capacity(self.bytes.len() + size_bytes + 8);
+        let ours: Peekable<_> = self.iter().peekable();
+        merge(ours, other, |bucket, count| writer.push(bucket, count));
+        *self = writer.finish();
+    }
+
+    /// Takes counts away; `None` when something is missing of them.
+    pub fn subtract(&mut self, other: &Self) -> Option<()> {
+        let mut writer = Writer::with_capacity(self.bytes.len());
+        let mut other = other.iter().peekable();
+        for (bucket, count) in self.iter() {
+            let less = other.next_if(|&(next, _)| next == bucket).map_or(0, |(_, less)| less);
+            let left = count.checked_sub(less)?;
+            if left > 0 {
+                writer.push(bucket, left);
+            }
+        }
+        if other.peek().is_some() {
+            return None;
+        }
+        *self = writer.finish();
+        Some(())
+    }
+}
+
+/// Two ascending lists as one, counts of equal buckets added up.
+#[inline]
+fn merge(
+    mut a: Peekable<impl Iterator<Item = (i32, u64)>>,
+    mut b: Peekable<impl Iterator<Item = (i32, u64)>>,
+    mut each: impl FnMut(i32, u64),
+) {
+    loop {
+        match (a.peek().copied(), b.peek().copied()) {
+            (Some(x), Some(y)) if x.0 == y.0 => {
+                each(x.0, x.1.saturating_add(y.1));
+                a.next();
+                b.next();
+            }
+            (Some(x), Some(y)) if x.0 < y.0 => {
+                each(x.0, x.1);
+                a.next();
+            }
+            (_, Some(y)) => {
+                each(y.0, y.1);
+                b.next();
+            }
+            (Some(x), None) => {
+                each(x.0, x.1);
+                a.next();
+            }
+            (None, None) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn list() -> impl Strategy<Value = BTreeMap<i32, u64>> {
+        let bucket = prop_oneof![-20i32..20, 400i32..900, any::<i32>()];
+        let count = prop_oneof![1u64..40, Just(u64::MAX), 1u64..];
+        prop::collection::btree_map(bucket, count, 0..60)
+    }
+
+    fn packed(of: &BTreeMap<i32, u64>) -> Buckets {
+        Buckets::of(of.iter().map(|(&bucket, &count)| (bucket, count)).collect::<Vec<_>>().into_iter())
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_comes_out_as_it_went_in(of in list()) {
+            prop_assert!(packed(&of).iter().eq(of));
+        }
+
+        #[test]
+        fn sums_and_differences_are_those_of_maps(a in list(), b in list()) {
+            let mut sum = a.clone();
+            for (&bucket, &count) in &b {
+                let here = sum.entry(bucket).or_default();
+                *here = here.saturating_add(count);
+            }
+            let mut packed_sum = packed(&a);
+            packed_sum.add(packed(&b).iter(), packed(&b).size_bytes());
+            prop_assert_eq!(&packed_sum, &packed(&sum));
+            if sum.values().all(|&count| count < u64::MAX) {
+                prop_assert!(packed_sum.subtract(&packed(&b)).is_some());
+                prop_assert_eq!(packed_sum, packed(&a));
+            }
+        }
+
+        #[test]
+        fn coarser_is_what_shifting_each_makes(of in list(), shift in 0i8..10) {
+            let mut expected: BTreeMap<i32, u64> = BTreeMap::new();
+            for (&bucket, &count) in &of {
+                let here = expected.entry(bucket >> shift).or_default();
+                *here = here.saturating_add(count);
+            }
+            prop_assert_eq!(packed(&of).coarser(shift), packed(&expected));
+        }
+    }
+}
