@@ -91,6 +91,9 @@ const fn word(text: &[u8; 8]) -> u64 {
     u64::from_le_bytes(*text)
 }
 
+/// The tag with which an `AnyValue` of text begins.
+const TEXT: u8 = 0x0a;
+
 impl<'a> Facts<'a> {
     #[inline]
     fn of(span: &SpanView<'a>) -> Self {
@@ -144,7 +147,20 @@ impl<'a> Facts<'a> {
             };
             facts.set(fact, value);
         }
+        facts.keep_what_counts();
         facts
+    }
+
+    /// Lets go of what texts take precedence over.
+    #[inline]
+    fn keep_what_counts(&mut self) {
+        let [service, server, port, old_server, old_port, destination, namespace, ..] = &mut self.0;
+        if let [TEXT, ..] = service {
+            (*server, *port, *old_server, *old_port) = (&[], &[], &[], &[]);
+            (*destination, *namespace) = (&[], &[]);
+        } else if let [TEXT, ..] = server {
+            (*old_server, *destination, *namespace) = (&[], &[], &[]);
+        }
     }
 
     #[inline]

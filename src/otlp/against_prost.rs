@@ -559,11 +559,20 @@ proptest! {
     }
 }
 
+/// All that a span shows, however it was read.
+fn shown(span: SpanView<'_>) -> String {
+    let mut fields = span;
+    fields.begin_attributes(&[]);
+    format!("{fields:?} {:?}", span.attributes().collect::<Vec<_>>())
+}
+
 /// What reading and checking in one pass makes of a resource: all items, written out.
 fn in_one_pass(signal: Signal, bytes: &[u8]) -> Option<String> {
     let mut rows = Rows::default();
     match signal {
-        Signal::Traces => rows.spans(bytes, |_| false).map(|read| format!("{read:?}")),
+        Signal::Traces => rows.spans(bytes, |_| false).map(|(resource, spans)| {
+            format!("{resource:?} {:?}", spans.into_iter().map(shown).collect::<Vec<_>>())
+        }),
         Signal::Logs => rows.logs(bytes, |_| false).map(|read| format!("{read:?}")),
         Signal::Metrics => None,
     }
@@ -575,7 +584,8 @@ fn in_two_passes(signal: Signal, bytes: &[u8]) -> Option<String> {
     match signal {
         Signal::Traces => {
             let spans: Vec<_> = checked.spans().scopes().flat_map(|scope| scope.items()).collect();
-            Some(format!("{:?}", (checked.spans().resource(), spans)))
+            let resource = checked.spans().resource();
+            Some(format!("{resource:?} {:?}", spans.into_iter().map(shown).collect::<Vec<_>>()))
         }
         Signal::Logs => {
             let logs: Vec<_> = checked.logs().scopes().flat_map(|scope| scope.items()).collect();

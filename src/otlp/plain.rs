@@ -9,6 +9,7 @@ use super::common::{AnyValue, ResourceView, View};
 use super::logs::LogView;
 use super::schema;
 use super::traces::{SpanView, StatusCode};
+use super::wire::delimited;
 use crate::model::{SpanId, SpanKind, TraceId};
 
 /// Items of one resource that are read at once, at most; more are for the slow way. Bounds the memory
@@ -145,27 +146,6 @@ fn read_scope<'a, V: View<'a>>(
     Some(())
 }
 
-/// The bytes behind a length of up to four bytes, and the rest.
-#[inline(always)]
-fn delimited(rest: &[u8]) -> Option<(&[u8], &[u8])> {
-    match *rest {
-        [length @ 0..0x80, ref rest @ ..] => rest.split_at_checked(usize::from(length)),
-        [low, high @ 0..0x80, ref rest @ ..] => {
-            rest.split_at_checked(usize::from(low & 0x7f) | usize::from(high) << 7)
-        }
-        [low, mid, high @ 0..0x80, ref rest @ ..] => rest.split_at_checked(
-            usize::from(low & 0x7f) | usize::from(mid & 0x7f) << 7 | usize::from(high) << 14,
-        ),
-        [low, mid, more, high @ 0..0x80, ref rest @ ..] => rest.split_at_checked(
-            usize::from(low & 0x7f)
-                | usize::from(mid & 0x7f) << 7
-                | usize::from(more & 0x7f) << 14
-                | usize::from(high) << 21,
-        ),
-        _ => None,
-    }
-}
-
 #[inline(always)]
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
@@ -229,11 +209,17 @@ fn message<'a>(of: &'static schema::Message, rest: &'a [u8]) -> Option<&'a [u8]>
 #[inline]
 fn span(bytes: &[u8]) -> Option<SpanView<'_>> {
     let mut span = SpanView::of_message(bytes);
-    let mut has_status = false;
+    let (mut has_attributes, mut has_status) = (false, false);
     let mut rest = bytes;
     while let [tag, after @ ..] = rest {
         rest = match tag {
-            0x4a => attribute(after)?,
+            0x4a => {
+                if !has_attributes {
+                    has_attributes = true;
+                    span.begin_attributes(rest);
+                }
+                attribute(after)?
+            }
             0x0a => set(&mut span.trace_id, trace_id(after)?),
             0x12 => set(&mut span.span_id, span_id(after)?),
             0x22 => set(&mut span.parent_span_id, span_id(after)?),

@@ -36,12 +36,14 @@ pub struct SpanView<'a> {
     pub dropped_events_count: u32,
     pub dropped_links_count: u32,
     message: &'a [u8],
+    /// The part of the message in which all attributes lie.
+    attributes: &'a [u8],
 }
 
 impl<'a> View<'a> for SpanView<'a> {
     #[inline]
     fn of(message: &'a [u8]) -> Self {
-        let mut span = Self { message, ..Self::default() };
+        let mut span = Self { message, attributes: message, ..Self::default() };
         for Field { number: field, value } in Fields::of(message) {
             match field {
                 1 => span.trace_id = TraceId::from_wire(bytes(value)),
@@ -90,6 +92,12 @@ impl<'a> SpanView<'a> {
         Self { message, ..Self::default() }
     }
 
+    /// No attribute lies before this rest of the message.
+    #[inline]
+    pub(super) fn begin_attributes(&mut self, rest: &'a [u8]) {
+        self.attributes = rest;
+    }
+
     /// Reads a `Status` message into the span.
     pub(super) fn read_status(&mut self, message: &'a [u8]) -> StatusCode {
         (self.status, self.status_message) = status(message);
@@ -98,7 +106,7 @@ impl<'a> SpanView<'a> {
 
     #[must_use]
     pub const fn attributes(&self) -> Attributes<'a> {
-        Attributes::of(self.message, 9)
+        Attributes::of(self.attributes, 9)
     }
 
     #[must_use]

@@ -312,6 +312,14 @@ impl<'a> Iterator for Repeated<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
+            // Occurrences mostly lie one behind another.
+            if let Some([tag, after @ ..]) = self.fields.bytes.get(self.fields.at..)
+                && u32::from(*tag) == self.number << 3 | 2
+                && let Some((inner, after)) = delimited(after)
+            {
+                self.fields.at = self.fields.bytes.len().saturating_sub(after.len());
+                return Some(inner);
+            }
             let field = self.fields.next()?;
             if let Value::Bytes(bytes) = field.value
                 && field.number == self.number
@@ -319,6 +327,28 @@ impl<'a> Iterator for Repeated<'a> {
                 return Some(bytes);
             }
         }
+    }
+}
+
+/// The bytes behind a length of up to four bytes, and the rest. `None` when there are fewer, or the
+/// length is longer.
+#[inline(always)]
+pub(super) fn delimited(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    match *rest {
+        [length @ 0..0x80, ref rest @ ..] => rest.split_at_checked(usize::from(length)),
+        [low, high @ 0..0x80, ref rest @ ..] => {
+            rest.split_at_checked(usize::from(low & 0x7f) | usize::from(high) << 7)
+        }
+        [low, mid, high @ 0..0x80, ref rest @ ..] => rest.split_at_checked(
+            usize::from(low & 0x7f) | usize::from(mid & 0x7f) << 7 | usize::from(high) << 14,
+        ),
+        [low, mid, more, high @ 0..0x80, ref rest @ ..] => rest.split_at_checked(
+            usize::from(low & 0x7f)
+                | usize::from(mid & 0x7f) << 7
+                | usize::from(more & 0x7f) << 14
+                | usize::from(high) << 21,
+        ),
+        _ => None,
     }
 }
 
