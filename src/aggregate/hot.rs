@@ -1,111 +1,231 @@
-//! Cells that are being counted. Their memory is kept from barrier to barrier.
+//! Cells that are being counted, and how they are handed over at a barrier: whole, by ownership. The
+//! receiver makes the cells of a [`super::Partial`] of them, and their memory comes back.
 
-use super::series::{NONE, Series, SeriesTable};
-use super::slots::{More, Slots};
+use super::series::{NONE, Series};
+use super::slots::More;
 use super::{Cell, Exemplar, Requests, Weight};
-use crate::model::{SeriesId, Timestamp, WindowId};
+use crate::model::{SeriesId, SpanId, Timestamp, TraceId, WindowId};
 use crate::sketch::{Recording, Recordings};
+use crossbeam::queue::ArrayQueue;
+use std::cmp::Reverse;
+use std::sync::Arc;
 
-/// Spans of one series and window.
+/// Sets of memory that wait to be used again.
+const KEPT: usize = 2;
+
+/// Spans of one series and window. What every span touches lies together.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct SpanCell {
-    series: u32,
-    window: WindowId,
-    pub seen: u64,
-    pub weight: Weight,
-    pub errors: u64,
-    pub errors_weight: Weight,
-    pub sum_ns: u64,
-    pub first: Timestamp,
-    pub last: Timestamp,
-    pub slowest: Option<Exemplar>,
-    pub failed: Option<Exemplar>,
     pub latency: Recording,
+    seen: u64,
+    sum_ns: u64,
+    first: Timestamp,
+    last: Timestamp,
+    /// Duration of the slowest span.
+    slowest_ns: u64,
+    /// Weight above one a span, since sampling is rare.
+    extra_weight: Weight,
+    errors: u64,
+    errors_weight: Weight,
+    series: SeriesId,
+    window: WindowId,
+    slowest: Option<Exemplar>,
+    failed: Option<Exemplar>,
 }
 
+/// A span as its cell sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    pub time: Timestamp,
+    pub duration_ns: u64,
+    pub error: bool,
+    pub weight: Weight,
+    pub trace: TraceId,
+    pub span: SpanId,
+    pub at: crate::journal::Position,
+}
+
+impl SpanCell {
+    fn new(series: SeriesId, window: WindowId) -> Self {
+        Self {
+            latency: Recording::default(),
+            seen: 0,
+            sum_ns: 0,
+            first: Timestamp::MAX,
+            last: Timestamp::ZERO,
+            slowest_ns: 0,
+            extra_weight: Weight(0),
+            errors: 0,
+            errors_weight: Weight(0),
+            series,
+            window,
+            slowest: None,
+            failed: None,
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, sample: &Sample, recordings: &mut Recordings) {
+        self.seen += 1;
+        self.sum_ns = self.sum_ns.saturating_add(sample.duration_ns);
+        self.first = self.first.min(sample.time);
+        self.last = self.last.max(sample.time);
+        self.latency.record(sample.duration_ns, recordings);
+        if sample.weight != Weight::ONE {
+            self.extra_weight.add(Weight(sample.weight.0.saturating_sub(Weight::ONE.0)));
+        }
+        if sample.duration_ns >= self.slowest_ns {
+            self.note_slow(sample);
+        }
+        if sample.error {
+            self.note_error(sample);
+        }
+    }
+
+    // Of equals the one at the earlier position, then the one with the larger id, stays: as merging does.
+
+    #[inline(never)]
+    fn note_slow(&mut self, sample: &Sample) {
+        let is_slower = self.slowest.is_none_or(|known| {
+            (sample.duration_ns, Reverse(sample.at), sample.span)
+                > (known.value_ns, Reverse(known.at), known.span)
+        });
+        if is_slower {
+            self.slowest_ns = sample.duration_ns;
+            self.slowest = Some(sample.exemplar());
+        }
+    }
+
+    #[inline(never)]
+    fn note_error(&mut self, sample: &Sample) {
+        self.errors += 1;
+        self.errors_weight.add(sample.weight);
+        let is_later = self.failed.is_none_or(|known| {
+            (sample.time, Reverse(sample.at), sample.span) > (known.time, Reverse(known.at), known.span)
+        });
+        if is_later {
+            self.failed = Some(sample.exemplar());
+        }
+    }
+
+    fn requests(&self, recordings: &Recordings) -> Requests {
+        let seen = Weight(self.seen.saturating_mul(Weight::ONE.0));
+        Requests {
+            seen: self.seen,
+            weight: Weight(seen.0.saturating_add(self.extra_weight.0)),
+            errors: self.errors,
+            errors_weight: self.errors_weight,
+            sum_ns: self.sum_ns,
+            latency: self.latency.histogram(recordings),
+            slowest: self.slowest,
+            failed: self.failed,
+            first: self.first,
+            last: self.last,
+        }
+    }
+}
+
+impl Sample {
+    fn exemplar(&self) -> Exemplar {
+        Exemplar {
+            trace: self.trace,
+            span: self.span,
+            value_ns: self.duration_ns,
+            time: self.time,
+            at: self.at,
+        }
+    }
+}
+
+/// Memory for cells.
 #[derive(Debug, Default)]
-pub(super) struct HotCells {
+struct Memory {
     spans: Vec<SpanCell>,
-    others: Vec<(u32, WindowId, Cell)>,
-    pub pages: Recordings,
+    others: Vec<(SeriesId, WindowId, Cell)>,
+    recordings: Recordings,
     more: More,
 }
 
+/// The cells of a shard since the last barrier.
+#[derive(Debug)]
+pub(super) struct HotCells {
+    memory: Memory,
+    /// Grows with each barrier: tells slots of this one from those of earlier ones.
+    epoch: u32,
+    home: Arc<ArrayQueue<Memory>>,
+}
+
+impl Default for HotCells {
+    fn default() -> Self {
+        Self { memory: Memory::default(), epoch: 1, home: Arc::new(ArrayQueue::new(KEPT)) }
+    }
+}
+
 impl HotCells {
-    /// The cell of spans of a series in a window, and the pages of its latency.
+    /// Counts a span of a series in a window; the journal is at `second`.
     #[inline]
-    pub fn spans(
+    pub fn add_span(
         &mut self,
         number: u32,
         series: &mut Series,
         window: WindowId,
-    ) -> Option<(&mut SpanCell, &mut Recordings)> {
-        let made = u32::try_from(self.spans.len()).unwrap_or(NONE);
-        let cell = series.slots.cell(number, window, made, &mut self.more);
+        second: u64,
+        sample: &Sample,
+    ) {
+        let Memory { spans, recordings, more, .. } = &mut self.memory;
+        let made = u32::try_from(spans.len()).unwrap_or(NONE);
+        let cell = series.slots.cell(number, window, made, self.epoch, more);
         if cell == made {
-            self.spans.push(SpanCell {
-                series: number,
-                window,
-                seen: 0,
-                weight: Weight(0),
-                errors: 0,
-                errors_weight: Weight(0),
-                sum_ns: 0,
-                first: Timestamp::MAX,
-                last: Timestamp::ZERO,
-                slowest: None,
-                failed: None,
-                latency: Recording::default(),
-            });
+            series.used = second;
+            spans.push(SpanCell::new(series.id, window));
         }
-        self.spans.get_mut(cell as usize).map(|cell| (cell, &mut self.pages))
+        if let Some(cell) = spans.get_mut(cell as usize) {
+            cell.add(sample, recordings);
+        }
     }
 
-    /// The cell of anything but spans: `first` becomes it, or is merged into it.
-    pub fn add(&mut self, number: u32, series: &mut Series, window: WindowId, first: Cell) {
-        let made = u32::try_from(self.others.len()).unwrap_or(NONE);
-        let cell = series.slots.cell(number, window, made, &mut self.more);
+    /// Counts anything but spans: `first` becomes the cell, or is merged into it.
+    pub fn add(&mut self, number: u32, series: &mut Series, window: WindowId, second: u64, first: Cell) {
+        let Memory { others, more, .. } = &mut self.memory;
+        let made = u32::try_from(others.len()).unwrap_or(NONE);
+        let cell = series.slots.cell(number, window, made, self.epoch, more);
         if cell == made {
-            self.others.push((number, window, first));
-        } else if let Some((_, _, cell)) = self.others.get_mut(cell as usize) {
+            series.used = second;
+            others.push((series.id, window, first));
+        } else if let Some((_, _, cell)) = others.get_mut(cell as usize) {
             cell.merge(&first);
         }
     }
 
-    /// All cells, each once, in the order in which they came to be; spans first. They are gone then,
-    /// and their series were used in `second`.
-    pub fn take(&mut self, series: &mut SeriesTable, second: u64) -> Vec<(SeriesId, WindowId, Cell)> {
-        let mut taken = Vec::with_capacity(self.spans.len() + self.others.len());
-        for cell in self.spans.drain(..) {
-            let Some(owner) = release(series, cell.series, second) else { continue };
-            let requests = Requests {
-                seen: cell.seen,
-                weight: cell.weight,
-                errors: cell.errors,
-                errors_weight: cell.errors_weight,
-                sum_ns: cell.sum_ns,
-                latency: cell.latency.histogram(&self.pages),
-                slowest: cell.slowest,
-                failed: cell.failed,
-                first: cell.first,
-                last: cell.last,
-            };
-            taken.push((owner, cell.window, Cell::Requests(Box::new(requests))));
+    /// All cells, as they are. None are left.
+    pub fn take(&mut self) -> Counted {
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.memory.spans.is_empty() && self.memory.others.is_empty() {
+            return Counted::default();
         }
-        for (number, window, cell) in self.others.drain(..) {
-            if let Some(owner) = release(series, number, second) {
-                taken.push((owner, window, cell));
-            }
-        }
-        self.pages.clear();
-        self.more.clear();
-        taken
+        let next = self.home.pop().unwrap_or_default();
+        Counted(Some((std::mem::replace(&mut self.memory, next), self.home.clone())))
     }
 }
 
-fn release(series: &mut SeriesTable, number: u32, second: u64) -> Option<SeriesId> {
-    let series = series.get_mut(number)?;
-    series.slots = Slots::default();
-    series.used = second;
-    Some(series.id)
+/// Cells as a shard counted them.
+#[derive(Debug, Default)]
+pub struct Counted(Option<(Memory, Arc<ArrayQueue<Memory>>)>);
+
+impl Counted {
+    /// Each cell once, in the order in which they came to be; spans first. Gives the memory back.
+    pub fn append_to(&mut self, cells: &mut Vec<(SeriesId, WindowId, Cell)>) {
+        let Some((mut memory, home)) = self.0.take() else { return };
+        cells.reserve(memory.spans.len().saturating_add(memory.others.len()));
+        for cell in memory.spans.drain(..) {
+            let requests = cell.requests(&memory.recordings);
+            cells.push((cell.series, cell.window, Cell::Requests(Box::new(requests))));
+        }
+        cells.append(&mut memory.others);
+        memory.recordings.clear();
+        memory.more.clear();
+        // A full queue has enough; then this set goes.
+        drop(home.push(memory));
+    }
 }

@@ -69,7 +69,7 @@ impl Shard {
                 let metric = metric("total");
                 if let Some((series, at, time)) = self.point(metric, at, point.attributes(), tally) {
                     let delta = self.streams.number(at, point.count as f64);
-                    self.add(series, time, Cell::Total(Total { delta, points: 1 }));
+                    self.add(metric, series, time, Cell::Total(Total { delta, points: 1 }));
                 }
             }),
         }
@@ -153,9 +153,9 @@ impl Shard {
         series
     }
 
-    fn add(&mut self, number: u32, time: Timestamp, cell: Cell) {
+    fn add(&mut self, metric: Metric<'_>, number: u32, time: Timestamp, cell: Cell) {
         if let Some(series) = self.series.get_mut(number) {
-            self.hot.add(number, series, WindowId::of(time), cell);
+            self.hot.add(number, series, WindowId::of(time), metric.context.second, cell);
         }
     }
 
@@ -163,7 +163,7 @@ impl Shard {
         let at = Point { start: point.start, time: point.time, flags: point.flags };
         let Some((series, _, time)) = self.point(metric, at, point.attributes(), tally) else { return };
         if let Some(value) = point.value.map(value_of).filter(|value| value.is_finite()) {
-            self.add(series, time, Cell::Level(Level::of(value, time)));
+            self.add(metric, series, time, Cell::Level(Level::of(value, time)));
         }
     }
 
@@ -181,7 +181,7 @@ impl Shard {
             Temporality::Delta => value,
             Temporality::Cumulative | Temporality::Unspecified => self.streams.number(moment, value),
         };
-        self.add(series, time, Cell::Total(Total { delta, points: 1 }));
+        self.add(metric, series, time, Cell::Total(Total { delta, points: 1 }));
     }
 
     fn explicit(
@@ -218,7 +218,7 @@ impl Shard {
             }
         };
         self.counts = (counts, bounds);
-        self.add(series, time, Cell::Distribution(Box::new(cell)));
+        self.add(metric, series, time, Cell::Distribution(Box::new(cell)));
     }
 
     fn exponential(
@@ -238,7 +238,7 @@ impl Shard {
                 self.grown(moment, Growing { counts: Counts::Exponential(histogram), sum }, (None, None))
             }
         };
-        self.add(series, time, Cell::Distribution(Box::new(cell)));
+        self.add(metric, series, time, Cell::Distribution(Box::new(cell)));
     }
 
     fn grown(&mut self, at: Moment, now: Growing, extremes: (Option<f64>, Option<f64>)) -> Distribution {

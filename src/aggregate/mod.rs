@@ -25,6 +25,7 @@ mod tests;
 
 pub use cell::{Cell, Distribution, Exemplar, Level, Lines, Requests, SEVERITIES, Total, Weight};
 pub use config::Config;
+pub use hot::Counted;
 pub use indicator::{Indicator, IndicatorId, SecondCount};
 pub use partial::{Accepted, EdgeCell, Facet, FacetKey, Partial, PeerKey, SpanHalf};
 pub use place::{AHEAD, TOO_OLD};

@@ -1,5 +1,6 @@
 //! What a shard learned between two barriers.
 
+use super::hot::Counted;
 use crate::aggregate::{Cell, IndicatorId, SecondCount, Weight};
 use crate::journal::Cut;
 use crate::limits::{LateReason, RejectedReason};
@@ -14,7 +15,9 @@ use std::sync::Arc;
 pub struct Partial {
     pub cut: Cut,
     pub shard: u16,
+    /// Complete once [`Partial::settle`] was called, which is not for the shard's thread.
     pub cells: Vec<(SeriesId, WindowId, Cell)>,
+    pub counted: Counted,
     /// Series that the shard saw for the first time, in the order in which it did.
     pub new: Vec<(SeriesId, Arc<SeriesKey>)>,
     pub facets: Vec<(Arc<FacetKey>, WindowId, Facet)>,
@@ -34,6 +37,13 @@ pub struct Partial {
     pub overflowed: Vec<(Arc<ServiceKey>, u64)>,
     /// The shard's own state (series, cumulative values), when the cut asks for a checkpoint.
     pub state: Option<Vec<u8>>,
+}
+
+impl Partial {
+    /// Makes cells of what the shard counted, and gives the shard its memory back.
+    pub fn settle(&mut self) {
+        self.counted.append_to(&mut self.cells);
+    }
 }
 
 /// Items counted.

@@ -29,8 +29,9 @@ pub(super) struct Peers {
     names: Vec<Name>,
     by_name: HashTable<u32>,
     cells: Vec<PeerCell>,
-    pages: Recordings,
+    recordings: Recordings,
     more: More,
+    epoch: u32,
     /// Address and system of the span in hand.
     address: String,
     system: String,
@@ -341,7 +342,7 @@ impl Peers {
     pub fn add(&mut self, number: u32, window: WindowId, duration_ns: u64, error: bool) {
         let Some(peer) = self.all.get_mut(number as usize) else { return };
         let made = u32::try_from(self.cells.len()).unwrap_or(NONE);
-        let cell = peer.slots.cell(number, window, made, &mut self.more);
+        let cell = peer.slots.cell(number, window, made, self.epoch.wrapping_add(1), &mut self.more);
         if cell == made {
             let latency = Recording::default();
             self.cells.push(PeerCell { peer: number, window, requests: 0, errors: 0, latency });
@@ -349,20 +350,20 @@ impl Peers {
         let Some(cell) = self.cells.get_mut(cell as usize) else { return };
         cell.requests += 1;
         cell.errors += u64::from(error);
-        cell.latency.record(duration_ns, &mut self.pages);
+        cell.latency.record(duration_ns, &mut self.recordings);
     }
 
     /// What was counted, sorted by key and window.
     pub fn take(&mut self) -> Vec<(Arc<PeerKey>, WindowId, EdgeCell)> {
         let mut taken = Vec::with_capacity(self.cells.len());
         for cell in self.cells.drain(..) {
-            let Some(peer) = self.all.get_mut(cell.peer as usize) else { continue };
-            peer.slots = Slots::default();
-            let latency = cell.latency.histogram(&self.pages);
+            let Some(peer) = self.all.get(cell.peer as usize) else { continue };
+            let latency = cell.latency.histogram(&self.recordings);
             let edge = EdgeCell { requests: cell.requests, errors: cell.errors, latency };
             taken.push((peer.key.clone(), cell.window, edge));
         }
-        self.pages.clear();
+        self.epoch = self.epoch.wrapping_add(1);
+        self.recordings.clear();
         self.more.clear();
         taken.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
         taken

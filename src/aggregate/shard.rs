@@ -30,6 +30,8 @@ const FORGET_EVERY_S: u64 = 300;
 pub(super) struct Context {
     pub at: Position,
     pub arrived: Timestamp,
+    /// The barrier that follows.
+    pub second: u64,
     pub resource: u32,
     pub service: u32,
     pub partition: u8,
@@ -149,7 +151,8 @@ impl Shard {
             }
             let bytes = request.body.get(slice.range.start as usize..slice.range.end as usize);
             let bytes = bytes.unwrap_or_default();
-            let place = Context { at, arrived, partition: slice.partition, resource: 0, service: 0 };
+            let second = arrived.secs().saturating_add(1);
+            let place = Context { at, arrived, second, partition: slice.partition, resource: 0, service: 0 };
             let counted = match request.signal {
                 Signal::Traces => self.traces(place, bytes),
                 Signal::Logs => self.logs(place, bytes),
@@ -308,7 +311,8 @@ impl Shard {
         let mut partial = Partial {
             cut,
             shard: self.number,
-            cells: self.hot.take(&mut self.series, cut.number),
+            cells: Vec::new(),
+            counted: self.hot.take(),
             new: self.series.take_new(),
             facets: self.facets.take(),
             indicators: self.take_seconds(),

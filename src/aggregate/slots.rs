@@ -11,18 +11,23 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Slots {
     windows: [WindowId; 2],
     cells: [u32; 2],
+    /// What was true in an earlier epoch is not any more.
+    epoch: u32,
 }
 
 impl Default for Slots {
     fn default() -> Self {
-        Self { windows: [WindowId(0); 2], cells: [NONE; 2] }
+        Self { windows: [WindowId(0); 2], cells: [NONE; 2], epoch: 0 }
     }
 }
 
 impl Slots {
     /// The number of the cell of a window, or `made`, which becomes it.
     #[inline]
-    pub fn cell(&mut self, owner: u32, window: WindowId, made: u32, more: &mut More) -> u32 {
+    pub fn cell(&mut self, owner: u32, window: WindowId, made: u32, epoch: u32, more: &mut More) -> u32 {
+        if self.epoch != epoch {
+            *self = Self { epoch, ..Self::default() };
+        }
         let place = (window.0 & 1) as usize;
         let (known, cell) = match (self.windows.get_mut(place), self.cells.get_mut(place)) {
             (Some(known), Some(cell)) => (known, cell),

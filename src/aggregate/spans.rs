@@ -1,30 +1,47 @@
 //! How spans and log records are counted.
 
-use super::series::{Head, weight_of};
+use super::hot::Sample;
+use super::series::{Head, NONE, weight_of};
 use super::shard::{Context, Shard, Tally};
-use super::{Cell, Exemplar, Lines, SecondCount, SpanHalf};
+use super::{Cell, Lines, SecondCount, SpanHalf};
 use crate::model::{SeriesKey, Signal, SpanKind, Timestamp, WindowId};
 use crate::otlp::{LogView, SpanView, StatusCode};
 
+/// Spans whose series are looked up together.
+const AHEAD: usize = 16;
+
+#[inline]
+fn head_of(context: Context, span: &SpanView<'_>) -> Head {
+    let entry = span.kind.is_entry() || span.parent_span_id.is_none();
+    Head { service: context.service, signal: Signal::Traces, kind: span.kind, entry }
+}
+
 impl Shard {
+    /// Counts spans of one resource. The series of several are looked up before the first of them is
+    /// counted, so that their memory is on its way meanwhile.
     pub(super) fn spans(&mut self, context: Context, spans: &[SpanView<'_>], tally: &mut Tally) {
-        for span in spans {
-            self.span(context, span, tally);
+        for spans in spans.chunks(AHEAD) {
+            let mut found = [NONE; AHEAD];
+            for (span, found) in spans.iter().zip(&mut found) {
+                let (head, name) = (head_of(context, span), span.name.as_bytes());
+                *found = self.series.find(self.series.hash(head, name), head, name).unwrap_or(NONE);
+            }
+            for (span, found) in spans.iter().zip(found) {
+                self.span(context, span, found, tally);
+            }
         }
     }
 
     #[inline]
-    fn span(&mut self, context: Context, span: &SpanView<'_>, tally: &mut Tally) {
+    fn span(&mut self, context: Context, span: &SpanView<'_>, found: u32, tally: &mut Tally) {
         let Some(time) = tally.place(span.end, context.arrived) else { return };
         tally.counted += 1;
         self.note(time, span.trace_id);
         let window = WindowId::of(time);
         let duration_ns = span.end.0.saturating_sub(span.start.0);
         let error = span.status == StatusCode::Error;
-        let is_entry = span.kind.is_entry() || span.parent_span_id.is_none();
-        let head =
-            Head { service: context.service, signal: Signal::Traces, kind: span.kind, entry: is_entry };
-        let number = self.series_of_span(head, span.name);
+        let head = head_of(context, span);
+        let number = if found == NONE { self.series_of_span(head, span.name) } else { found };
         let Some(series) = self.series.get_mut(number) else { return };
         if series.is_overflow {
             self.note_overflow(number, context.service);
@@ -38,42 +55,19 @@ impl Shard {
                 count_second(seconds, time, good);
             }
         }
-        let Some((cell, pages)) = self.hot.spans(number, series, window) else { return };
-        cell.seen += 1;
-        cell.weight.add(weight);
-        cell.sum_ns = cell.sum_ns.saturating_add(duration_ns);
-        cell.first = cell.first.min(time);
-        cell.last = cell.last.max(time);
-        cell.latency.record(duration_ns, pages);
-        let exemplar = || Exemplar {
+        let sample = Sample {
+            time,
+            duration_ns,
+            error,
+            weight,
             trace: span.trace_id,
             span: span.span_id,
-            value_ns: duration_ns,
-            time,
             at: context.at,
         };
-        // Of equals the one at the earlier position, then the one with the larger id, stays: as merging does.
-        let is_slower = cell.slowest.is_none_or(|known| {
-            (duration_ns, std::cmp::Reverse(context.at), span.span_id)
-                > (known.value_ns, std::cmp::Reverse(known.at), known.span)
-        });
-        if is_slower {
-            cell.slowest = Some(exemplar());
-        }
-        if error {
-            cell.errors += 1;
-            cell.errors_weight.add(weight);
-            let is_later = cell.failed.is_none_or(|known| {
-                (time, std::cmp::Reverse(context.at), span.span_id)
-                    > (known.time, std::cmp::Reverse(known.at), known.span)
-            });
-            if is_later {
-                cell.failed = Some(exemplar());
-            }
-        }
+        self.hot.add_span(number, series, window, context.second, &sample);
         let facet = tally.facet(window);
         facet.items += 1;
-        if is_entry {
+        if head.entry {
             facet.requests += 1;
             facet.errors += u64::from(error);
             facet.sum_ns = facet.sum_ns.saturating_add(duration_ns);
@@ -105,19 +99,16 @@ impl Shard {
         }
     }
 
-    #[inline]
+    #[cold]
     fn series_of_span(&mut self, head: Head, name: &str) -> u32 {
         let hash = self.series.hash(head, name.as_bytes());
         match self.series.find(hash, head, name.as_bytes()) {
             Some(known) => known,
-            None => self.new_series_of_spans(hash, head, name),
+            None => {
+                let key = self.key(head, name, "", Vec::new());
+                self.series.add(hash, head, name.as_bytes(), key, "")
+            }
         }
-    }
-
-    #[cold]
-    fn new_series_of_spans(&mut self, hash: u64, head: Head, name: &str) -> u32 {
-        let key = self.key(head, name, "", Vec::new());
-        self.series.add(hash, head, name.as_bytes(), key, "")
     }
 
     pub(super) fn key(
@@ -181,7 +172,7 @@ impl Shard {
         }
         if let Some(series) = self.series.get_mut(number) {
             for (window, lines) in by_window {
-                self.hot.add(number, series, window, Cell::Lines(lines));
+                self.hot.add(number, series, window, context.second, Cell::Lines(lines));
             }
         }
     }

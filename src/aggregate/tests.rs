@@ -86,7 +86,8 @@ struct Merged {
 }
 
 impl Merged {
-    fn take(&mut self, partial: Partial) {
+    fn take(&mut self, mut partial: Partial) {
+        partial.settle();
         for (id, window, cell) in partial.cells {
             match self.cells.entry((id, window)) {
                 std::collections::btree_map::Entry::Vacant(place) => {

@@ -120,7 +120,8 @@ impl Windows {
         let mut flows: BTreeMap<WindowId, Sources<EdgeCell>> = BTreeMap::new();
         let mut joined = Vec::new();
         self.joiner.expire(second);
-        for partial in partials {
+        for mut partial in partials {
+            partial.settle();
             self.note_new(partial.new, &mut merged.tick);
             append(&mut merged.tick.changed, partial.cells);
             append(&mut merged.tick.indicators, partial.indicators);
