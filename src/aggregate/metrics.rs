@@ -10,7 +10,6 @@ use crate::otlp::{
     Attributes, Data, ExponentialPoint, HistogramPoint, InstrumentationScope, MetricView, NO_RECORDED_VALUE,
     Number, NumberPoint, ResourceMetrics, Temporality,
 };
-use std::io::Write;
 use std::sync::Arc;
 
 /// Buckets of one explicit histogram point; more are cut.
@@ -67,8 +66,10 @@ impl Shard {
             Data::Summary(points) => points.for_each(|point| {
                 let at = Point { start: point.start, time: point.time, flags: point.flags };
                 let metric = metric("total");
-                if let Some((series, at, time)) = self.point(metric, at, point.attributes(), tally) {
-                    let delta = self.streams.number(at, point.count as f64);
+                if let Some((series, time)) = self.point(metric, at, point.attributes(), tally)
+                    && let Some(moment) = self.moment(metric, series, at)
+                {
+                    let delta = self.streams.number(moment, point.count as f64);
                     self.add(metric, series, time, Cell::Total(Total { delta, points: 1 }));
                 }
             }),
@@ -82,7 +83,7 @@ impl Shard {
         point: Point,
         attributes: Attributes<'_>,
         tally: &mut Tally,
-    ) -> Option<(u32, Moment, Timestamp)> {
+    ) -> Option<(u32, Timestamp)> {
         let time = tally.place(point.time, metric.context.arrived)?;
         tally.counted += 1;
         tally.facet(WindowId::of(time)).items += 1;
@@ -92,6 +93,11 @@ impl Shard {
         }
         let series = self.series_of_point(metric, attributes);
         self.note_overflow(series, metric.context.service);
+        Some((series, time))
+    }
+
+    /// Where a point of a cumulative stream stands; to be asked right after [`Shard::point`].
+    fn moment(&self, metric: Metric<'_>, series: u32, point: Point) -> Option<Moment> {
         let known = self.series.get(series)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.resources.get(metric.context.resource)?.identity);
@@ -104,14 +110,13 @@ impl Shard {
         }
         let mut id = [0u8; 16];
         hasher.finalize_xof().fill(&mut id);
-        let moment = Moment {
+        Some(Moment {
             id: u128::from_le_bytes(id),
             start: point.start,
             time: point.time,
             partition: metric.context.partition,
             used: metric.context.arrived.secs(),
-        };
-        Some((series, moment, time))
+        })
     }
 
     /// The series of a point. Leaves the raw name in `scratch`.
@@ -126,11 +131,8 @@ impl Shard {
         raw.clear();
         put(&mut raw, |raw| raw.extend_from_slice(metric.name.as_bytes()));
         put(&mut raw, |raw| raw.extend_from_slice(metric.unit.as_bytes()));
-        for (key, value) in attributes {
-            put(&mut raw, |raw| raw.extend_from_slice(key.as_bytes()));
-            put(&mut raw, |raw| {
-                let _ = write!(raw, "{value}");
-            });
+        for attribute in attributes.messages() {
+            put(&mut raw, |raw| raw.extend_from_slice(attribute));
         }
         let hash = self.series.hash(head, &raw);
         let series = match self.series.find(hash, head, &raw) {
@@ -161,7 +163,7 @@ impl Shard {
 
     fn level(&mut self, metric: Metric<'_>, point: &NumberPoint<'_>, tally: &mut Tally) {
         let at = Point { start: point.start, time: point.time, flags: point.flags };
-        let Some((series, _, time)) = self.point(metric, at, point.attributes(), tally) else { return };
+        let Some((series, time)) = self.point(metric, at, point.attributes(), tally) else { return };
         if let Some(value) = point.value.map(value_of).filter(|value| value.is_finite()) {
             self.add(metric, series, time, Cell::Level(Level::of(value, time)));
         }
@@ -175,11 +177,14 @@ impl Shard {
         tally: &mut Tally,
     ) {
         let at = Point { start: point.start, time: point.time, flags: point.flags };
-        let Some((series, moment, time)) = self.point(metric, at, point.attributes(), tally) else { return };
+        let Some((series, time)) = self.point(metric, at, point.attributes(), tally) else { return };
         let Some(value) = point.value.map(value_of).filter(|value| value.is_finite()) else { return };
         let delta = match temporality {
             Temporality::Delta => value,
-            Temporality::Cumulative | Temporality::Unspecified => self.streams.number(moment, value),
+            Temporality::Cumulative | Temporality::Unspecified => {
+                let Some(moment) = self.moment(metric, series, at) else { return };
+                self.streams.number(moment, value)
+            }
         };
         self.add(metric, series, time, Cell::Total(Total { delta, points: 1 }));
     }
@@ -192,7 +197,7 @@ impl Shard {
         tally: &mut Tally,
     ) {
         let at = Point { start: point.start, time: point.time, flags: point.flags };
-        let Some((series, moment, time)) = self.point(metric, at, point.attributes(), tally) else { return };
+        let Some((series, time)) = self.point(metric, at, point.attributes(), tally) else { return };
         let (mut counts, mut bounds) = std::mem::take(&mut self.counts);
         counts.clear();
         bounds.clear();
@@ -210,6 +215,7 @@ impl Shard {
                 points: 1,
             },
             Temporality::Cumulative | Temporality::Unspecified => {
+                let Some(moment) = self.moment(metric, series, at) else { return };
                 let now = Growing {
                     counts: Counts::Explicit { counts: counts.clone(), bounds: bounds.clone() },
                     sum,
@@ -229,12 +235,13 @@ impl Shard {
         tally: &mut Tally,
     ) {
         let at = Point { start: point.start, time: point.time, flags: point.flags };
-        let Some((series, moment, time)) = self.point(metric, at, point.attributes(), tally) else { return };
+        let Some((series, time)) = self.point(metric, at, point.attributes(), tally) else { return };
         let histogram = points::exponential(point);
         let sum = point.sum.filter(|sum| sum.is_finite()).unwrap_or(0.0);
         let cell = match temporality {
             Temporality::Delta => Distribution { histogram, sum, points: 1 },
             Temporality::Cumulative | Temporality::Unspecified => {
+                let Some(moment) = self.moment(metric, series, at) else { return };
                 self.grown(moment, Growing { counts: Counts::Exponential(histogram), sum }, (None, None))
             }
         };

@@ -1,7 +1,8 @@
 //! Histogram points of clients, as one kind of histogram.
 
-use crate::otlp::ExponentialPoint;
+use crate::otlp::{Buckets, ExponentialPoint};
 use crate::sketch::{Histogram, SCALE};
+use smallvec::SmallVec;
 
 /// Buckets a client may send in one point; more are cut. SDKs send at most 160.
 const BUCKETS: usize = 4_096;
@@ -10,7 +11,7 @@ const BUCKETS: usize = 4_096;
 /// its bucket, clamped by the extremes where these are known. Bucket `i` holds values in
 /// (bounds[i-1], bounds[i]].
 pub(super) fn explicit(counts: &[u64], bounds: &[f64], min: Option<f64>, max: Option<f64>) -> Histogram {
-    let mut histogram = Histogram::new();
+    let mut found = Found::default();
     let min = min.filter(|value| value.is_finite());
     let max = max.filter(|value| value.is_finite());
     for (number, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
@@ -32,9 +33,58 @@ pub(super) fn explicit(counts: &[u64], bounds: &[f64], min: Option<f64>, max: Op
             (None, Some(edge)) | (Some(edge), None) => edge,
             (None, None) => 0.0,
         };
-        histogram.record_many(middle, count);
+        found.add(middle, count);
     }
-    histogram
+    found.histogram()
+}
+
+/// Values and their counts on the way into a histogram, few enough for the stack.
+#[derive(Default)]
+struct Found {
+    zero: u64,
+    positive: SmallVec<[(i32, u64); 32]>,
+    negative: SmallVec<[(i32, u64); 4]>,
+}
+
+impl Found {
+    fn add(&mut self, value: f64, count: u64) {
+        if !value.is_finite() {
+            return;
+        }
+        if value.abs() < f64::MIN_POSITIVE {
+            self.zero = self.zero.saturating_add(count);
+            return;
+        }
+        let bucket = Histogram::bucket_of(value.abs());
+        if value < 0.0 {
+            self.negative.push((bucket, count));
+        } else {
+            self.positive.push((bucket, count));
+        }
+    }
+
+    fn histogram(mut self) -> Histogram {
+        ascending(&mut self.positive);
+        ascending(&mut self.negative);
+        Histogram::from_sorted(SCALE, self.zero, &self.positive, &self.negative)
+    }
+}
+
+/// Sorts by bucket, and adds up what belongs together.
+fn ascending<const N: usize>(side: &mut SmallVec<[(i32, u64); N]>)
+where
+    [(i32, u64); N]: smallvec::Array<Item = (i32, u64)>,
+{
+    if !side.is_sorted_by_key(|&(bucket, _)| bucket) {
+        side.sort_unstable_by_key(|&(bucket, _)| bucket);
+    }
+    side.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 = kept.1.saturating_add(next.1);
+        }
+        same
+    });
 }
 
 /// An exponential histogram point at its own scale, or at [`SCALE`] if its own is finer.
@@ -42,14 +92,17 @@ pub(super) fn exponential(point: &ExponentialPoint<'_>) -> Histogram {
     let scale = point.scale.clamp(-10, 20);
     let kept = scale.min(i32::from(SCALE));
     let shift = scale - kept;
-    let mut histogram = Histogram::with_scale(i8::try_from(kept).unwrap_or(SCALE));
-    histogram.record_zero(point.zero_count);
-    for (buckets, negative) in [(point.positive, false), (point.negative, true)] {
-        for (number, count) in (0i32..).zip(buckets.counts().take(BUCKETS)) {
-            histogram.add_bucket(buckets.offset.saturating_add(number) >> shift, count, negative);
-        }
-    }
-    histogram
+    let side = |buckets: &Buckets<'_>| {
+        let mut side: SmallVec<[(i32, u64); 32]> = (0i32..)
+            .zip(buckets.counts().take(BUCKETS))
+            .filter(|&(_, count)| count > 0)
+            .map(|(number, count)| (buckets.offset.saturating_add(number) >> shift, count))
+            .collect();
+        ascending(&mut side);
+        side
+    };
+    let (positive, negative) = (side(&point.positive), side(&point.negative));
+    Histogram::from_sorted(i8::try_from(kept).unwrap_or(SCALE), point.zero_count, &positive, &negative)
 }
 
 #[cfg(test)]

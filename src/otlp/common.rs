@@ -109,6 +109,12 @@ impl<'a> Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
+    /// The bytes of each `KeyValue` message.
+    #[inline]
+    pub fn messages(self) -> impl Iterator<Item = &'a [u8]> {
+        self.0
+    }
+
     /// The bytes of each key, and of the `AnyValue` message of each value.
     #[inline]
     pub fn raw(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {

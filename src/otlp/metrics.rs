@@ -189,6 +189,8 @@ pub struct HistogramPoint<'a> {
     pub min: Option<f64>,
     pub max: Option<f64>,
     pub flags: u32,
+    counts: Occurrences<'a>,
+    bounds: Occurrences<'a>,
     message: &'a [u8],
 }
 
@@ -201,6 +203,8 @@ impl<'a> View<'a> for HistogramPoint<'a> {
                 3 => point.time = Timestamp(number(value)),
                 4 => point.count = number(value),
                 5 => point.sum = Some(double(value)),
+                6 => point.counts = point.counts.and(value),
+                7 => point.bounds = point.bounds.and(value),
                 10 => point.flags = number(value) as u32,
                 11 => point.min = Some(double(value)),
                 12 => point.max = Some(double(value)),
@@ -225,12 +229,12 @@ impl<'a> HistogramPoint<'a> {
     /// One more than there are bounds: the first counts values ≤ the first bound.
     #[must_use]
     pub fn bucket_counts(&self) -> Numbers<'a> {
-        Numbers::of(self.message, 6, Layout::Fixed64)
+        Numbers::of_occurrences(self.counts, self.message, 6)
     }
 
     /// Upper bounds, inclusive, ascending.
     pub fn explicit_bounds(&self) -> impl Iterator<Item = f64> + Clone + use<'a> {
-        Numbers::of(self.message, 7, Layout::Fixed64).map(f64::from_bits)
+        Numbers::of_occurrences(self.bounds, self.message, 7).map(f64::from_bits)
     }
 }
 
@@ -403,6 +407,25 @@ impl<'a> ExemplarView<'a> {
     }
 }
 
+/// How a repeated number field lies in its message.
+#[derive(Clone, Copy, Debug, Default)]
+enum Occurrences<'a> {
+    #[default]
+    Nowhere,
+    /// Packed, in one piece.
+    Once(&'a [u8]),
+    Scattered,
+}
+
+impl<'a> Occurrences<'a> {
+    fn and(self, value: Value<'a>) -> Self {
+        match (self, value) {
+            (Self::Nowhere, Value::Bytes(packed)) => Self::Once(packed),
+            _ => Self::Scattered,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
     Varint,
@@ -422,6 +445,19 @@ pub struct Numbers<'a> {
 impl<'a> Numbers<'a> {
     const fn of(message: &'a [u8], number: u32, layout: Layout) -> Self {
         Self { fields: Fields::of(message), number, layout, packed: Fields::of(&[]) }
+    }
+}
+
+impl<'a> Numbers<'a> {
+    /// Of numbers of 64 bits each, without a search where one look has told where they are.
+    const fn of_occurrences(of: Occurrences<'a>, message: &'a [u8], number: u32) -> Self {
+        let (fields, packed): (&[u8], &[u8]) = match of {
+            Occurrences::Nowhere => (&[], &[]),
+            Occurrences::Once(packed) => (&[], packed),
+            Occurrences::Scattered => (message, &[]),
+        };
+        let layout = Layout::Fixed64;
+        Self { fields: Fields::of(fields), number, layout, packed: Fields::of(packed) }
     }
 }
 

@@ -372,7 +372,7 @@ const fn optional_double(number: u32, name: &'static str) -> Field {
     field(number, name, name, Double, Explicit)
 }
 
-static NUMBER_POINT: Message = Message::of(&[
+pub(super) static NUMBER_POINT: Message = Message::of(&[
     start_time(2),
     time(3),
     field(4, "as_double", "asDouble", Double, Explicit),
@@ -382,7 +382,7 @@ static NUMBER_POINT: Message = Message::of(&[
     flags(8, Uint32),
 ]);
 
-static HISTOGRAM_POINT: Message = Message::of(&[
+pub(super) static HISTOGRAM_POINT: Message = Message::of(&[
     start_time(2),
     time(3),
     count(4),
