@@ -3,6 +3,7 @@
 
 mod cell;
 mod config;
+mod equality;
 mod facets;
 mod halves;
 mod hot;

@@ -1,6 +1,7 @@
 //! Where CLIENT and PRODUCER spans went, by the address that they name.
 
 use super::config::{OTHER, PEERS, bounded};
+use super::equality::equal;
 use super::series::SeriesTable;
 use super::slots::{More, Slots};
 use super::{EdgeCell, PeerKey};
@@ -28,6 +29,8 @@ pub(super) struct Peers {
     /// By the very bytes that name them, so that nothing is put into words for a span whose like was seen.
     names: Vec<Name>,
     by_name: HashTable<u32>,
+    /// The name that a span of each series had last: mostly the next one has it too.
+    last_names: Vec<u32>,
     cells: Vec<PeerCell>,
     recordings: Recordings,
     more: More,
@@ -180,7 +183,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Facts that there are, with their places.
-    #[inline]
+    #[inline(always)]
     fn present(&self) -> impl Iterator<Item = (u32, &'a [u8])> {
         (0u32..).zip(self.0).filter(|(_, value)| !value.is_empty())
     }
@@ -214,7 +217,7 @@ impl<'a> Facts<'a> {
             let [known_place, a, b, c, d] = *head;
             let length = u32::from_le_bytes([a, b, c, d]) as usize;
             let Some((known, rest)) = rest.split_at_checked(length) else { return false };
-            if u32::from(known_place) != place || known != value {
+            if u32::from(known_place) != place || !equal(known, value) {
                 return false;
             }
             raw = rest;
@@ -224,22 +227,51 @@ impl<'a> Facts<'a> {
 }
 
 impl Peers {
-    /// The number of the peer of a span of `service`, or `None` when the span does not name one.
+    /// The number of the peer of a span of `service`, counted as of series `of`; `None` when the span
+    /// does not name one.
     #[inline]
-    pub fn number(&mut self, span: &SpanView<'_>, service: u32, series: &mut SeriesTable) -> Option<u32> {
+    pub fn number(
+        &mut self,
+        span: &SpanView<'_>,
+        service: u32,
+        of: u32,
+        series: &mut SeriesTable,
+    ) -> Option<u32> {
         let facts = Facts::of(span);
-        let hash = facts.hash(&self.hasher, service, span.kind);
-        let names = &self.names;
-        let known = self.by_name.find(hash, |&name| {
-            names.get(name as usize).is_some_and(|name| {
-                name.service == service && name.kind == span.kind && facts.equals(&name.raw)
-            })
-        });
-        let peer = match known.and_then(|&name| names.get(name as usize)) {
+        let is_it =
+            |name: &Name| name.service == service && name.kind == span.kind && facts.equals(&name.raw);
+        let last = self.last_names.get(of as usize).and_then(|&last| self.names.get(last as usize));
+        let peer = match last.filter(|name| is_it(name)) {
             Some(name) => name.peer,
-            None => self.learn(&facts, hash, span.kind, service, series),
+            None => self.look_up(&facts, span.kind, service, of, series),
         };
         (peer != NONE).then_some(peer)
+    }
+
+    fn look_up(
+        &mut self,
+        facts: &Facts<'_>,
+        kind: SpanKind,
+        service: u32,
+        of: u32,
+        series: &mut SeriesTable,
+    ) -> u32 {
+        let hash = facts.hash(&self.hasher, service, kind);
+        let names = &self.names;
+        let known = self.by_name.find(hash, |&name| {
+            names
+                .get(name as usize)
+                .is_some_and(|name| name.service == service && name.kind == kind && facts.equals(&name.raw))
+        });
+        let Some(&known) = known else { return self.learn(facts, hash, kind, service, series) };
+        let place = of as usize;
+        if self.last_names.len() <= place {
+            self.last_names.resize(series.len().max(place.saturating_add(1)), NONE);
+        }
+        if let Some(last) = self.last_names.get_mut(place) {
+            *last = known;
+        }
+        self.names.get(known as usize).map_or(NONE, |name| name.peer)
     }
 
     #[cold]

@@ -1,6 +1,7 @@
 //! Which series there are, and how the one of an item is found without allocating.
 
 use super::config::{Bounds, OTHER, bounded};
+use super::equality::equal;
 use super::slots::Slots;
 use super::{Indicator, Weight};
 use crate::model::{Interner, SeriesId, SeriesKey, ServiceKey, Signal, SpanKind};
@@ -138,7 +139,7 @@ impl SeriesTable {
     pub fn find(&self, hash: u64, head: Head, raw: &[u8]) -> Option<u32> {
         let names = &self.names;
         let found = self.lookup.find(hash, |&name| {
-            names.get(name as usize).is_some_and(|name| name.head == head && *name.raw == *raw)
+            names.get(name as usize).is_some_and(|name| name.head == head && equal(&name.raw, raw))
         })?;
         names.get(*found as usize).map(|name| name.series)
     }

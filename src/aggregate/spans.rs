@@ -73,7 +73,8 @@ impl Shard {
             facet.sum_ns = facet.sum_ns.saturating_add(duration_ns);
         }
         let goes_out = matches!(span.kind, SpanKind::Client | SpanKind::Producer);
-        let peer = if goes_out { self.peers.number(span, context.service, &mut self.series) } else { None };
+        let peer =
+            if goes_out { self.peers.number(span, context.service, number, &mut self.series) } else { None };
         if let Some(peer) = peer {
             self.peers.add(peer, window, duration_ns, error);
         }
