@@ -1,9 +1,10 @@
 //! Cells that are being counted, and how they are handed over at a barrier: whole, by ownership. The
 //! receiver makes the cells of a [`super::Partial`] of them, and their memory comes back.
 
+use super::points::Values;
 use super::series::{NONE, Series};
 use super::slots::More;
-use super::{Cell, Exemplar, Requests, Weight};
+use super::{Cell, Distribution, Exemplar, Requests, Weight};
 use crate::model::{SeriesId, SpanId, Timestamp, TraceId, WindowId};
 use crate::sketch::{Recording, Recordings};
 use crossbeam::queue::ArrayQueue;
@@ -195,6 +196,29 @@ impl HotCells {
             others.push((series.id, window, first));
         } else if let Some((_, _, cell)) = others.get_mut(cell as usize) {
             cell.merge(&first);
+        }
+    }
+
+    /// Counts a point of a histogram whose values are these, and their sum.
+    pub fn add_values(
+        &mut self,
+        number: u32,
+        series: &mut Series,
+        window: WindowId,
+        second: u64,
+        (values, sum): (&Values, f64),
+    ) {
+        let Memory { others, more, .. } = &mut self.memory;
+        let made = u32::try_from(others.len()).unwrap_or(NONE);
+        let cell = series.slots.cell(number, window, made, self.epoch, more);
+        if cell == made {
+            series.used = second;
+            let first = Distribution { histogram: values.histogram(), sum, points: 1 };
+            others.push((series.id, window, Cell::Distribution(Box::new(first))));
+        } else if let Some((_, _, Cell::Distribution(cell))) = others.get_mut(cell as usize) {
+            values.add_to(&mut cell.histogram);
+            cell.sum += sum;
+            cell.points += 1;
         }
     }
 

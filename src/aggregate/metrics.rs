@@ -208,23 +208,26 @@ impl Shard {
             counts.push(point.count);
         }
         let sum = point.sum.filter(|sum| sum.is_finite()).unwrap_or(0.0);
-        let cell = match temporality {
-            Temporality::Delta => Distribution {
-                histogram: points::explicit(&counts, &bounds, point.min, point.max),
-                sum,
-                points: 1,
-            },
+        match temporality {
+            Temporality::Delta => {
+                let values = points::explicit(&counts, &bounds, point.min, point.max);
+                self.counts = (counts, bounds);
+                if let Some(known) = self.series.get_mut(series) {
+                    let window = WindowId::of(time);
+                    self.hot.add_values(series, known, window, metric.context.second, (&values, sum));
+                }
+            }
             Temporality::Cumulative | Temporality::Unspecified => {
-                let Some(moment) = self.moment(metric, series, at) else { return };
                 let now = Growing {
                     counts: Counts::Explicit { counts: counts.clone(), bounds: bounds.clone() },
                     sum,
                 };
-                self.grown(moment, now, (point.min, point.max))
+                self.counts = (counts, bounds);
+                let Some(moment) = self.moment(metric, series, at) else { return };
+                let cell = self.grown(moment, now, (point.min, point.max));
+                self.add(metric, series, time, Cell::Distribution(Box::new(cell)));
             }
-        };
-        self.counts = (counts, bounds);
-        self.add(metric, series, time, Cell::Distribution(Box::new(cell)));
+        }
     }
 
     fn exponential(
@@ -251,7 +254,7 @@ impl Shard {
     fn grown(&mut self, at: Moment, now: Growing, extremes: (Option<f64>, Option<f64>)) -> Distribution {
         match self.streams.histogram(at, now) {
             Some(Growing { counts: Counts::Explicit { counts, bounds }, sum }) => Distribution {
-                histogram: points::explicit(&counts, &bounds, extremes.0, extremes.1),
+                histogram: points::explicit(&counts, &bounds, extremes.0, extremes.1).histogram(),
                 sum,
                 points: 1,
             },

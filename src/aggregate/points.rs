@@ -10,8 +10,8 @@ const BUCKETS: usize = 4_096;
 /// Puts the counts of explicit buckets into the exponential histogram, each at the geometric middle of
 /// its bucket, clamped by the extremes where these are known. Bucket `i` holds values in
 /// (bounds[i-1], bounds[i]].
-pub(super) fn explicit(counts: &[u64], bounds: &[f64], min: Option<f64>, max: Option<f64>) -> Histogram {
-    let mut found = Found::default();
+pub(super) fn explicit(counts: &[u64], bounds: &[f64], min: Option<f64>, max: Option<f64>) -> Values {
+    let mut found = Values::default();
     let min = min.filter(|value| value.is_finite());
     let max = max.filter(|value| value.is_finite());
     for (number, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
@@ -35,18 +35,21 @@ pub(super) fn explicit(counts: &[u64], bounds: &[f64], min: Option<f64>, max: Op
         };
         found.add(middle, count);
     }
-    found.histogram()
+    ascending(&mut found.positive);
+    ascending(&mut found.negative);
+    found
 }
 
-/// Values and their counts on the way into a histogram, few enough for the stack.
-#[derive(Default)]
-struct Found {
+/// Values and their counts on the way into a histogram: buckets ascend, and are mostly few enough for the
+/// stack.
+#[derive(Debug, Default)]
+pub(super) struct Values {
     zero: u64,
     positive: SmallVec<[(i32, u64); 32]>,
     negative: SmallVec<[(i32, u64); 4]>,
 }
 
-impl Found {
+impl Values {
     fn add(&mut self, value: f64, count: u64) {
         if !value.is_finite() {
             return;
@@ -63,10 +66,12 @@ impl Found {
         }
     }
 
-    fn histogram(mut self) -> Histogram {
-        ascending(&mut self.positive);
-        ascending(&mut self.negative);
+    pub fn histogram(&self) -> Histogram {
         Histogram::from_sorted(SCALE, self.zero, &self.positive, &self.negative)
+    }
+
+    pub fn add_to(&self, histogram: &mut Histogram) {
+        histogram.add_sorted(self.zero, &self.positive, &self.negative);
     }
 }
 
@@ -111,7 +116,7 @@ mod tests {
 
     #[test]
     fn counts_lie_in_the_middle_of_their_buckets() {
-        let histogram = explicit(&[1, 0, 2, 3], &[10.0, 20.0, 40.0], None, None);
+        let histogram = explicit(&[1, 0, 2, 3], &[10.0, 20.0, 40.0], None, None).histogram();
         let near = |q: f64, value: f64| {
             let got = histogram.quantile(q).unwrap();
             assert!((got / value - 1.0).abs() < 0.006, "{q}: {got} for {value}");
@@ -120,9 +125,9 @@ mod tests {
         near(0.1, 5.0);
         near(0.5, 28.28);
         near(1.0, 40.0);
-        let clamped = explicit(&[0, 0, 0, 4], &[10.0, 20.0, 40.0], Some(90.0), Some(90.0));
+        let clamped = explicit(&[0, 0, 0, 4], &[10.0, 20.0, 40.0], Some(90.0), Some(90.0)).histogram();
         assert!((clamped.quantile(0.5).unwrap() / 90.0 - 1.0).abs() < 0.006);
-        let odd = explicit(&[5, 5], &[f64::NAN], Some(f64::INFINITY), None);
+        let odd = explicit(&[5, 5], &[f64::NAN], Some(f64::INFINITY), None).histogram();
         assert!(odd.count() <= 10);
     }
 }

@@ -4,6 +4,7 @@
 //! (three bits), and how many, less one (five bits). The largest of each means that what goes beyond
 //! follows as a varint. Equal lists have equal bytes.
 
+use smallvec::SmallVec;
 use std::iter::Peekable;
 
 /// Largest number in the three and five bits; it stands for itself and more.
@@ -13,21 +14,18 @@ const COUNT: u64 = 31;
 /// Sorted by bucket, no bucket twice, no count of zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Buckets {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
 }
 
 /// Memory in which a list is put together.
 #[derive(Debug, Default)]
 struct Writer {
-    bytes: Vec<u8>,
+    /// Most lists fit onto the stack, so that adding to one takes no memory.
+    bytes: SmallVec<[u8; 256]>,
     last: Option<i32>,
 }
 
 impl Writer {
-    fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), last: None }
-    }
-
     /// Buckets must ascend.
     #[inline]
     fn push(&mut self, bucket: i32, count: u64) {
@@ -54,7 +52,7 @@ impl Writer {
     }
 
     fn finish(self) -> Buckets {
-        Buckets { bytes: self.bytes.into() }
+        Buckets { bytes: self.bytes.to_vec() }
     }
 }
 
@@ -100,8 +98,8 @@ impl Iterator for Iter<'_> {
 
 impl Buckets {
     /// Of a list that ascends and has no zero counts.
-    pub fn of(sorted: impl ExactSizeIterator<Item = (i32, u64)>) -> Self {
-        let mut writer = Writer::with_capacity(if sorted.len() == 0 { 0 } else { sorted.len() + 8 });
+    pub fn of(sorted: impl Iterator<Item = (i32, u64)>) -> Self {
+        let mut writer = Writer::default();
         sorted.for_each(|(bucket, count)| writer.push(bucket, count));
         writer.finish()
     }
@@ -119,14 +117,15 @@ impl Buckets {
         self.iter().fold(0, |sum, (_, count)| sum.saturating_add(count))
     }
 
+    /// Memory it takes beside itself.
     pub fn size_bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.capacity()
     }
 
     /// Each bucket halved `shift` times, counts added up where several become one.
     pub fn coarser(&self, shift: i8) -> Self {
         let shift = shift.clamp(0, 31);
-        let mut writer = Writer::with_capacity(self.bytes.len());
+        let mut writer = Writer::default();
         let mut fine = self.iter().map(|(bucket, count)| (bucket >> shift, count)).peekable();
         while let Some((bucket, mut count)) = fine.next() {
             while let Some((_, more)) = fine.next_if(|&(next, _)| next == bucket) {
@@ -138,20 +137,20 @@ impl Buckets {
     }
 
     /// Adds counts, ascending by bucket.
-    pub fn add(&mut self, other: impl Iterator<Item = (i32, u64)>, size_bytes: usize) {
+    pub fn add(&mut self, other: impl Iterator<Item = (i32, u64)>) {
         let mut other = other.peekable();
         if other.peek().is_none() {
             return;
         }
-        let mut writer = Writer::with_capacity(self.bytes.len() + size_bytes + 8);
-        let ours: Peekable<_> = self.iter().peekable();
-        merge(ours, other, |bucket, count| writer.push(bucket, count));
-        *self = writer.finish();
+        let mut writer = Writer::default();
+        merge(self.iter().peekable(), other, |bucket, count| writer.push(bucket, count));
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&writer.bytes);
     }
 
     /// Takes counts away; `None` when something is missing of them.
     pub fn subtract(&mut self, other: &Self) -> Option<()> {
-        let mut writer = Writer::with_capacity(self.bytes.len());
+        let mut writer = Writer::default();
         let mut other = other.iter().peekable();
         for (bucket, count) in self.iter() {
             let less = other.next_if(|&(next, _)| next == bucket).map_or(0, |(_, less)| less);
@@ -229,7 +228,7 @@ mod tests {
                 *here = here.saturating_add(count);
             }
             let mut packed_sum = packed(&a);
-            packed_sum.add(packed(&b).iter(), packed(&b).size_bytes());
+            packed_sum.add(packed(&b).iter());
             prop_assert_eq!(&packed_sum, &packed(&sum));
             if sum.values().all(|&count| count < u64::MAX) {
                 prop_assert!(packed_sum.subtract(&packed(&b)).is_some());

@@ -187,7 +187,7 @@ impl Histogram {
             return;
         }
         let side = if negative { &mut self.negative } else { &mut self.positive };
-        side.add(std::iter::once((bucket, times)), 0);
+        side.add(std::iter::once((bucket, times)));
     }
 
     /// Adds another histogram; of two scales the coarser one wins. Exact: merging in any order gives
@@ -199,12 +199,24 @@ impl Histogram {
         let shift = other.scale - self.scale;
         self.zero = self.zero.saturating_add(other.zero);
         if shift == 0 {
-            self.positive.add(other.positive.iter(), other.positive.size_bytes());
-            self.negative.add(other.negative.iter(), other.negative.size_bytes());
+            self.positive.add(other.positive.iter());
+            self.negative.add(other.negative.iter());
         } else {
             let (positive, negative) = (other.positive.coarser(shift), other.negative.coarser(shift));
-            self.positive.add(positive.iter(), positive.size_bytes());
-            self.negative.add(negative.iter(), negative.size_bytes());
+            self.positive.add(positive.iter());
+            self.negative.add(negative.iter());
+        }
+    }
+
+    /// Adds zeros and buckets of [`SCALE`], which must ascend: as [`Histogram::merge`] of what
+    /// [`Histogram::from_sorted`] makes of them.
+    pub fn add_sorted(&mut self, zero: u64, positive: &[(i32, u64)], negative: &[(i32, u64)]) {
+        if self.scale == SCALE {
+            self.zero = self.zero.saturating_add(zero);
+            self.positive.add(positive.iter().copied());
+            self.negative.add(negative.iter().copied());
+        } else {
+            self.merge(&Self::from_sorted(SCALE, zero, positive, negative));
         }
     }
 
