@@ -145,6 +145,10 @@ impl Buckets {
         let mut writer = Writer::default();
         merge(self.iter().peekable(), other, |bucket, count| writer.push(bucket, count));
         self.bytes.clear();
+        if self.bytes.capacity() < writer.bytes.len() {
+            // A little more than is needed now: there are many of these, and most grow no further.
+            self.bytes.reserve_exact(writer.bytes.len() + writer.bytes.len() / 8);
+        }
         self.bytes.extend_from_slice(&writer.bytes);
     }
 
