@@ -1,7 +1,7 @@
 //! What is fuzzed, from which seeds, and what must hold of any input.
 
 use barograph::model::Signal;
-use barograph::otlp::{Checked, Encoding, count_items, inflate, json_to_wire, split};
+use barograph::otlp::{Checked, Encoding, Rows, count_items, inflate, json_to_wire, split};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
     trace::v1::ExportTraceServiceRequest,
@@ -82,7 +82,13 @@ fn walk(signal: Signal, request: &[u8]) {
     let Ok(slices) = split(signal, request) else { return };
     for slice in slices {
         let bytes = &request[slice.range.start as usize..slice.range.end as usize];
+        let in_one_pass = match signal {
+            Signal::Traces => Rows::default().spans(bytes, |_| false).map(|(_, spans)| spans.len()),
+            Signal::Logs => Rows::default().logs(bytes, |_| false).map(|(_, logs)| logs.len()),
+            Signal::Metrics => None,
+        };
         let Ok(checked) = Checked::new(signal, bytes) else {
+            assert_eq!(in_one_pass, None, "one pass lets through what the check refuses");
             let _ = count_items(signal, bytes);
             continue;
         };
@@ -90,6 +96,10 @@ fn walk(signal: Signal, request: &[u8]) {
         let walked = match signal {
             Signal::Traces => {
                 let spans = checked.spans().scopes().flat_map(|scope| scope.items());
+                assert!(
+                    in_one_pass.is_none_or(|items| items == spans.clone().count()),
+                    "one pass sees others"
+                );
                 spans.map(|span| span.attributes().count() + 1).sum()
             }
             Signal::Logs => checked.logs().scopes().flat_map(|scope| scope.items()).count(),
