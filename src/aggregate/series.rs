@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 pub(super) const NONE: u32 = u32::MAX;
 
+/// Longer names are not kept: their series is found by its key each time.
+const NAME_BYTES: usize = 4_096;
+
 /// What a series is about, beside its service and the raw bytes that name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -154,8 +157,9 @@ impl SeriesTable {
             self.names.clear();
             self.lookup.clear();
         }
-        if self.get(series).is_some_and(|series| series.is_overflow) {
-            // Names without bound must not be kept.
+        let is_overflow = self.get(series).is_some_and(|series| series.is_overflow);
+        if is_overflow || raw.len() > NAME_BYTES {
+            // Names without bound, in number or in length, must not be kept.
             return series;
         }
         let number = u32::try_from(self.names.len()).unwrap_or(NONE);
@@ -314,7 +318,34 @@ pub(super) fn weight_of(trace_state: &str) -> Weight {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::*;
+
+    #[test]
+    fn names_without_bound_are_not_kept_and_still_find_their_series() {
+        let mut table = SeriesTable::new(Config::default().bounds(1));
+        let service = table.service_number(&ServiceKey::named("cart"));
+        let head = Head { service, signal: Signal::Traces, kind: SpanKind::Server, entry: true };
+        let mut series_of = |name: &str| {
+            let key = SeriesKey {
+                service: ServiceKey::named("cart"),
+                signal: Signal::Traces,
+                operation: name.into(),
+                kind: SpanKind::Server,
+                entry: true,
+                unit: "".into(),
+                attributes: Vec::new(),
+            };
+            let hash = table.hash(head, name.as_bytes());
+            let found = table.find(hash, head, name.as_bytes());
+            let number = table.add(hash, head, name.as_bytes(), key, "");
+            (found.is_some(), number, table.names.len())
+        };
+        let long = "x".repeat(NAME_BYTES + 1);
+        assert_eq!(series_of("GET /"), (false, 0, 1));
+        assert_eq!(series_of(&long), (false, 1, 1));
+        assert_eq!(series_of(&long), (false, 1, 1), "the same series, and nothing kept");
+    }
 
     #[test]
     fn the_threshold_of_a_sampled_span_is_its_weight() {
