@@ -1,6 +1,7 @@
 //! The rule of this room, with prost as the oracle: a resource is accepted exactly if prost decodes its
 //! bytes alone, and the views show the same values.
 
+use super::every_field::every_field;
 use super::schema::{self, Kind, Label, Message as Schema};
 use super::wire::{Fields, Value, put_varint};
 use super::*;
@@ -15,7 +16,7 @@ use prost::Message;
 
 // Bytes drawn from the tables: fields in any order, twice, packed or not, scattered, unknown.
 
-fn draw(rng: &mut Rng, schema: &'static Schema, depth: u32, out: &mut Vec<u8>) {
+pub(super) fn draw(rng: &mut Rng, schema: &'static Schema, depth: u32, out: &mut Vec<u8>) {
     let known: Vec<_> = schema.by_number.iter().flatten().collect();
     for _ in 0..rng.usize(0..7) {
         if rng.u8(0..12) == 0 {
@@ -95,7 +96,7 @@ fn draw_unknown(rng: &mut Rng, out: &mut Vec<u8>) {
     }
 }
 
-fn damage(rng: &mut Rng, bytes: &mut Vec<u8>) {
+pub(super) fn damage(rng: &mut Rng, bytes: &mut Vec<u8>) {
     for _ in 0..rng.usize(1..3) {
         let at = rng.usize(0..=bytes.len());
         match rng.u8(0..4) {
@@ -559,80 +560,6 @@ proptest! {
     }
 }
 
-/// All that a span shows, however it was read.
-fn shown(span: SpanView<'_>) -> String {
-    let mut fields = span;
-    fields.begin_attributes(&[]);
-    format!("{fields:?} {:?}", span.attributes().collect::<Vec<_>>())
-}
-
-/// What reading and checking in one pass makes of a resource: all items, written out.
-fn in_one_pass(signal: Signal, bytes: &[u8]) -> Option<String> {
-    let mut rows = Rows::default();
-    match signal {
-        Signal::Traces => rows.spans(bytes, |_| false).map(|(resource, spans)| {
-            format!("{resource:?} {:?}", spans.into_iter().map(shown).collect::<Vec<_>>())
-        }),
-        Signal::Logs => rows.logs(bytes, |_| false).map(|read| format!("{read:?}")),
-        Signal::Metrics => None,
-    }
-}
-
-/// The same after the check of the whole.
-fn in_two_passes(signal: Signal, bytes: &[u8]) -> Option<String> {
-    let checked = Checked::new(signal, bytes).ok()?;
-    match signal {
-        Signal::Traces => {
-            let spans: Vec<_> = checked.spans().scopes().flat_map(|scope| scope.items()).collect();
-            let resource = checked.spans().resource();
-            Some(format!("{resource:?} {:?}", spans.into_iter().map(shown).collect::<Vec<_>>()))
-        }
-        Signal::Logs => {
-            let logs: Vec<_> = checked.logs().scopes().flat_map(|scope| scope.items()).collect();
-            Some(format!("{:?}", (checked.logs().resource(), logs)))
-        }
-        Signal::Metrics => None,
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6_000))]
-
-    #[test]
-    fn one_pass_shows_what_two_do_or_leaves_it_to_them(seed: u64, as_encoded: bool, damaged: bool) {
-        let mut rng = Rng::with_seed(seed);
-        let signal = *rng.choice(&[Signal::Traces, Signal::Logs]).unwrap();
-        let mut bytes = Vec::new();
-        while bytes.len() < 40 {
-            draw(&mut rng, schema::resource(signal), 0, &mut bytes);
-        }
-        if as_encoded {
-            // What prost would have written of it: laid out plainly.
-            bytes = match signal {
-                Signal::Traces => trace::ResourceSpans::decode(&*bytes).map(|of| of.encode_to_vec()),
-                _ => logs::ResourceLogs::decode(&*bytes).map(|of| of.encode_to_vec()),
-            }.unwrap_or(bytes);
-        }
-        if damaged {
-            damage(&mut rng, &mut bytes);
-        }
-        if let Some(one) = in_one_pass(signal, &bytes) {
-            prop_assert_eq!(Some(one), in_two_passes(signal, &bytes));
-        }
-    }
-}
-
-/// What every encoder writes is read in one pass, with every field set.
-#[test]
-fn plain_messages_are_read_in_one_pass() {
-    let [spans, logs, _] = every_field();
-    for (signal, bytes) in [(Signal::Traces, spans), (Signal::Logs, logs)] {
-        let one = in_one_pass(signal, &bytes);
-        assert!(one.is_some(), "{signal:?}");
-        assert_eq!(one, in_two_passes(signal, &bytes));
-    }
-}
-
 /// The tables know every field that prost knows, with the same wire type.
 #[test]
 fn the_tables_know_every_field() {
@@ -653,218 +580,6 @@ fn the_tables_know_every_field() {
         let (ours, theirs) = both(signal, &resource);
         assert_eq!(ours.ok(), theirs);
     }
-}
-
-/// A resource of each signal with every field set, as prost encodes it. No `..Default::default()`: a
-/// field that is new in the protocol does not compile here.
-fn every_field() -> [Vec<u8>; 3] {
-    use common::any_value::Value as Any;
-    let any = |value| common::AnyValue { value: Some(value) };
-    let attributes = || {
-        let list = vec![
-            any(Any::StringValue("x".into())),
-            any(Any::BoolValue(true)),
-            any(Any::IntValue(-1)),
-            any(Any::DoubleValue(0.5)),
-            any(Any::KvlistValue(common::KeyValueList {
-                values: vec![common::KeyValue {
-                    key: "k".into(),
-                    value: Some(any(Any::IntValue(1))),
-                    key_strindex: 1,
-                }],
-            })),
-            any(Any::BytesValue(vec![1])),
-            any(Any::StringValueStrindex(1)),
-        ];
-        vec![common::KeyValue {
-            key: "key".into(),
-            value: Some(any(Any::ArrayValue(common::ArrayValue { values: list }))),
-            key_strindex: 3,
-        }]
-    };
-    let resource = || {
-        Some(Resource {
-            attributes: attributes(),
-            dropped_attributes_count: 1,
-            entity_refs: vec![common::EntityRef {
-                schema_url: "u".into(),
-                r#type: "t".into(),
-                id_keys: vec!["i".into()],
-                description_keys: vec!["d".into()],
-            }],
-        })
-    };
-    let scope = || {
-        Some(common::InstrumentationScope {
-            name: "n".into(),
-            version: "v".into(),
-            attributes: attributes(),
-            dropped_attributes_count: 1,
-        })
-    };
-    let span = trace::Span {
-        trace_id: vec![1; 16],
-        span_id: vec![2; 8],
-        trace_state: "a=b".into(),
-        parent_span_id: vec![3; 8],
-        flags: 1,
-        name: "n".into(),
-        kind: 2,
-        start_time_unix_nano: 1,
-        end_time_unix_nano: 2,
-        attributes: attributes(),
-        dropped_attributes_count: 1,
-        events: vec![trace::span::Event {
-            time_unix_nano: 1,
-            name: "e".into(),
-            attributes: attributes(),
-            dropped_attributes_count: 1,
-        }],
-        dropped_events_count: 1,
-        links: vec![trace::span::Link {
-            trace_id: vec![1; 16],
-            span_id: vec![2; 8],
-            trace_state: "a=b".into(),
-            attributes: attributes(),
-            dropped_attributes_count: 1,
-            flags: 1,
-        }],
-        dropped_links_count: 1,
-        status: Some(trace::Status { message: "m".into(), code: 2 }),
-    };
-    let log = logs::LogRecord {
-        time_unix_nano: 1,
-        observed_time_unix_nano: 2,
-        severity_number: 9,
-        severity_text: "INFO".into(),
-        body: Some(any(Any::StringValue("b".into()))),
-        attributes: attributes(),
-        dropped_attributes_count: 1,
-        flags: 1,
-        trace_id: vec![1; 16],
-        span_id: vec![2; 8],
-        event_name: "e".into(),
-    };
-    let exemplars = || {
-        [metrics::exemplar::Value::AsInt(-1), metrics::exemplar::Value::AsDouble(0.5)]
-            .map(|value| metrics::Exemplar {
-                filtered_attributes: attributes(),
-                time_unix_nano: 1,
-                span_id: vec![2; 8],
-                trace_id: vec![1; 16],
-                value: Some(value),
-            })
-            .to_vec()
-    };
-    let number = |value| metrics::NumberDataPoint {
-        attributes: attributes(),
-        start_time_unix_nano: 1,
-        time_unix_nano: 2,
-        exemplars: exemplars(),
-        flags: 1,
-        value: Some(value),
-    };
-    let buckets =
-        || Some(metrics::exponential_histogram_data_point::Buckets { offset: -3, bucket_counts: vec![1, 2] });
-    let data = [
-        metrics::metric::Data::Gauge(metrics::Gauge {
-            data_points: vec![number(metrics::number_data_point::Value::AsDouble(1.5))],
-        }),
-        metrics::metric::Data::Sum(metrics::Sum {
-            data_points: vec![number(metrics::number_data_point::Value::AsInt(-7))],
-            aggregation_temporality: 2,
-            is_monotonic: true,
-        }),
-        metrics::metric::Data::Histogram(metrics::Histogram {
-            data_points: vec![metrics::HistogramDataPoint {
-                attributes: attributes(),
-                start_time_unix_nano: 1,
-                time_unix_nano: 2,
-                count: 3,
-                sum: Some(0.0),
-                bucket_counts: vec![1, 2],
-                explicit_bounds: vec![0.5],
-                exemplars: exemplars(),
-                flags: 1,
-                min: Some(0.0),
-                max: Some(1.0),
-            }],
-            aggregation_temporality: 1,
-        }),
-        metrics::metric::Data::ExponentialHistogram(metrics::ExponentialHistogram {
-            data_points: vec![metrics::ExponentialHistogramDataPoint {
-                attributes: attributes(),
-                start_time_unix_nano: 1,
-                time_unix_nano: 2,
-                count: 3,
-                sum: Some(1.0),
-                scale: -4,
-                zero_count: 5,
-                positive: buckets(),
-                negative: buckets(),
-                flags: 1,
-                exemplars: exemplars(),
-                min: Some(0.0),
-                max: Some(1.0),
-                zero_threshold: 0.25,
-            }],
-            aggregation_temporality: 2,
-        }),
-        metrics::metric::Data::Summary(metrics::Summary {
-            data_points: vec![metrics::SummaryDataPoint {
-                attributes: attributes(),
-                start_time_unix_nano: 1,
-                time_unix_nano: 2,
-                count: 3,
-                sum: 4.0,
-                quantile_values: vec![metrics::summary_data_point::ValueAtQuantile {
-                    quantile: 0.5,
-                    value: 2.0,
-                }],
-                flags: 1,
-            }],
-        }),
-    ];
-    let metrics = data.map(|data| metrics::Metric {
-        name: "n".into(),
-        description: "d".into(),
-        unit: "s".into(),
-        metadata: attributes(),
-        data: Some(data),
-    });
-    let schema_url = || "url".to_owned();
-    [
-        trace::ResourceSpans {
-            resource: resource(),
-            scope_spans: vec![trace::ScopeSpans {
-                scope: scope(),
-                spans: vec![span],
-                schema_url: schema_url(),
-            }],
-            schema_url: schema_url(),
-        }
-        .encode_to_vec(),
-        logs::ResourceLogs {
-            resource: resource(),
-            scope_logs: vec![logs::ScopeLogs {
-                scope: scope(),
-                log_records: vec![log],
-                schema_url: schema_url(),
-            }],
-            schema_url: schema_url(),
-        }
-        .encode_to_vec(),
-        metrics::ResourceMetrics {
-            resource: resource(),
-            scope_metrics: vec![metrics::ScopeMetrics {
-                scope: scope(),
-                metrics: metrics.into(),
-                schema_url: schema_url(),
-            }],
-            schema_url: schema_url(),
-        }
-        .encode_to_vec(),
-    ]
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! JSON to wire, and the split of a request by resource.
 //!
 //! A request is [`split`] into slices; each slice is checked whole ([`Checked::new`]) and then walked:
-//! `checked.spans().scopes()` → `scope.items()` → [`SpanView`]. A resource is accepted exactly if prost
+//! `checked.spans().scopes()` → `scope.items()` → [`SpanView`]; [`Rows`] does both in one pass where a slice is
+//! laid out plainly. A resource is accepted exactly if prost
 //! decodes its bytes alone, and shows the same values; depth ([`DEPTH_LIMIT`]) and the size of resources
 //! whose parts are scattered are the only differences.
 
@@ -11,6 +12,8 @@ mod against_prost;
 mod base64;
 mod check;
 mod common;
+#[cfg(test)]
+mod every_field;
 mod inflate;
 mod json;
 #[cfg(test)]
@@ -19,6 +22,9 @@ mod json_text;
 mod logs;
 mod metrics;
 mod plain;
+mod rows;
+#[cfg(test)]
+mod rows_tests;
 mod schema;
 mod slice;
 mod split;
@@ -37,7 +43,7 @@ pub use metrics::{
     Buckets, Data, ExemplarView, ExponentialPoint, HistogramPoint, MetricView, NO_RECORDED_VALUE, Number,
     NumberPoint, Numbers, Quantile, ResourceMetrics, SummaryPoint, Temporality,
 };
-pub use plain::Rows;
+pub use rows::{Read, Rows};
 pub use slice::{Encoding, PARTITIONS, Slice};
 pub use split::{partition, split};
 pub use traces::{EventView, LinkView, ResourceSpans, SpanView, StatusCode};
