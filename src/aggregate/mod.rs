@@ -10,6 +10,7 @@ mod hot;
 mod indicator;
 mod metrics;
 mod partial;
+mod peer_facts;
 mod peers;
 mod place;
 mod points;

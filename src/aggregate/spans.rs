@@ -8,7 +8,7 @@ use crate::model::{SeriesKey, Signal, SpanKind, Timestamp, WindowId};
 use crate::otlp::{LogView, SpanView, StatusCode};
 
 /// Spans whose series are looked up together.
-const AHEAD: usize = 16;
+const TOGETHER: usize = 16;
 
 #[inline]
 fn head_of(context: Context, span: &SpanView<'_>) -> Head {
@@ -20,8 +20,8 @@ impl Shard {
     /// Counts spans of one resource. The series of several are looked up before the first of them is
     /// counted, so that their memory is on its way meanwhile.
     pub(super) fn spans(&mut self, context: Context, spans: &[SpanView<'_>], tally: &mut Tally) {
-        for spans in spans.chunks(AHEAD) {
-            let mut found = [NONE; AHEAD];
+        for spans in spans.chunks(TOGETHER) {
+            let mut found = [NONE; TOGETHER];
             for (span, found) in spans.iter().zip(&mut found) {
                 let (head, name) = (head_of(context, span), span.name.as_bytes());
                 *found = self.series.find(self.series.hash(head, name), head, name).unwrap_or(NONE);
