@@ -232,6 +232,12 @@ impl Histogram {
         self.positive.count().saturating_add(self.negative.count()).saturating_add(self.zero)
     }
 
+    /// How many values were zero.
+    #[must_use]
+    pub fn zeros(&self) -> u64 {
+        self.zero
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.zero == 0 && self.positive.is_empty() && self.negative.is_empty()

@@ -1,8 +1,10 @@
 //! Summaries of many values in little space, which merge exactly.
 
+mod accumulator;
 mod buckets;
 mod histogram;
 mod recording;
 
+pub use accumulator::Accumulator;
 pub use histogram::{Histogram, SCALE};
 pub use recording::{Recording, Recordings};

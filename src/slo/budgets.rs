@@ -7,7 +7,7 @@ use super::counts::Counts;
 use super::openslo::{Definition, OpenSloError, read_file};
 use crate::aggregate::{Cell, Indicator, IndicatorId};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Timestamp};
-use crate::sketch::Histogram;
+use crate::sketch::Accumulator;
 use crate::window::{Registry, Tick};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -66,7 +66,7 @@ struct Service {
     pause_s: f64,
     has_requests: bool,
     /// Latencies while the default latency objective is being learned.
-    learning: Option<Box<Histogram>>,
+    learning: Option<Box<Accumulator>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -228,11 +228,11 @@ impl Budgets {
             self.renumber();
             return;
         }
-        if let Some(histogram) = &mut service.learning {
-            histogram.merge(&requests.latency);
-            let learned = now.since(service.first) >= self.config.learn_latency.0
-                && histogram.count() >= LEARN_REQUESTS;
-            if learned && let Some(p99) = histogram.quantile(0.99) {
+        if let Some(learned) = &mut service.learning {
+            learned.add(&requests.latency);
+            let is_enough =
+                now.since(service.first) >= self.config.learn_latency.0 && learned.count() >= LEARN_REQUESTS;
+            if is_enough && let Some(p99) = learned.histogram().quantile(0.99) {
                 let key = service.key.clone();
                 service.learning = None;
                 self.define_latency(number, &key, rounded_up(p99 * SLOW));
