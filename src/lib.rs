@@ -15,6 +15,7 @@ pub mod limits;
 // Floor 1: wire.
 pub mod otlp;
 pub mod api;
+pub mod access;
 
 // Floor 2: the flow.
 pub mod receive;

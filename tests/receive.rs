@@ -1,7 +1,8 @@
 //! The door from outside: real clients over loopback, and what each of them is told.
 
+use barograph::access::Access;
 use barograph::limits::{RefusedReason, RejectedReason};
-use barograph::model::Signal;
+use barograph::model::{Signal, SystemClock};
 use barograph::observe::{Collect, Exposition};
 use barograph::otlp::Checked;
 use barograph::receive::{Admitted, Config, Counters, Intake, Server};
@@ -127,10 +128,15 @@ struct Daemon {
     running: tokio::task::JoinHandle<()>,
 }
 
+/// Everyone may send.
+fn everyone() -> Arc<Access> {
+    Access::open(&Default::default(), &Default::default(), Arc::new(SystemClock)).unwrap()
+}
+
 async fn daemon(config: Config) -> Daemon {
     let shop = Arc::new(Shop::default());
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::bind(any, any, shop.clone(), &config).await.unwrap();
+    let server = Server::bind(any, any, shop.clone(), everyone(), &config).await.unwrap();
     let (grpc, http, counters) = (server.grpc_address(), server.http_address(), server.counters());
     let (stop, stopped) = oneshot::channel();
     let running = tokio::spawn(server.run(async {
@@ -397,7 +403,7 @@ async fn http_says_precisely_what_is_wrong() {
 
     daemon.is_healthy().await;
     let rejected: Vec<u64> = daemon.counters.rejected().map(|(_, n)| n).collect();
-    assert_eq!(rejected, [5, 1, 0, 4], "malformed, too large, too old, unsupported");
+    assert_eq!(rejected, [5, 1, 0, 4, 0], "malformed, too large, too old, unsupported, denied");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! The whole configuration: every room's section, read from one TOML file and from `--set`.
 
 use crate::settings::Key;
-use crate::{aggregate, alert, confirm, detect, diagnose, journal, receive, serve, slo, store, window};
+use crate::{
+    access, aggregate, alert, confirm, detect, diagnose, journal, receive, serve, slo, store, window,
+};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -77,6 +79,8 @@ macro_rules! sections {
 sections! {
     general: General,
     listen: Listen,
+    access: access::Config,
+    tls: access::TlsConfig,
     receive: receive::Config,
     aggregate: aggregate::Config,
     journal: journal::Config,

@@ -6,6 +6,7 @@ use super::mailbox::{Mailbox, Merge};
 use super::reading::{AllWindows, Daemon, LedgerRecords, Published};
 use super::totals::{Sums, Totals};
 use super::{Config, Error};
+use crate::access::Access;
 use crate::aggregate::{Indicator, Partial, Shard};
 use crate::alert::{Lifecycle, Outbox};
 use crate::confirm::{Confirm, Judge};
@@ -173,6 +174,16 @@ impl App {
     pub fn start(config: &Config) -> Result<Self, Error> {
         let started = Instant::now();
         let data_dir = &config.general.data_dir;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let access = Access::open(&config.access, &config.tls, clock.clone())?;
+        for (key, address) in [
+            ("listen.otlp_grpc", config.listen.otlp_grpc),
+            ("listen.otlp_http", config.listen.otlp_http),
+            ("listen.query", config.listen.query),
+            ("listen.http", config.listen.http),
+        ] {
+            access.check_address(key, address)?;
+        }
         std::fs::create_dir_all(data_dir)
             .map_err(Error::io(format!("cannot make the data directory {}", data_dir.display())))?;
         let lock = journal::lock(data_dir)?;
@@ -183,7 +194,6 @@ impl App {
         let store = Store::open(data_dir, config.store.clone())?;
         let checkpoint = store.checkpoint()?;
         let registry = Arc::new(store.registry()?);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let resume = checkpoint.as_ref().map(|checkpoint| checkpoint.cut.through);
         let (mut sequencer, lanes, recorder) =
             Journal::open(&data_dir.join("journal"), &config.journal, clock.clone(), resume)?;
@@ -240,6 +250,7 @@ impl App {
                 config.listen.otlp_grpc,
                 config.listen.otlp_http,
                 Arc::new(lanes),
+                access.clone(),
                 &config.receive,
             ))
             .map_err(|error| Error::Listen {
@@ -255,7 +266,7 @@ impl App {
         };
 
         let external = match config.alert.external_url.as_str() {
-            "" => format!("http://{}", addresses.http),
+            "" => format!("{}://{}", if access.has_tls() { "https" } else { "http" }, addresses.http),
             url => url.trim_end_matches('/').to_owned(),
         };
         let outbox = Outbox::new(config.alert.clone(), Arc::new(ledger.clone()), clock)?;
@@ -286,8 +297,9 @@ impl App {
                 objectives: Arc::new(Published(budgets)),
                 condition: condition.clone(),
                 evidence: evidence.clone(),
-                metrics: vec![totals.clone(), counters, Arc::new(outbox.clone()), condition],
+                metrics: vec![totals.clone(), counters, Arc::new(outbox.clone()), condition, access.clone()],
                 config: config.serve.clone(),
+                access: access.clone(),
             },
             rest_stopping.clone(),
         );
@@ -298,6 +310,7 @@ impl App {
         let diagnosis = Diagnosis::new(config.diagnose.clone(), evidence);
         start_threads(&mut spawn, sequencer, counting, downstream, totals, &journal, &diagnosis, &recorder)?;
 
+        rest.spawn(access.watch());
         rest.spawn(serve::serve_grpc(query, api.clone()));
         rest.spawn(crate::web::serve_http(http, api, rest_stopping.clone()));
         rest.spawn(outbox.clone().follow(alerts, rest_stopping.clone()));

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
+    Access(#[from] crate::access::Error),
+    #[error(transparent)]
     Journal(#[from] crate::journal::Error),
     #[error(transparent)]
     Recording(#[from] crate::journal::recording::Error),

@@ -1,6 +1,6 @@
 //! `barograph anomalies`.
 
-use super::connection::{ANSWER_LIMIT_BYTES, Daemon};
+use super::connection::{ANSWER_LIMIT_BYTES, Channel, Daemon};
 use super::failure::{Failure, finish};
 use super::graph::service_path;
 use super::moment::History;
@@ -15,7 +15,6 @@ use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 use tonic::Code;
-use tonic::transport::Channel;
 
 /// What broke, when, and why; one for each fault.
 #[derive(Debug, Args)]

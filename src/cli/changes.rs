@@ -1,6 +1,6 @@
 //! `barograph changes`.
 
-use super::connection::{ANSWER_LIMIT_BYTES, Daemon};
+use super::connection::{ANSWER_LIMIT_BYTES, Channel, Daemon};
 use super::failure::{Failure, finish};
 use super::graph::service_path;
 use super::moment::{History, read_time};
@@ -13,7 +13,6 @@ use crate::serve::text::time;
 use crate::serve::{change_json, change_kind_name, to_proto};
 use clap::{Args, Subcommand, ValueEnum};
 use std::process::ExitCode;
-use tonic::transport::Channel;
 
 /// Deploys, flags and configuration changes, told or seen: lists them, tells of one.
 #[derive(Debug, Args)]

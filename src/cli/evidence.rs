@@ -1,6 +1,6 @@
 //! `barograph evidence`.
 
-use super::connection::{ANSWER_LIMIT_BYTES, Daemon};
+use super::connection::{ANSWER_LIMIT_BYTES, Channel, Daemon};
 use super::failure::{Failure, finish};
 use super::graph::service_path;
 use super::output::{Answer, Output};
@@ -16,7 +16,6 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
-use tonic::transport::Channel;
 
 /// The traces, logs and charts that show what broke: lists and fetches bundles.
 #[derive(Debug, Args)]

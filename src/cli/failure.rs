@@ -36,6 +36,11 @@ impl Failure {
             Code::NotFound => Self::not_found(said),
             Code::InvalidArgument | Code::OutOfRange => Self::usage(said),
             Code::Unavailable => Self::unreachable(endpoint, &said),
+            Code::Unauthenticated => Self::failed(format!(
+                "{endpoint} does not let this caller in ({said}): name the token with --token-file or \
+                 $BAROGRAPH_TOKEN_FILE"
+            )),
+            Code::PermissionDenied => Self::failed(format!("{endpoint}: {said}")),
             Code::DeadlineExceeded => Self::failed(format!(
                 "{endpoint} did not answer in time: ask for a shorter range with --since ({said})"
             )),

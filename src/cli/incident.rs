@@ -1,6 +1,6 @@
 //! `barograph incident`.
 
-use super::connection::{ANSWER_LIMIT_BYTES, Daemon};
+use super::connection::{ANSWER_LIMIT_BYTES, Channel, Daemon};
 use super::failure::{Failure, finish};
 use super::graph::service_path;
 use super::output::{Answer, Output};
@@ -11,7 +11,6 @@ use crate::serve::incident_json;
 use crate::serve::text::{plain, span, time};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
-use tonic::transport::Channel;
 
 /// One incident with its timeline: shows it, acknowledges it, adds a note, closes it.
 #[derive(Debug, Args)]

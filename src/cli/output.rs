@@ -1,13 +1,12 @@
 //! Printing answers: as a table or as JSON, once or again and again.
 
-use super::connection::{Daemon, runtime};
+use super::connection::{Channel, Daemon, runtime};
 use super::failure::Failure;
 use super::moment::read_duration_ns;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
-use tonic::transport::Channel;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {

@@ -1,7 +1,7 @@
 //! `barograph serve`: the daemon.
 
 use super::failure::{Failure, finish};
-use crate::app::{App, Config};
+use crate::app::{App, Config, Error};
 use clap::Args;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -42,7 +42,10 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BAROGRAPH_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    let app = App::start(&config).map_err(|error| Failure::failed(error.to_string()))?;
+    let app = App::start(&config).map_err(|error| match error {
+        Error::Access(error) => Failure::usage(error.to_string()),
+        error => Failure::failed(error.to_string()),
+    })?;
     let at = app.addresses();
     let mut out = std::io::stdout();
     writeln!(

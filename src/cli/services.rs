@@ -1,6 +1,6 @@
 //! `barograph services`.
 
-use super::connection::{ANSWER_LIMIT_BYTES, Daemon};
+use super::connection::{ANSWER_LIMIT_BYTES, Channel, Daemon};
 use super::failure::finish;
 use super::moment::History;
 use super::output::{Answer, Output, Watch};
@@ -11,7 +11,6 @@ use crate::serve::service_json;
 use crate::serve::text::{count, duration_or_none, percent};
 use clap::Args;
 use std::process::ExitCode;
-use tonic::transport::Channel;
 
 /// What each service received, how much of it failed, how long it took.
 #[derive(Debug, Args)]

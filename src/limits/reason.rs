@@ -44,6 +44,8 @@ reasons! {
         TooOld = "too_old",
         /// A content type or encoding that is not spoken here.
         Unsupported = "unsupported",
+        /// Its caller may not send telemetry.
+        Denied = "denied",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::problem::{Problem, ProblemKind};
 use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
+use crate::access::Access;
 use crate::limits::{Budget, Permit, RefusedReason};
 use crate::model::Signal;
 use crate::otlp::{Encoding, Inflater, json_to_wire, split};
@@ -32,6 +33,7 @@ pub(super) enum Format {
 /// What all connections share.
 pub(super) struct Door {
     intake: Arc<dyn Intake>,
+    pub access: Arc<Access>,
     pub counters: Arc<Counters>,
     pub request_limit_bytes: usize,
     inflated_limit_bytes: usize,
@@ -48,11 +50,12 @@ struct Drain {
 }
 
 impl Door {
-    pub fn new(intake: Arc<dyn Intake>, config: &Config) -> Self {
+    pub fn new(intake: Arc<dyn Intake>, access: Arc<Access>, config: &Config) -> Self {
         let windows_bytes = config.memory_bytes.0 / WINDOWS_SHARE;
         let budget = Budget::new(config.memory_bytes.0.saturating_sub(windows_bytes));
         Self {
             intake,
+            access,
             counters: Arc::new(Counters::new(budget)),
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
             inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),

@@ -5,6 +5,7 @@ use super::Outcome;
 use super::door::{Door, Format, grow, next_data};
 use super::problem::{Problem, ProblemKind};
 use super::respond::{Answer, export_response, status};
+use crate::access::{Credentials, Need, Role, rpc_need};
 use crate::limits::Permit;
 use crate::model::Signal;
 use crate::otlp::{Encoding, write_base64};
@@ -26,7 +27,7 @@ const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc
 const PREFIX_BYTES: usize = 5;
 
 /// Answers one call.
-pub(super) async fn answer(door: &Door, request: Request<Incoming>) -> Response<Answer> {
+pub(super) async fn answer(door: &Door, request: Request<Incoming>, certificate: bool) -> Response<Answer> {
     if !content_type(request.headers()).is_some_and(|kind| kind.starts_with("application/grpc")) {
         // As the gRPC specification asks.
         door.count(&Problem::new(ProblemKind::UnknownType, ""));
@@ -34,7 +35,7 @@ pub(super) async fn answer(door: &Door, request: Request<Incoming>) -> Response<
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    match export(door, request).await {
+    match export(door, request, certificate).await {
         Ok(outcome) => success(outcome),
         Err(problem) => {
             door.count(&problem);
@@ -56,8 +57,11 @@ fn method(path: &str) -> Option<Signal> {
     }
 }
 
-async fn export(door: &Door, request: Request<Incoming>) -> Result<Outcome, Problem> {
+async fn export(door: &Door, request: Request<Incoming>, certificate: bool) -> Result<Outcome, Problem> {
     let path = request.uri().path();
+    // Before anything else: a stranger is not told which methods there are. Whoever may send telemetry is.
+    let need = rpc_need(path).or(Some(Need::Role(Role::Ingest)));
+    door.access.admit(&Credentials::of(request.headers(), certificate), need, path)?;
     let signal = method(path)
         .ok_or_else(|| Problem::new(ProblemKind::UnknownPath, format!("no such method: {path}")))?;
     if request.method() != Method::POST {

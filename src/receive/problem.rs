@@ -1,5 +1,6 @@
 //! Why a request is not taken, and what each protocol calls that.
 
+use crate::access::Denial;
 use crate::limits::{RefusedReason, RejectedReason};
 use crate::otlp::{InflateError, JsonError, Malformed};
 use http::StatusCode;
@@ -31,6 +32,8 @@ pub(super) enum ProblemKind {
     WrongMethod,
     /// The sender stopped sending.
     TimedOut,
+    /// The caller did not show who it is, or may not send telemetry.
+    Denied(Denial),
     /// Not now: to be sent again.
     Refused(RefusedReason),
 }
@@ -39,8 +42,10 @@ pub(super) enum ProblemKind {
 pub(super) mod code {
     pub const INVALID_ARGUMENT: u8 = 3;
     pub const DEADLINE_EXCEEDED: u8 = 4;
+    pub const PERMISSION_DENIED: u8 = 7;
     pub const UNIMPLEMENTED: u8 = 12;
     pub const UNAVAILABLE: u8 = 14;
+    pub const UNAUTHENTICATED: u8 = 16;
 }
 
 impl Problem {
@@ -77,6 +82,8 @@ impl Problem {
             | ProblemKind::UnknownPath
             | ProblemKind::WrongMethod => code::UNIMPLEMENTED,
             ProblemKind::TimedOut => code::DEADLINE_EXCEEDED,
+            ProblemKind::Denied(denial) if denial.is_unauthenticated() => code::UNAUTHENTICATED,
+            ProblemKind::Denied(_) => code::PERMISSION_DENIED,
             ProblemKind::Refused(_) => code::UNAVAILABLE,
         }
     }
@@ -89,6 +96,7 @@ impl Problem {
             ProblemKind::UnknownPath => StatusCode::NOT_FOUND,
             ProblemKind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             ProblemKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            ProblemKind::Denied(denial) => denial.http_status(),
             ProblemKind::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -102,8 +110,15 @@ impl Problem {
             | ProblemKind::UnknownType
             | ProblemKind::UnknownPath
             | ProblemKind::WrongMethod => Some(RejectedReason::Unsupported),
+            ProblemKind::Denied(_) => Some(RejectedReason::Denied),
             ProblemKind::TimedOut | ProblemKind::Refused(_) => None,
         }
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Self {
+        Self::new(ProblemKind::Denied(denial), denial.message())
     }
 }
 

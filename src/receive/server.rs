@@ -2,6 +2,7 @@
 
 use super::door::Door;
 use super::{Config, Counters, Intake, grpc, web};
+use crate::access::{Access, Port};
 use crate::limits::RefusedReason;
 use http::Request;
 use hyper::body::Incoming;
@@ -69,11 +70,12 @@ impl Server {
         grpc: SocketAddr,
         http: SocketAddr,
         intake: Arc<dyn Intake>,
+        access: Arc<Access>,
         config: &Config,
     ) -> Result<Self, Error> {
         let (grpc, grpc_address) = listen(grpc, "OTLP/gRPC").await?;
         let (http, http_address) = listen(http, "OTLP/HTTP").await?;
-        Ok(Self { grpc, http, grpc_address, http_address, door: Arc::new(Door::new(intake, config)) })
+        Ok(Self { grpc, http, grpc_address, http_address, door: Arc::new(Door::new(intake, access, config)) })
     }
 
     /// Where OTLP/gRPC is listened on, with the real port.
@@ -197,6 +199,17 @@ async fn connection(
     if !spoke {
         return;
     }
+    let port = match protocol {
+        Protocol::Grpc => Port::OtlpGrpc,
+        Protocol::Http => Port::OtlpHttp,
+    };
+    let (stream, certificate) = match door.access.shake_hands(port, stream).await {
+        Ok(shaken) => shaken,
+        Err(error) => {
+            tracing::debug!(?protocol, %error, "a TLS handshake failed");
+            return;
+        }
+    };
     let mut builder = Builder::new(TokioExecutor::new());
     if protocol == Protocol::Grpc {
         builder = builder.http2_only();
@@ -216,8 +229,8 @@ async fn connection(
         let door = door.clone();
         async move {
             Ok::<_, Infallible>(match protocol {
-                Protocol::Grpc => grpc::answer(&door, request).await,
-                Protocol::Http => web::answer(&door, request).await,
+                Protocol::Grpc => grpc::answer(&door, request, certificate).await,
+                Protocol::Http => web::answer(&door, request, certificate).await,
             })
         }
     });

@@ -5,12 +5,18 @@ use super::door::{Door, Format, grow, next_data};
 use super::grpc::content_type;
 use super::problem::{Problem, ProblemKind};
 use super::respond::{Answer, export_response, export_response_json, status, status_json};
+use crate::access::{Credentials, DeniedReason, Need, Role, page_need};
 use crate::limits::Permit;
 use crate::model::Signal;
 use crate::otlp::Encoding;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http::header::{
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::time::Duration;
@@ -24,8 +30,64 @@ const DRAIN_LIMIT_BYTES: usize = 256 << 20;
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Answers one request.
-pub(super) async fn answer(door: &Door, request: Request<Incoming>) -> Response<Answer> {
+pub(super) async fn answer(door: &Door, request: Request<Incoming>, certificate: bool) -> Response<Answer> {
     let (head, mut body) = request.into_parts();
+    let origin = match permitted_origin(door, &head) {
+        Ok(origin) => origin,
+        Err(problem) => {
+            door.count(&problem);
+            return failure(door, Format::Json, &problem);
+        }
+    };
+    let mut response = match &origin {
+        Some(_) if head.method == Method::OPTIONS => preflight(),
+        _ => respond(door, &head, &mut body, certificate).await.unwrap_or_else(|refused| {
+            let (format, problem) = *refused;
+            door.count(&problem);
+            // HTTP/2 can end one stream and keep the others.
+            if head.version < Version::HTTP_2 && !body.is_end_stream() && !expects_continue(&head.headers) {
+                tokio::spawn(drain(body));
+            }
+            failure(door, format, &problem)
+        }),
+    };
+    if let Some(origin) = origin {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        response.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// The origin of the page that sends this, if it is a page. Browsers say where a page comes from with
+/// every POST; only those of `access.cors_origins` are listened to.
+fn permitted_origin(door: &Door, head: &Parts) -> Result<Option<HeaderValue>, Problem> {
+    match head.headers.get(ORIGIN) {
+        None => Ok(None),
+        Some(origin) if door.access.allows_origin(origin.as_bytes()) => Ok(Some(origin.clone())),
+        Some(_) => Err(door.access.deny(DeniedReason::Origin, head.uri.path(), None).into()),
+    }
+}
+
+/// What a browser is told that asks before it sends.
+fn preflight() -> Response<Answer> {
+    let mut response = Response::new(Answer::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("authorization, content-encoding, content-type, traceparent, tracestate"),
+    );
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+async fn respond(
+    door: &Door,
+    head: &Parts,
+    body: &mut Incoming,
+    certificate: bool,
+) -> Result<Response<Answer>, Box<(Format, Problem)>> {
     let format = match content_type(&head.headers).and_then(|kind| kind.split(';').next()).map(str::trim) {
         Some(kind) if kind.eq_ignore_ascii_case("application/x-protobuf") => Ok(Format::Protobuf),
         Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(Format::Json),
@@ -44,28 +106,21 @@ pub(super) async fn answer(door: &Door, request: Request<Incoming>) -> Response<
         path => Err(Problem::new(ProblemKind::UnknownPath, format!("no such path: {path}"))),
     };
     let answer_format = *format.as_ref().unwrap_or(&Format::Json);
-    let outcome = match signal {
-        Err(problem) => Err(problem),
-        Ok(_) if head.method != Method::POST => {
-            Err(Problem::new(ProblemKind::WrongMethod, "telemetry is sent with POST"))
-        }
-        Ok(signal) => match format {
-            Err(problem) => Err(problem),
-            Ok(format) => {
-                export(door, signal, format, &head.headers, &mut body).await.map(|outcome| (signal, outcome))
-            }
-        },
-    };
-    match outcome {
-        Ok((signal, outcome)) => success(signal, answer_format, outcome),
-        Err(problem) => {
-            door.count(&problem);
-            // HTTP/2 can end one stream and keep the others.
-            if head.version < Version::HTTP_2 && !body.is_end_stream() && !expects_continue(&head.headers) {
-                tokio::spawn(drain(body));
-            }
-            failure(door, answer_format, &problem)
-        }
+    let refused = |problem| Box::new((answer_format, problem));
+    // Before anything else: a stranger is not told which paths there are. Whoever may send telemetry is.
+    let path = head.uri.path();
+    let need = page_need("POST", path).or(Some(Need::Role(Role::Ingest)));
+    door.access
+        .admit(&Credentials::of(&head.headers, certificate), need, path)
+        .map_err(|denial| refused(denial.into()))?;
+    let signal = signal.map_err(refused)?;
+    if head.method != Method::POST {
+        return Err(refused(Problem::new(ProblemKind::WrongMethod, "telemetry is sent with POST")));
+    }
+    let format = format.map_err(refused)?;
+    match export(door, signal, format, &head.headers, body).await {
+        Ok(outcome) => Ok(success(signal, answer_format, outcome)),
+        Err(problem) => Err(refused(problem)),
     }
 }
 
@@ -168,6 +223,9 @@ fn failure(door: &Door, format: Format, problem: &Problem) -> Response<Answer> {
         ProblemKind::Refused(_) => {
             let seconds = door.retry_delay().as_secs_f64().ceil() as u64;
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        ProblemKind::Denied(denial) if denial.is_unauthenticated() => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         ProblemKind::WrongMethod => {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));

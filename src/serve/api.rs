@@ -2,6 +2,7 @@
 
 use super::sources::Sources;
 use super::{Beat, Board, Error, Meter, Queries, Range, Turnstile};
+use crate::access::Access;
 use crate::api::v1;
 use crate::model::{ServiceKey, Timestamp};
 use crate::observe::Exposition;
@@ -35,6 +36,13 @@ impl Api {
             sources: Arc::new(sources),
             stopping,
         }
+    }
+
+    /// The guard of the ports, and how many connections each of them may have.
+    #[must_use]
+    pub fn door(&self) -> (Arc<Access>, usize) {
+        let connections = usize::try_from(self.sources.config.connections).unwrap_or(usize::MAX);
+        (self.sources.access.clone(), connections)
     }
 
     /// The journal's time.

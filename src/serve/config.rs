@@ -14,6 +14,8 @@ crate::settings! {
         memory_bytes: ByteSize = ByteSize(256 << 20), "1 MiB to 64 GiB", |n| (1 << 20..=64 << 30).contains(&n.0);
         /// Requests on one connection at the same time.
         streams: u64 = 128, "1 to 4096", |n| (1..=4096).contains(n);
+        /// Open connections on each of the two ports `listen.query` and `listen.http`.
+        connections: u64 = 256, "1 to 65536", |n| (1..=65_536).contains(n);
         /// Largest request body.
         request_bytes: ByteSize = ByteSize(1 << 20), "64 KiB to 64 MiB", |n| (64 << 10..=64 << 20).contains(&n.0);
         /// Followers of the event stream at the same time.

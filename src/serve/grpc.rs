@@ -1,6 +1,8 @@
 //! The gRPC server: all services, reflection and health, on one address.
 
 use super::api::Api;
+use super::guarded::Guarding;
+use crate::access::{Listener, Port};
 use crate::api::v1::anomaly_service_server::AnomalyServiceServer;
 use crate::api::v1::change_service_server::ChangeServiceServer;
 use crate::api::v1::evidence_service_server::EvidenceServiceServer;
@@ -10,7 +12,6 @@ use crate::api::v1::status_service_server::StatusServiceServer;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::server::TcpIncoming;
 
 /// Serves queries until `api` is told to stop, then lets answers under way end.
 ///
@@ -18,6 +19,9 @@ use tonic::transport::server::TcpIncoming;
 /// When the server cannot run on this listener.
 pub async fn serve_grpc(listener: TcpListener, api: Api) -> Result<(), tonic::transport::Error> {
     let config = api.sources.config.clone();
+    let access = api.sources.access.clone();
+    let connections = usize::try_from(config.connections).unwrap_or(usize::MAX);
+    let listener = Listener::new(listener, Port::Query, access.clone(), connections);
     let streams = u32::try_from(config.streams).unwrap_or(u32::MAX);
     let limit = usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX);
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -40,6 +44,7 @@ pub async fn serve_grpc(listener: TcpListener, api: Api) -> Result<(), tonic::tr
         .max_concurrent_streams(streams)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .layer(Guarding(access))
         .add_service(health_service)
         .add_service(service!(QueryServiceServer))
         .add_service(service!(AnomalyServiceServer))
@@ -53,7 +58,7 @@ pub async fn serve_grpc(listener: TcpListener, api: Api) -> Result<(), tonic::tr
         Err(error) => tracing::warn!(%error, "no server reflection"),
     }
     router
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+        .serve_with_incoming_shutdown(listener.connections(), async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
         })
         .await

@@ -17,6 +17,7 @@ mod incidents;
 mod sources;
 mod api;
 mod follow;
+mod guarded;
 mod download;
 mod grpc;
 mod grpc_query;

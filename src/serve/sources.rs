@@ -3,6 +3,7 @@
 use super::Config;
 use super::records::Records;
 use super::windows::Windows;
+use crate::access::Access;
 use crate::api::v1;
 use crate::observe::Collect;
 use crate::window::Registry;
@@ -36,4 +37,6 @@ pub struct Sources {
     /// All rooms that have something to say on `/metrics`.
     pub metrics: Vec<Arc<dyn Collect>>,
     pub config: Config,
+    /// Who may ask what.
+    pub access: Arc<Access>,
 }

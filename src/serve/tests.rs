@@ -1,13 +1,14 @@
 //! The API over a real connection, with sources whose every number is known.
 
 use super::*;
+use crate::access::Access;
 use crate::aggregate::{Cell, EdgeCell, Lines, Requests, Weight};
 use crate::alert::{Alert, AlertState};
 use crate::api::v1;
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Severity};
 use crate::detect::{Interval, Symptom};
 use crate::diagnose::{Evidence, Manifest, Pass};
-use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
+use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, SystemClock, Timestamp, WindowId};
 use crate::store::{Ledger, LedgerRecord, Stage};
 use crate::window::{EdgeKey, Node, Registry, SealedWindow};
 use std::collections::BTreeMap;
@@ -159,6 +160,7 @@ fn sources(ledger: Ledger, evidence: &Path) -> Sources {
         evidence: evidence.to_owned(),
         metrics: Vec::new(),
         config: Config::default(),
+        access: Access::open(&Default::default(), &Default::default(), Arc::new(SystemClock)).unwrap(),
     }
 }
 

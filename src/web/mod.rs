@@ -5,6 +5,8 @@ mod spark;
 mod head;
 mod dashboard;
 mod detail;
+mod guard;
+mod sign_in;
 mod router;
 
 pub use router::{router, serve_http};

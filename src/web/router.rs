@@ -3,6 +3,7 @@
 use super::dashboard::{Curves, Dashboard, NUMBERS, Seen};
 use super::detail::{AnomalyPage, IncidentPage, MessagePage};
 use super::head::Head;
+use crate::access::{Listener, Peer, Port};
 use crate::serve::{Api, Error, Range, within_bundle};
 use askama::Template;
 use axum::Router;
@@ -18,7 +19,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Seconds between two looks at the overview.
 const REFRESH_S: u32 = 10;
 /// Our pages hold nothing but text, styles and drawings.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub(super) const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 /// A bundle's page is self-contained, and may not reach beyond itself.
 const BUNDLE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: 'self'; base-uri 'none'; form-action 'none'";
 
@@ -35,7 +36,9 @@ pub fn router(api: Api) -> Router {
             failure(&api, &Error::NotFound("there is no such page".to_owned()))
         })
         .with_state(api.clone())
-        .merge(crate::serve::routes(api))
+        .merge(super::sign_in::routes(api.clone()))
+        .merge(crate::serve::routes(api.clone()))
+        .layer(axum::middleware::from_fn_with_state(api, super::guard::guard))
 }
 
 /// Serves pages until told to stop, then lets answers under way end.
@@ -47,7 +50,9 @@ pub async fn serve_http(
     api: Api,
     mut stopping: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(api))
+    let (access, connections) = api.door();
+    let listener = Listener::new(listener, Port::Page, access, connections);
+    axum::serve(listener, router(api).into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
         })
@@ -60,7 +65,7 @@ fn slash(id: &str) -> Redirect {
     Redirect::permanent(&format!("/evidence/{id}/"))
 }
 
-fn with_headers(mut response: Response, kind: &'static str, policy: &'static str) -> Response {
+pub(super) fn with_headers(mut response: Response, kind: &'static str, policy: &'static str) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -70,7 +75,7 @@ fn with_headers(mut response: Response, kind: &'static str, policy: &'static str
     response
 }
 
-fn page(status: StatusCode, template: &impl Template) -> Response {
+pub(super) fn page(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
         Ok(html) => with_headers((status, html).into_response(), "text/html; charset=utf-8", PAGE_POLICY),
         Err(error) => {
