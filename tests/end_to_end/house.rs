@@ -60,7 +60,7 @@ fn a_mistake_in_the_configuration_is_named_with_its_line() {
             "alert.alertmanagers",
             "https:// is not spoken yet",
         ),
-        ("[alerts]\nresend = \"1s\"\n", 1, "alerts", "allowed at the top: alert, confirm"),
+        ("[alerts]\nresend = \"1s\"\n", 1, "alerts", "allowed at the top: access, alert, confirm"),
         ("\n\n[listen]\nhttp = \"127.0.0.1\"\n", 4, "listen.http", "allowed: IP:PORT"),
         ("[limits]\nrequest_bytes = true\n", 2, "limits.request_bytes", "allowed: 1 KiB to 1 GiB"),
         ("[limits]\nrequest_bytes = \"2 GiB\"\n", 2, "limits.request_bytes", "allowed: 1 KiB to 1 GiB"),
