@@ -1,7 +1,7 @@
 //! What is fuzzed, from which seeds, and what must hold of any input.
 
 use barograph::model::Signal;
-use barograph::otlp::{Checked, Encoding, Rows, count_items, inflate, json_to_wire, split};
+use barograph::otlp::{Checked, Encoding, PointRow, Rows, count_items, inflate, json_to_wire, split};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
     trace::v1::ExportTraceServiceRequest,
@@ -85,7 +85,10 @@ fn walk(signal: Signal, request: &[u8]) {
         let in_one_pass = match signal {
             Signal::Traces => Rows::default().spans(bytes, |_| false).map(|(_, spans)| spans.len()),
             Signal::Logs => Rows::default().logs(bytes, |_| false).map(|(_, logs)| logs.len()),
-            Signal::Metrics => None,
+            Signal::Metrics => Rows::default()
+                .metrics(bytes, |_| false)
+                .filter(|(_, rows)| rows.points.iter().all(PointRow::has_good_attributes))
+                .map(|(_, rows)| rows.metrics.len()),
         };
         let Ok(checked) = Checked::new(signal, bytes) else {
             assert_eq!(in_one_pass, None, "one pass lets through what the check refuses");
@@ -105,6 +108,10 @@ fn walk(signal: Signal, request: &[u8]) {
             Signal::Logs => checked.logs().scopes().flat_map(|scope| scope.items()).count(),
             Signal::Metrics => checked.metrics().scopes().flat_map(|scope| scope.items()).count(),
         };
+        assert!(
+            signal == Signal::Traces || in_one_pass.is_none_or(|items| items == walked),
+            "one pass sees others"
+        );
         assert!(walked <= bytes.len(), "more items than bytes");
     }
 }

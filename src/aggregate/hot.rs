@@ -1,11 +1,12 @@
 //! Cells that are being counted, and how they are handed over at a barrier: whole, by ownership. The
 //! receiver makes the cells of a [`super::Partial`] of them, and their memory comes back.
 
-use super::points::Values;
+use super::explicit::{ExplicitCell, Explicits};
 use super::series::{NONE, Series};
 use super::slots::More;
-use super::{Cell, Distribution, Exemplar, Requests, Weight};
+use super::{Cell, Exemplar, Requests, Weight};
 use crate::model::{SeriesId, SpanId, Timestamp, TraceId, WindowId};
+use crate::otlp::ExplicitRow;
 use crate::sketch::{Recording, Recordings};
 use crossbeam::queue::ArrayQueue;
 use std::cmp::Reverse;
@@ -139,12 +140,38 @@ impl Sample {
     }
 }
 
+/// A cell of anything but spans.
+#[derive(Debug)]
+enum Other {
+    Whole(Cell),
+    Explicit(ExplicitCell),
+}
+
+impl Other {
+    fn merge(&mut self, other: &Cell) {
+        match (self, other) {
+            (Self::Whole(cell), other) => cell.merge(other),
+            (Self::Explicit(cell), Cell::Distribution(other)) => cell.merge(other),
+            // As cells of different types do.
+            (Self::Explicit(_), _) => {}
+        }
+    }
+
+    fn whole(self, shared: &Explicits) -> Cell {
+        match self {
+            Self::Whole(cell) => cell,
+            Self::Explicit(cell) => Cell::Distribution(Box::new(cell.distribution(shared))),
+        }
+    }
+}
+
 /// Memory for cells.
 #[derive(Debug, Default)]
 struct Memory {
     spans: Vec<SpanCell>,
-    others: Vec<(SeriesId, WindowId, Cell)>,
+    others: Vec<(SeriesId, WindowId, Other)>,
     recordings: Recordings,
+    explicits: Explicits,
     more: More,
 }
 
@@ -193,32 +220,36 @@ impl HotCells {
         let cell = series.slots.cell(number, window, made, self.epoch, more);
         if cell == made {
             series.used = second;
-            others.push((series.id, window, first));
+            others.push((series.id, window, Other::Whole(first)));
         } else if let Some((_, _, cell)) = others.get_mut(cell as usize) {
             cell.merge(&first);
         }
     }
 
-    /// Counts a point of a histogram whose values are these, and their sum.
-    pub fn add_values(
+    /// Counts a point of a histogram with explicit bounds.
+    pub fn add_explicit(
         &mut self,
         number: u32,
         series: &mut Series,
         window: WindowId,
         second: u64,
-        (values, sum): (&Values, f64),
+        point: &ExplicitRow<'_>,
     ) {
-        let Memory { others, more, .. } = &mut self.memory;
+        let Memory { others, more, explicits, .. } = &mut self.memory;
         let made = u32::try_from(others.len()).unwrap_or(NONE);
         let cell = series.slots.cell(number, window, made, self.epoch, more);
         if cell == made {
             series.used = second;
-            let first = Distribution { histogram: values.histogram(), sum, points: 1 };
-            others.push((series.id, window, Cell::Distribution(Box::new(first))));
-        } else if let Some((_, _, Cell::Distribution(cell))) = others.get_mut(cell as usize) {
-            values.add_to(&mut cell.histogram);
-            cell.sum += sum;
-            cell.points += 1;
+            others.push((series.id, window, Other::Explicit(ExplicitCell::default())));
+        }
+        match others.get_mut(cell as usize) {
+            Some((_, _, Other::Explicit(cell))) => cell.add(point, explicits),
+            Some((_, _, Other::Whole(cell @ Cell::Distribution(_)))) => {
+                let mut alone = ExplicitCell::default();
+                alone.add(point, explicits);
+                cell.merge(&Cell::Distribution(Box::new(alone.distribution(explicits))));
+            }
+            _ => {}
         }
     }
 
@@ -246,7 +277,10 @@ impl Counted {
             let requests = cell.requests(&memory.recordings);
             cells.push((cell.series, cell.window, Cell::Requests(Box::new(requests))));
         }
-        cells.append(&mut memory.others);
+        for (series, window, cell) in memory.others.drain(..) {
+            cells.push((series, window, cell.whole(&memory.explicits)));
+        }
+        memory.explicits.clear();
         memory.recordings.clear();
         memory.more.clear();
         // A full queue has enough; then this set goes.

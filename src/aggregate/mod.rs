@@ -4,11 +4,15 @@
 mod cell;
 mod config;
 mod equality;
+mod explicit;
 mod facets;
 mod halves;
 mod hot;
 mod indicator;
 mod metrics;
+#[cfg(test)]
+mod metrics_tests;
+mod names;
 mod partial;
 mod peer_facts;
 mod peers;

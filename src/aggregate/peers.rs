@@ -29,8 +29,6 @@ pub(super) struct Peers {
     /// By the very bytes that name them, so that nothing is put into words for a span whose like was seen.
     names: Vec<Name>,
     by_name: HashTable<u32>,
-    /// The name that a span of each series had last: mostly the next one has it too.
-    last_names: Vec<u32>,
     cells: Vec<PeerCell>,
     recordings: Recordings,
     more: More,
@@ -86,7 +84,8 @@ impl Peers {
         series: &mut SeriesTable,
     ) -> Option<u32> {
         let facts = Facts::of(span);
-        let last = self.last_names.get(of as usize).and_then(|&last| self.names.get(last as usize));
+        // Mostly the name that the last span of the series had.
+        let last = series.get(of).and_then(|series| self.names.get(series.last_peer_name as usize));
         let peer = match last.filter(|name| name.is(&facts, span.kind, service)) {
             Some(name) => name.peer,
             None => self.look_up(&facts, span.kind, service, of, series),
@@ -108,12 +107,8 @@ impl Peers {
             .by_name
             .find(hash, |&name| names.get(name as usize).is_some_and(|name| name.is(facts, kind, service)));
         let Some(&known) = known else { return self.learn(facts, hash, kind, service, series) };
-        let place = of as usize;
-        if self.last_names.len() <= place {
-            self.last_names.resize(series.len().max(place.saturating_add(1)), NONE);
-        }
-        if let Some(last) = self.last_names.get_mut(place) {
-            *last = known;
+        if let Some(of) = series.get_mut(of) {
+            of.last_peer_name = known;
         }
         self.names.get(known as usize).map_or(NONE, |name| name.peer)
     }

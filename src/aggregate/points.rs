@@ -1,43 +1,74 @@
 //! Histogram points of clients, as one kind of histogram.
 
-use crate::otlp::{Buckets, ExponentialPoint};
+use crate::otlp::{Buckets, ExplicitRow, ExponentialPoint};
 use crate::sketch::{Histogram, SCALE};
 use smallvec::SmallVec;
 
 /// Buckets a client may send in one point; more are cut. SDKs send at most 160.
 const BUCKETS: usize = 4_096;
+/// The same of a point with explicit bounds.
+pub(super) const EXPLICIT_BUCKETS: usize = 1_024;
 
 /// Puts the counts of explicit buckets into the exponential histogram, each at the geometric middle of
 /// its bucket, clamped by the extremes where these are known. Bucket `i` holds values in
 /// (bounds[i-1], bounds[i]].
-pub(super) fn explicit(counts: &[u64], bounds: &[f64], min: Option<f64>, max: Option<f64>) -> Values {
+pub(super) fn explicit(point: &ExplicitRow<'_>) -> Values {
     let mut found = Values::default();
-    let min = min.filter(|value| value.is_finite());
-    let max = max.filter(|value| value.is_finite());
-    for (number, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
-        let low = number.checked_sub(1).and_then(|before| bounds.get(before)).copied();
-        let high = bounds.get(number).copied();
-        let low = match (low, min) {
-            (Some(low), Some(min)) => Some(low.max(min)),
-            (low, min) => low.or(min),
-        };
-        let high = match (high, max) {
-            (Some(high), Some(max)) => Some(high.min(max)),
-            (high, max) => high.or(max),
-        };
-        let middle = match (low, high) {
-            (Some(low), Some(high)) if low > 0.0 && high > 0.0 => (low * high).sqrt(),
-            (Some(low), Some(high)) if low < 0.0 && high < 0.0 => -(low * high).sqrt(),
-            (Some(low), Some(high)) => low / 2.0 + high / 2.0,
-            (None, Some(high)) if high > 0.0 => high / 2.0,
-            (None, Some(edge)) | (Some(edge), None) => edge,
-            (None, None) => 0.0,
-        };
-        found.add(middle, count);
+    let (min, max) = extremes(point);
+    let mut low = None;
+    let mut bounds = point.bounds();
+    for count in point.counts().take(EXPLICIT_BUCKETS) {
+        let high = bounds.next();
+        if count > 0 {
+            found.add(middle(clamped(low, high, min, max)), count);
+        }
+        // Beyond the last bound there is none to begin from.
+        low = high;
     }
-    ascending(&mut found.positive);
-    ascending(&mut found.negative);
+    if point.raw_counts.is_empty() && point.count > 0 {
+        // A histogram without buckets: sum and count alone.
+        found.add(middle(clamped(None, point.bounds().next(), min, max)), point.count);
+    }
+    found.sort();
     found
+}
+
+/// The finite ones of a point's smallest and largest value.
+pub(super) fn extremes(point: &ExplicitRow<'_>) -> (Option<f64>, Option<f64>) {
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+    (finite(point.min), finite(point.max))
+}
+
+/// The ends of a bucket, no wider than the extremes.
+#[inline]
+pub(super) fn clamped(
+    low: Option<f64>,
+    high: Option<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
+) -> (Option<f64>, Option<f64>) {
+    let low = match (low, min) {
+        (Some(low), Some(min)) => Some(low.max(min)),
+        (low, min) => low.or(min),
+    };
+    let high = match (high, max) {
+        (Some(high), Some(max)) => Some(high.min(max)),
+        (high, max) => high.or(max),
+    };
+    (low, high)
+}
+
+/// The value that stands for a bucket with these ends.
+#[inline]
+pub(super) fn middle(ends: (Option<f64>, Option<f64>)) -> f64 {
+    match ends {
+        (Some(low), Some(high)) if low > 0.0 && high > 0.0 => (low * high).sqrt(),
+        (Some(low), Some(high)) if low < 0.0 && high < 0.0 => -(low * high).sqrt(),
+        (Some(low), Some(high)) => low / 2.0 + high / 2.0,
+        (None, Some(high)) if high > 0.0 => high / 2.0,
+        (None, Some(edge)) | (Some(edge), None) => edge,
+        (None, None) => 0.0,
+    }
 }
 
 /// Values and their counts on the way into a histogram: buckets ascend, and are mostly few enough for the
@@ -50,20 +81,27 @@ pub(super) struct Values {
 }
 
 impl Values {
-    fn add(&mut self, value: f64, count: u64) {
-        if !value.is_finite() {
-            return;
+    pub fn add(&mut self, value: f64, count: u64) {
+        self.put(Target::of(value), count);
+    }
+
+    pub fn put(&mut self, target: Target, count: u64) {
+        match target {
+            Target::Nothing => {}
+            Target::Zero => self.zero = self.zero.saturating_add(count),
+            Target::Positive(bucket) => self.positive.push((bucket, count)),
+            Target::Negative(bucket) => self.negative.push((bucket, count)),
         }
-        if value.abs() < f64::MIN_POSITIVE {
-            self.zero = self.zero.saturating_add(count);
-            return;
-        }
-        let bucket = Histogram::bucket_of(value.abs());
-        if value < 0.0 {
-            self.negative.push((bucket, count));
-        } else {
-            self.positive.push((bucket, count));
-        }
+    }
+
+    /// Puts what was added in order.
+    pub fn sort(&mut self) {
+        ascending(&mut self.positive);
+        ascending(&mut self.negative);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.zero == 0 && self.positive.is_empty() && self.negative.is_empty()
     }
 
     pub fn histogram(&self) -> Histogram {
@@ -72,6 +110,30 @@ impl Values {
 
     pub fn add_to(&self, histogram: &mut Histogram) {
         histogram.add_sorted(self.zero, &self.positive, &self.negative);
+    }
+}
+
+/// Where in a histogram a value counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Nowhere: it is not finite.
+    Nothing,
+    Zero,
+    Positive(i32),
+    Negative(i32),
+}
+
+impl Target {
+    pub fn of(value: f64) -> Self {
+        if !value.is_finite() {
+            Self::Nothing
+        } else if value.abs() < f64::MIN_POSITIVE {
+            Self::Zero
+        } else if value < 0.0 {
+            Self::Negative(Histogram::bucket_of(value.abs()))
+        } else {
+            Self::Positive(Histogram::bucket_of(value))
+        }
     }
 }
 
@@ -114,9 +176,27 @@ pub(super) fn exponential(point: &ExponentialPoint<'_>) -> Histogram {
 mod tests {
     use super::*;
 
+    /// Counts and bounds as they lie on the wire.
+    fn raw(counts: &[u64], bounds: &[f64]) -> (Vec<u8>, Vec<u8>) {
+        let counts = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+        (counts, bounds.iter().flat_map(|bound| bound.to_le_bytes()).collect())
+    }
+
+    fn of(counts: &[u64], bounds: &[f64], min: Option<f64>, max: Option<f64>) -> Histogram {
+        let (raw_counts, raw_bounds) = raw(counts, bounds);
+        let point = ExplicitRow {
+            min,
+            max,
+            raw_counts: &raw_counts,
+            raw_bounds: &raw_bounds,
+            ..ExplicitRow::default()
+        };
+        explicit(&point).histogram()
+    }
+
     #[test]
     fn counts_lie_in_the_middle_of_their_buckets() {
-        let histogram = explicit(&[1, 0, 2, 3], &[10.0, 20.0, 40.0], None, None).histogram();
+        let histogram = of(&[1, 0, 2, 3], &[10.0, 20.0, 40.0], None, None);
         let near = |q: f64, value: f64| {
             let got = histogram.quantile(q).unwrap();
             assert!((got / value - 1.0).abs() < 0.006, "{q}: {got} for {value}");
@@ -125,9 +205,9 @@ mod tests {
         near(0.1, 5.0);
         near(0.5, 28.28);
         near(1.0, 40.0);
-        let clamped = explicit(&[0, 0, 0, 4], &[10.0, 20.0, 40.0], Some(90.0), Some(90.0)).histogram();
+        let clamped = of(&[0, 0, 0, 4], &[10.0, 20.0, 40.0], Some(90.0), Some(90.0));
         assert!((clamped.quantile(0.5).unwrap() / 90.0 - 1.0).abs() < 0.006);
-        let odd = explicit(&[5, 5], &[f64::NAN], Some(f64::INFINITY), None).histogram();
+        let odd = of(&[5, 5], &[f64::NAN], Some(f64::INFINITY), None);
         assert!(odd.count() <= 10);
     }
 }

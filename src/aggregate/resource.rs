@@ -54,6 +54,11 @@ impl Resources {
         self.all.get(number as usize)
     }
 
+    /// The number of the service of a resource.
+    pub fn service_of(&self, number: u32) -> Option<u32> {
+        self.get(number).map(|resource| resource.service)
+    }
+
     /// The number of a resource of which these very bytes were seen before.
     pub fn find(&self, raw: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(raw);

@@ -1,20 +1,14 @@
 //! Which series there are, and how the one of an item is found without allocating.
 
 use super::config::{Bounds, OTHER, bounded};
-use super::equality::equal;
+use super::names::{NameHash, Names};
 use super::slots::Slots;
 use super::{Indicator, Weight};
 use crate::model::{Interner, SeriesId, SeriesKey, ServiceKey, Signal, SpanKind};
-use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashTable};
-use smallvec::SmallVec;
-use std::hash::{BuildHasher, Hasher};
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 pub(super) const NONE: u32 = u32::MAX;
-
-/// Longer names are not kept: their series is found by its key each time.
-const NAME_BYTES: usize = 4_096;
 
 /// What a series is about, beside its service and the raw bytes that name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +17,6 @@ pub(super) struct Head {
     pub signal: Signal,
     pub kind: SpanKind,
     pub entry: bool,
-}
-
-/// A name under which a series is found: several may stand for one (attributes in another order).
-#[derive(Debug)]
-struct Name {
-    head: Head,
-    raw: Box<[u8]>,
-    hash: u64,
-    series: u32,
 }
 
 #[derive(Debug)]
@@ -43,32 +28,36 @@ pub(super) struct Service {
     pub peers: usize,
 }
 
+/// What counting an item of a series touches: one cache line, which with many series is mostly a cold one.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Series {
     pub id: SeriesId,
-    pub key: Arc<SeriesKey>,
-    pub service: u32,
-    pub is_overflow: bool,
     /// Second of the last barrier before which it had an item.
     pub used: u64,
     pub slots: Slots,
-    /// Places of the indicators that count it.
-    pub indicators: SmallVec<[u32; 2]>,
+    pub service: u32,
+    /// The list of the indicators that count it; `NONE` when there are none.
+    indicators: u32,
+    /// How the peer of its last span was named (see `peers.rs`).
+    pub last_peer_name: u32,
+    pub is_overflow: bool,
 }
 
 /// Series and services by number.
 #[derive(Debug)]
 pub(super) struct SeriesTable {
-    hasher: RandomState,
-    names: Vec<Name>,
-    lookup: HashTable<u32>,
+    names: Names,
     all: Vec<Series>,
+    keys: Vec<Arc<SeriesKey>>,
     by_id: HashMap<SeriesId, u32>,
     services: Vec<Service>,
     service_numbers: HashMap<ServiceKey, u32>,
     /// Series that were not told of yet.
     new: Vec<u32>,
     indicators: Arc<Vec<Indicator>>,
+    /// Places of the indicators that count a series, one list for each series that any of them counts.
+    indicator_lists: Vec<Box<[u32]>>,
     interner: Interner,
     bounds: Bounds,
 }
@@ -76,15 +65,15 @@ pub(super) struct SeriesTable {
 impl SeriesTable {
     pub fn new(bounds: Bounds) -> Self {
         Self {
-            hasher: RandomState::default(),
-            names: Vec::new(),
-            lookup: HashTable::new(),
+            names: Names::default(),
             all: Vec::new(),
+            keys: Vec::new(),
             by_id: HashMap::new(),
             services: Vec::new(),
             service_numbers: HashMap::new(),
             new: Vec::new(),
             indicators: Arc::default(),
+            indicator_lists: Vec::new(),
             interner: Interner::default(),
             bounds,
         }
@@ -125,47 +114,49 @@ impl SeriesTable {
         number
     }
 
+    /// The places of the indicators that count a series.
     #[inline]
-    pub fn hash(&self, head: Head, raw: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(
-            u64::from(head.service) << 24
-                | (head.signal as u64) << 16
-                | (head.kind as u64) << 8
-                | u64::from(head.entry),
-        );
-        hasher.write(raw);
-        hasher.finish()
+    pub fn indicators_of(&self, series: &Series) -> &[u32] {
+        match series.indicators {
+            NONE => &[],
+            list => self.indicator_lists.get(list as usize).map_or(&[], |list| list),
+        }
     }
 
     #[inline]
-    pub fn find(&self, hash: u64, head: Head, raw: &[u8]) -> Option<u32> {
-        let names = &self.names;
-        let found = self.lookup.find(hash, |&name| {
-            names.get(name as usize).is_some_and(|name| name.head == head && equal(&name.raw, raw))
-        })?;
-        names.get(*found as usize).map(|name| name.series)
+    pub fn hash(&self, head: Head, raw: &[u8]) -> NameHash {
+        let head = u64::from(head.service) << 24
+            | (head.signal as u64) << 16
+            | (head.kind as u64) << 8
+            | u64::from(head.entry);
+        self.names.hash([head, 0], raw)
+    }
+
+    /// The hash of a name that has a part in common with others: that part's hash, and the rest.
+    #[inline]
+    pub fn hash_on(&self, common: NameHash, raw: &[u8]) -> NameHash {
+        self.names.hash(common.0, raw)
+    }
+
+    #[inline]
+    pub fn find(&self, name: NameHash) -> Option<u32> {
+        self.names.find(name)
     }
 
     /// Adds the series of a name that was not found, or finds it under another name. Beyond the bounds
     /// it is the overflow series of its service.
     /// `shape` tells overflow series apart that would not add up.
-    pub fn add(&mut self, hash: u64, head: Head, raw: &[u8], key: SeriesKey, shape: &'static str) -> u32 {
-        let series = self.of_key(head.service, key, shape);
+    pub fn add(&mut self, name: NameHash, service: u32, key: SeriesKey, shape: &'static str) -> u32 {
+        let series = self.of_key(service, key, shape);
         if self.names.len() >= self.bounds.series.saturating_mul(4) {
             // Names are found again from their keys: this costs time, not data.
             self.names.clear();
-            self.lookup.clear();
         }
         let is_overflow = self.get(series).is_some_and(|series| series.is_overflow);
-        if is_overflow || raw.len() > NAME_BYTES {
-            // Names without bound, in number or in length, must not be kept.
-            return series;
+        if !is_overflow {
+            // Those of overflow series are without bound, and must not be kept.
+            self.names.add(name, series);
         }
-        let number = u32::try_from(self.names.len()).unwrap_or(NONE);
-        self.names.push(Name { head, raw: raw.into(), hash, series });
-        let names = &self.names;
-        self.lookup.insert_unique(hash, number, |&name| names.get(name as usize).map_or(0, |name| name.hash));
         series
     }
 
@@ -191,16 +182,17 @@ impl SeriesTable {
 
     fn insert(&mut self, id: SeriesId, service: u32, key: SeriesKey, is_overflow: bool) -> u32 {
         let number = u32::try_from(self.all.len()).unwrap_or(NONE);
-        let indicators = matching(&self.indicators, &key);
+        let indicators = self.indicator_list(&key);
         self.all.push(Series {
             id,
-            key: Arc::new(key),
-            service,
-            is_overflow,
             used: 0,
             slots: Slots::default(),
+            service,
             indicators,
+            last_peer_name: NONE,
+            is_overflow,
         });
+        self.keys.push(Arc::new(key));
         self.by_id.insert(id, number);
         self.new.push(number);
         if let Some(service) = self.services.get_mut(service as usize) {
@@ -213,18 +205,41 @@ impl SeriesTable {
         self.interner.intern(bounded(text))
     }
 
-    pub fn set_indicators(&mut self, indicators: Arc<Vec<Indicator>>) {
-        for series in &mut self.all {
-            series.indicators = matching(&indicators, &series.key);
+    /// Adds the list of the indicators that count a series, if there are any.
+    fn indicator_list(&mut self, key: &SeriesKey) -> u32 {
+        if key.signal != Signal::Traces {
+            return NONE;
         }
+        let counts = (0u32..).zip(&*self.indicators).filter(|(_, indicator)| indicator.counts(key));
+        let list: Box<[u32]> = counts.map(|(place, _)| place).collect();
+        if list.is_empty() {
+            return NONE;
+        }
+        self.indicator_lists.push(list);
+        u32::try_from(self.indicator_lists.len() - 1).unwrap_or(NONE)
+    }
+
+    pub fn set_indicators(&mut self, indicators: Arc<Vec<Indicator>>) {
         self.indicators = indicators;
+        self.list_indicators();
+    }
+
+    fn list_indicators(&mut self) {
+        self.indicator_lists.clear();
+        for number in 0..self.all.len() {
+            let Some(key) = self.keys.get(number).cloned() else { continue };
+            let list = self.indicator_list(&key);
+            if let Some(series) = self.all.get_mut(number) {
+                series.indicators = list;
+            }
+        }
     }
 
     /// Series that were not told of yet, in the order in which they came.
     pub fn take_new(&mut self) -> Vec<(SeriesId, Arc<SeriesKey>)> {
         let new = std::mem::take(&mut self.new);
         new.iter()
-            .filter_map(|&number| self.get(number).map(|series| (series.id, series.key.clone())))
+            .filter_map(|&number| Some((self.get(number)?.id, self.keys.get(number as usize)?.clone())))
             .collect()
     }
 
@@ -242,6 +257,7 @@ impl SeriesTable {
 
     pub fn forget_peers(&mut self) {
         self.services.iter_mut().for_each(|service| service.peers = 0);
+        self.all.iter_mut().for_each(|series| series.last_peer_name = NONE);
     }
 
     /// Forgets series without an item since `second`. Numbers change, so no cell may be open.
@@ -249,29 +265,30 @@ impl SeriesTable {
         if self.all.iter().all(|series| series.used >= second) {
             return false;
         }
-        let old = std::mem::take(&mut self.all);
+        let old = std::mem::take(&mut self.all).into_iter().zip(std::mem::take(&mut self.keys));
         self.names.clear();
-        self.lookup.clear();
         self.by_id.clear();
         self.new.clear();
         self.interner = Interner::default();
         for service in &mut self.services {
             service.series = 0;
         }
-        for series in old.into_iter().filter(|series| series.used >= second) {
+        for (series, key) in old.filter(|(series, _)| series.used >= second) {
             let number = u32::try_from(self.all.len()).unwrap_or(NONE);
             self.by_id.insert(series.id, number);
             if let Some(service) = self.services.get_mut(series.service as usize) {
                 service.series += 1;
             }
             self.all.push(series);
+            self.keys.push(key);
         }
+        self.list_indicators();
         true
     }
 
     /// All keys that are told of already, for a checkpoint: with their last use, in order.
     pub fn keys(&self) -> impl Iterator<Item = (&SeriesKey, u64, bool)> {
-        self.all.iter().map(|series| (&*series.key, series.used, series.is_overflow))
+        self.all.iter().zip(&self.keys).map(|(series, key)| (&**key, series.used, series.is_overflow))
     }
 
     /// Takes a series back from a checkpoint.
@@ -286,13 +303,6 @@ impl SeriesTable {
             }
         }
     }
-}
-
-fn matching(indicators: &[Indicator], key: &SeriesKey) -> SmallVec<[u32; 2]> {
-    if key.signal != Signal::Traces {
-        return SmallVec::new();
-    }
-    (0u32..).zip(indicators).filter(|(_, indicator)| indicator.counts(key)).map(|(place, _)| place).collect()
 }
 
 /// What a span stands for by the threshold in its `tracestate` (`ot=th:…`, OpenTelemetry "TraceState
@@ -318,33 +328,11 @@ pub(super) fn weight_of(trace_state: &str) -> Weight {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
     use super::*;
 
     #[test]
-    fn names_without_bound_are_not_kept_and_still_find_their_series() {
-        let mut table = SeriesTable::new(Config::default().bounds(1));
-        let service = table.service_number(&ServiceKey::named("cart"));
-        let head = Head { service, signal: Signal::Traces, kind: SpanKind::Server, entry: true };
-        let mut series_of = |name: &str| {
-            let key = SeriesKey {
-                service: ServiceKey::named("cart"),
-                signal: Signal::Traces,
-                operation: name.into(),
-                kind: SpanKind::Server,
-                entry: true,
-                unit: "".into(),
-                attributes: Vec::new(),
-            };
-            let hash = table.hash(head, name.as_bytes());
-            let found = table.find(hash, head, name.as_bytes());
-            let number = table.add(hash, head, name.as_bytes(), key, "");
-            (found.is_some(), number, table.names.len())
-        };
-        let long = "x".repeat(NAME_BYTES + 1);
-        assert_eq!(series_of("GET /"), (false, 0, 1));
-        assert_eq!(series_of(&long), (false, 1, 1));
-        assert_eq!(series_of(&long), (false, 1, 1), "the same series, and nothing kept");
+    fn what_counting_touches_is_one_cache_line() {
+        assert_eq!(size_of::<Series>(), 64);
     }
 
     #[test]

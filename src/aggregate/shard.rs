@@ -91,7 +91,8 @@ pub struct Shard {
     pub(super) seconds: Vec<Vec<SecondCount>>,
     rows: Rows,
     pub(super) scratch: Vec<u8>,
-    pub(super) counts: (Vec<u64>, Vec<f64>),
+    /// The scope of the last cumulative point, and what it is called in the name of its stream.
+    pub(super) last_scope: Option<(Box<[u8]>, [u8; 32])>,
     pub(super) block: Option<(u64, BlockPart)>,
     blocks: Vec<(u64, BlockPart)>,
     index: Option<Arc<Index>>,
@@ -119,7 +120,7 @@ impl Shard {
             seconds: Vec::new(),
             rows: Rows::default(),
             scratch: Vec::new(),
-            counts: Default::default(),
+            last_scope: None,
             block: None,
             blocks: Vec::new(),
             index: None,
@@ -226,9 +227,24 @@ impl Shard {
     /// The same of metric points.
     fn metrics(&mut self, place: Context, bytes: &[u8]) -> Result<u64, Malformed> {
         let mut tally = Tally::default();
-        let checked = Checked::new(Signal::Metrics, bytes)?;
-        let context = self.open(place, checked.metrics().resource(), None);
-        self.points(context, checked.metrics(), &mut tally);
+        let mut known = None;
+        let read = self.rows.metrics(bytes, |raw| {
+            known = self.resources.find(raw);
+            known.is_some()
+        });
+        let context = if let Some((resource, mut rows)) = read
+            && self.look_up_points(known.and_then(|known| self.resources.service_of(known)), &mut rows)
+        {
+            let context = self.open(place, resource, known);
+            self.point_rows(context, &rows, &mut tally);
+            self.rows.keep_metrics(rows);
+            context
+        } else {
+            let checked = Checked::new(Signal::Metrics, bytes)?;
+            let context = self.open(place, checked.metrics().resource(), None);
+            self.points(context, checked.metrics(), &mut tally);
+            context
+        };
         self.accepted.metric_points += tally.counted;
         Ok(self.close(context, &tally))
     }

@@ -9,7 +9,8 @@ const NONE: u32 = u32::MAX;
 /// Numbers of an owner's cells, of an even and an odd window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slots {
-    windows: [WindowId; 2],
+    /// The low bits of the windows' numbers: those of one epoch lie within hours of each other.
+    windows: [u32; 2],
     cells: [u32; 2],
     /// What was true in an earlier epoch is not any more.
     epoch: u32,
@@ -17,7 +18,7 @@ pub(super) struct Slots {
 
 impl Default for Slots {
     fn default() -> Self {
-        Self { windows: [WindowId(0); 2], cells: [NONE; 2], epoch: 0 }
+        Self { windows: [0; 2], cells: [NONE; 2], epoch: 0 }
     }
 }
 
@@ -33,11 +34,12 @@ impl Slots {
             (Some(known), Some(cell)) => (known, cell),
             _ => return made,
         };
+        let low = window.0 as u32;
         if *cell == NONE {
-            (*known, *cell) = (window, made);
+            (*known, *cell) = (low, made);
             return made;
         }
-        if *known == window { *cell } else { *more.0.entry((owner, window)).or_insert(made) }
+        if *known == low { *cell } else { *more.0.entry((owner, window)).or_insert(made) }
     }
 }
 

@@ -24,7 +24,7 @@ impl Shard {
             let mut found = [NONE; TOGETHER];
             for (span, found) in spans.iter().zip(&mut found) {
                 let (head, name) = (head_of(context, span), span.name.as_bytes());
-                *found = self.series.find(self.series.hash(head, name), head, name).unwrap_or(NONE);
+                *found = self.series.find(self.series.hash(head, name)).unwrap_or(NONE);
             }
             for (span, found) in spans.iter().zip(found) {
                 self.span(context, span, found, tally);
@@ -42,13 +42,13 @@ impl Shard {
         let error = span.status == StatusCode::Error;
         let head = head_of(context, span);
         let number = if found == NONE { self.series_of_span(head, span.name) } else { found };
-        let Some(series) = self.series.get_mut(number) else { return };
+        let Some(series) = self.series.get(number) else { return };
         if series.is_overflow {
             self.note_overflow(number, context.service);
         }
         let weight = weight_of(span.trace_state);
-        let Some(series) = self.series.get_mut(number) else { return };
-        for &place in &series.indicators {
+        let Some(series) = self.series.get(number) else { return };
+        for &place in self.series.indicators_of(series) {
             let indicator = self.indicators.get(place as usize);
             if let (Some(indicator), Some(seconds)) = (indicator, self.seconds.get_mut(place as usize)) {
                 let good = indicator.is_good(error, duration_ns);
@@ -64,6 +64,7 @@ impl Shard {
             span: span.span_id,
             at: context.at,
         };
+        let Some(series) = self.series.get_mut(number) else { return };
         self.hot.add_span(number, series, window, context.second, &sample);
         let facet = tally.facet(window);
         facet.items += 1;
@@ -103,11 +104,11 @@ impl Shard {
     #[cold]
     fn series_of_span(&mut self, head: Head, name: &str) -> u32 {
         let hash = self.series.hash(head, name.as_bytes());
-        match self.series.find(hash, head, name.as_bytes()) {
+        match self.series.find(hash) {
             Some(known) => known,
             None => {
                 let key = self.key(head, name, "", Vec::new());
-                self.series.add(hash, head, name.as_bytes(), key, "")
+                self.series.add(hash, head.service, key, "")
             }
         }
     }
@@ -144,11 +145,11 @@ impl Shard {
             entry: false,
         };
         let hash = self.series.hash(head, b"");
-        let number = match self.series.find(hash, head, b"") {
+        let number = match self.series.find(hash) {
             Some(known) => known,
             None => {
                 let key = self.key(head, "", "", Vec::new());
-                self.series.add(hash, head, b"", key, "")
+                self.series.add(hash, head.service, key, "")
             }
         };
         let mut by_window: smallvec::SmallVec<[(WindowId, Lines); 2]> = smallvec::SmallVec::new();

@@ -25,10 +25,10 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
-const NOW: u64 = 1_700_000_003;
-const NS: u64 = 1_000_000_000;
+pub(super) const NOW: u64 = 1_700_000_003;
+pub(super) const NS: u64 = 1_000_000_000;
 
-fn pair(key: &str, value: &str) -> KeyValue {
+pub(super) fn pair(key: &str, value: &str) -> KeyValue {
     KeyValue {
         key: key.into(),
         value: Some(AnyValue { value: Some(any_value::Value::StringValue(value.into())) }),
@@ -36,7 +36,7 @@ fn pair(key: &str, value: &str) -> KeyValue {
     }
 }
 
-fn resource(service: &str, instance: &str) -> Option<Resource> {
+pub(super) fn resource(service: &str, instance: &str) -> Option<Resource> {
     let attributes = vec![
         pair("service.name", service),
         pair("service.instance.id", instance),
@@ -68,20 +68,20 @@ fn cut(number: u64, checkpoint: bool) -> Cut {
     Cut { number, arrived: Timestamp::from_secs(number), through: Position(number), checkpoint }
 }
 
-type Cells = BTreeMap<(SeriesId, WindowId), Cell>;
+pub(super) type Cells = BTreeMap<(SeriesId, WindowId), Cell>;
 
 /// Merges partials as a window stage does.
 #[derive(Default)]
-struct Merged {
-    cells: Cells,
-    keys: BTreeMap<SeriesId, SeriesKey>,
-    facets: BTreeMap<(FacetKey, WindowId), Facet>,
+pub(super) struct Merged {
+    pub cells: Cells,
+    pub keys: BTreeMap<SeriesId, SeriesKey>,
+    pub facets: BTreeMap<(FacetKey, WindowId), Facet>,
     seconds: BTreeMap<(IndicatorId, u64), (u64, u64)>,
     peers: BTreeMap<(PeerKey, WindowId), EdgeCell>,
     halves: usize,
-    accepted: Accepted,
-    rejected: BTreeMap<RejectedReason, u64>,
-    late: u64,
+    pub accepted: Accepted,
+    pub rejected: BTreeMap<RejectedReason, u64>,
+    pub late: u64,
     overflowed: u64,
 }
 
@@ -118,7 +118,12 @@ impl Merged {
 }
 
 /// Applies requests to `shards` shards, with a cut after each request whose bit is set and at the end.
-fn count(requests: &[(Signal, Vec<u8>)], shards: u16, cuts: u64, indicators: &[Indicator]) -> Merged {
+pub(super) fn count(
+    requests: &[(Signal, Vec<u8>)],
+    shards: u16,
+    cuts: u64,
+    indicators: &[Indicator],
+) -> Merged {
     let mut sum = Merged::default();
     let mut all: Vec<Shard> =
         (0..shards).map(|number| Shard::new(number, shards, &Config::default())).collect();

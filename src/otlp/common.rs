@@ -304,7 +304,27 @@ pub struct InstrumentationScope<'a> {
     message: &'a [u8],
 }
 
+impl<'a> View<'a> for InstrumentationScope<'a> {
+    fn of(message: &'a [u8]) -> Self {
+        let mut scope = Self { message, ..Self::default() };
+        for Field { number, value } in Fields::of(message) {
+            match number {
+                1 => scope.name = text(value),
+                2 => scope.version = text(value),
+                _ => {}
+            }
+        }
+        scope
+    }
+}
+
 impl<'a> InstrumentationScope<'a> {
+    /// The raw message: equal bytes mean an equal scope.
+    #[must_use]
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.message
+    }
+
     #[must_use]
     pub const fn attributes(&self) -> Attributes<'a> {
         Attributes::of(self.message, 3)
@@ -355,16 +375,7 @@ impl<'a, V> View<'a> for OfScope<'a, V> {
 impl<'a, V: View<'a>> OfScope<'a, V> {
     #[must_use]
     pub fn scope(&self) -> InstrumentationScope<'a> {
-        let message = last(self.message, 1).unwrap_or_default();
-        let mut scope = InstrumentationScope { message, ..InstrumentationScope::default() };
-        for Field { number, value } in Fields::of(message) {
-            match number {
-                1 => scope.name = text(value),
-                2 => scope.version = text(value),
-                _ => {}
-            }
-        }
-        scope
+        InstrumentationScope::of(last(self.message, 1).unwrap_or_default())
     }
 
     #[must_use]

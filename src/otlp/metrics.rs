@@ -19,6 +19,16 @@ pub enum Temporality {
     Cumulative,
 }
 
+impl Temporality {
+    pub(super) const fn from_wire(number: u64) -> Self {
+        match number as u32 {
+            1 => Self::Delta,
+            2 => Self::Cumulative,
+            _ => Self::Unspecified,
+        }
+    }
+}
+
 /// A metric with its points.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetricView<'a> {
@@ -53,13 +63,8 @@ pub enum Data<'a> {
 }
 
 fn temporality(message: &[u8]) -> Temporality {
-    Fields::of(message).filter(|field| field.number == 2).last().map_or(Temporality::Unspecified, |field| {
-        match number(field.value) as u32 {
-            1 => Temporality::Delta,
-            2 => Temporality::Cumulative,
-            _ => Temporality::Unspecified,
-        }
-    })
+    let last = Fields::of(message).filter(|field| field.number == 2).last();
+    last.map_or(Temporality::Unspecified, |field| Temporality::from_wire(number(field.value)))
 }
 
 fn monotonic(message: &[u8]) -> bool {

@@ -20,6 +20,7 @@ mod json;
 mod json_tests;
 mod json_text;
 mod logs;
+mod metric_rows;
 mod metrics;
 mod plain;
 mod rows;
@@ -39,6 +40,7 @@ pub use common::{
 pub use inflate::{InflateError, Inflater, STEP_BYTES, inflate};
 pub use json::{JsonError, json_to_wire};
 pub use logs::{LogView, ResourceLogs};
+pub use metric_rows::{ExplicitRow, MetricKind, MetricRow, MetricRows, PointRow, PointValue};
 pub use metrics::{
     Buckets, Data, ExemplarView, ExponentialPoint, HistogramPoint, MetricView, NO_RECORDED_VALUE, Number,
     NumberPoint, Numbers, Quantile, ResourceMetrics, SummaryPoint, Temporality,

@@ -7,6 +7,7 @@
 use super::check::is_good_message;
 use super::common::{AnyValue, ResourceView, View};
 use super::logs::LogView;
+use super::metric_rows::{MetricRow, MetricRows, PointRow};
 use super::plain::{is_plain_pair, small};
 use super::schema;
 use super::traces::{SpanView, StatusCode};
@@ -15,11 +16,11 @@ use crate::model::{SpanId, SpanKind, TraceId};
 
 /// Items of one resource that are read at once, at most; more are for the slow way. Bounds the memory
 /// of [`Rows`]: 600 KiB of spans.
-const ROWS: usize = 4_096;
+pub(super) const ROWS: usize = 4_096;
 
 /// How deep these lie below their resource.
 const SCOPE_DEPTH: u32 = 1;
-const ITEM_DEPTH: u32 = 2;
+pub(super) const ITEM_DEPTH: u32 = 2;
 const WITHIN_ITEM_DEPTH: u32 = 3;
 
 /// Memory for the items of a resource, used again for the next one.
@@ -27,6 +28,7 @@ const WITHIN_ITEM_DEPTH: u32 = 3;
 pub struct Rows {
     spans: Vec<SpanView<'static>>,
     logs: Vec<LogView<'static>>,
+    metrics: MetricRows<'static>,
 }
 
 /// The items of one resource, all of them good.
@@ -42,7 +44,8 @@ impl Rows {
         is_known: impl FnMut(&[u8]) -> bool,
     ) -> Option<Read<'a, SpanView<'a>>> {
         let mut rows: Vec<SpanView<'a>> = std::mem::take(&mut self.spans);
-        match read(resource, is_known, &mut rows, &schema::SPAN, span) {
+        let scope = |bytes, rows: &mut Vec<_>| read_scope(bytes, rows, &schema::SPAN, &span);
+        match read(resource, is_known, &mut rows, scope) {
             Some(found) => Some((found, rows)),
             None => {
                 self.keep_spans(rows);
@@ -58,10 +61,27 @@ impl Rows {
         is_known: impl FnMut(&[u8]) -> bool,
     ) -> Option<Read<'a, LogView<'a>>> {
         let mut rows: Vec<LogView<'a>> = std::mem::take(&mut self.logs);
-        match read(resource, is_known, &mut rows, &schema::LOG_RECORD, log) {
+        let scope = |bytes, rows: &mut Vec<_>| read_scope(bytes, rows, &schema::LOG_RECORD, &log);
+        match read(resource, is_known, &mut rows, scope) {
             Some(found) => Some((found, rows)),
             None => {
                 self.keep_logs(rows);
+                None
+            }
+        }
+    }
+
+    /// The same of a resource of metrics, but for the attributes of their points: see [`PointRow`].
+    pub fn metrics<'a>(
+        &mut self,
+        resource: &'a [u8],
+        is_known: impl FnMut(&[u8]) -> bool,
+    ) -> Option<(ResourceView<'a>, MetricRows<'a>)> {
+        let mut rows: MetricRows<'a> = std::mem::take(&mut self.metrics);
+        match read(resource, is_known, &mut rows, |bytes, rows| rows.read_scope(bytes)) {
+            Some(found) => Some((found, rows)),
+            None => {
+                self.keep_metrics(rows);
                 None
             }
         }
@@ -76,6 +96,16 @@ impl Rows {
     pub fn keep_logs(&mut self, rows: Vec<LogView<'_>>) {
         self.logs = emptied(rows);
     }
+
+    /// The same of metrics.
+    pub fn keep_metrics(&mut self, mut rows: MetricRows<'_>) {
+        rows.metrics.clear();
+        rows.points.clear();
+        self.metrics = MetricRows {
+            metrics: rows.metrics.into_iter().map(|_| MetricRow::default()).collect(),
+            points: rows.points.into_iter().map(|_| PointRow::default()).collect(),
+        };
+    }
 }
 
 /// The same memory without what it held, for items that borrow from elsewhere: collecting in place
@@ -85,12 +115,11 @@ fn emptied<A, V: View<'static>>(mut rows: Vec<A>) -> Vec<V> {
     rows.into_iter().map(|_| V::of(&[])).collect()
 }
 
-fn read<'a, V: View<'a>>(
+fn read<'a, R>(
     resource: &'a [u8],
     mut is_known: impl FnMut(&[u8]) -> bool,
-    rows: &mut Vec<V>,
-    item_schema: &'static schema::Message,
-    item: impl Fn(&'a [u8]) -> Option<V>,
+    rows: &mut R,
+    scope: impl Fn(&'a [u8], &mut R) -> Option<()>,
 ) -> Option<ResourceView<'a>> {
     let mut found = None;
     let mut rest = resource;
@@ -103,7 +132,7 @@ fn read<'a, V: View<'a>>(
                 }
                 found = Some(ResourceView::of(inner));
             }
-            0x12 => read_scope(inner, rows, item_schema, &item)?,
+            0x12 => scope(inner, rows)?,
             0x1a => drop(std::str::from_utf8(inner).ok()?),
             _ => return None,
         }
@@ -148,12 +177,12 @@ fn read_scope<'a, V: View<'a>>(
 }
 
 #[inline(always)]
-fn text(bytes: &[u8]) -> Option<&str> {
+pub(super) fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
 #[inline(always)]
-fn fixed64(rest: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn fixed64(rest: &[u8]) -> Option<(u64, &[u8])> {
     let (bytes, rest) = rest.split_first_chunk::<8>()?;
     Some((u64::from_le_bytes(*bytes), rest))
 }
@@ -298,7 +327,7 @@ fn log(bytes: &[u8]) -> Option<LogView<'_>> {
 
 /// Takes a value into its place and goes on with the rest.
 #[inline(always)]
-fn set<'a, T>(place: &mut T, (value, rest): (T, &'a [u8])) -> &'a [u8] {
+pub(super) fn set<'a, T>(place: &mut T, (value, rest): (T, &'a [u8])) -> &'a [u8] {
     *place = value;
     rest
 }

@@ -6,7 +6,7 @@ use super::schema;
 use super::*;
 use crate::model::Signal;
 use fastrand::Rng;
-use opentelemetry_proto::tonic::{logs::v1 as logs, trace::v1 as trace};
+use opentelemetry_proto::tonic::{logs::v1 as logs, metrics::v1 as metrics, trace::v1 as trace};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -17,6 +17,77 @@ fn shown(span: SpanView<'_>) -> String {
     format!("{fields:?} {:?}", span.attributes().collect::<Vec<_>>())
 }
 
+/// All that the point of a metric shows.
+fn point(
+    (start, time, flags): (crate::model::Timestamp, crate::model::Timestamp, u32),
+    value: &str,
+    attributes: Attributes<'_>,
+) -> String {
+    format!("{start:?} {time:?} {flags} {value} {:?}", attributes.collect::<Vec<_>>())
+}
+
+fn explicit_value(
+    (count, sum, min, max): (u64, Option<f64>, Option<f64>, Option<f64>),
+    counts: impl Iterator<Item = u64>,
+    bounds: impl Iterator<Item = f64>,
+) -> String {
+    let (counts, bounds): (Vec<_>, Vec<_>) = (counts.collect(), bounds.collect());
+    format!("{count} {sum:?} {min:?} {max:?} {counts:?} {bounds:?}")
+}
+
+/// All that a metric shows, read from its view.
+fn metric_view(scope: InstrumentationScope<'_>, view: &MetricView<'_>) -> String {
+    let number = |of: NumberPoint<'_>| {
+        point((of.start, of.time, of.flags), &format!("{:?}", of.value), of.attributes())
+    };
+    let explicit = |of: HistogramPoint<'_>| {
+        let value =
+            explicit_value((of.count, of.sum, of.min, of.max), of.bucket_counts(), of.explicit_bounds());
+        point((of.start, of.time, of.flags), &value, of.attributes())
+    };
+    let (kind, points): (String, Vec<String>) = match view.data {
+        Data::Gauge(points) | Data::Sum { points, monotonic: false, .. } => {
+            ("level".into(), points.map(number).collect())
+        }
+        Data::Sum { points, temporality, .. } => {
+            (format!("total {temporality:?}"), points.map(number).collect())
+        }
+        Data::Histogram { points, temporality } => {
+            (format!("explicit {temporality:?}"), points.map(explicit).collect())
+        }
+        other => (format!("{other:?}"), Vec::new()),
+    };
+    format!("{scope:?} {} {} {kind} {points:?}", view.name, view.unit)
+}
+
+/// The same, read from rows; `None` when the attributes of a point are not good.
+fn metric_row(row: &MetricRow<'_>, points: &[PointRow<'_>]) -> Option<String> {
+    let kind = match row.kind {
+        MetricKind::Viewed(view) => return Some(metric_view(row.scope, &view)),
+        MetricKind::Level => "level".into(),
+        MetricKind::Total(temporality) => format!("total {temporality:?}"),
+        MetricKind::Explicit(temporality) => format!("explicit {temporality:?}"),
+    };
+    if !points.iter().all(PointRow::has_good_attributes) {
+        return None;
+    }
+    let points: Vec<String> = points
+        .iter()
+        .map(|of| {
+            let value = match of.value {
+                PointValue::Number(value) => format!("{value:?}"),
+                PointValue::Explicit(value) => explicit_value(
+                    (value.count, value.sum, value.min, value.max),
+                    value.counts(),
+                    value.bounds(),
+                ),
+            };
+            point((of.start, of.time, of.flags), &value, of.attributes())
+        })
+        .collect();
+    Some(format!("{:?} {} {} {kind} {points:?}", row.scope, row.name, row.unit))
+}
+
 /// What reading and checking in one pass makes of a resource: all items, written out.
 fn in_one_pass(signal: Signal, bytes: &[u8]) -> Option<String> {
     let mut rows = Rows::default();
@@ -25,7 +96,12 @@ fn in_one_pass(signal: Signal, bytes: &[u8]) -> Option<String> {
             format!("{resource:?} {:?}", spans.into_iter().map(shown).collect::<Vec<_>>())
         }),
         Signal::Logs => rows.logs(bytes, |_| false).map(|read| format!("{read:?}")),
-        Signal::Metrics => None,
+        Signal::Metrics => {
+            let (resource, rows) = rows.metrics(bytes, |_| false)?;
+            let metrics: Option<Vec<String>> =
+                rows.metrics.iter().map(|row| metric_row(row, &rows.points[row.points.clone()])).collect();
+            Some(format!("{resource:?} {:?}", metrics?))
+        }
     }
 }
 
@@ -42,7 +118,13 @@ fn in_two_passes(signal: Signal, bytes: &[u8]) -> Option<String> {
             let logs: Vec<_> = checked.logs().scopes().flat_map(|scope| scope.items()).collect();
             Some(format!("{:?}", (checked.logs().resource(), logs)))
         }
-        Signal::Metrics => None,
+        Signal::Metrics => {
+            let scopes = checked.metrics().scopes();
+            let metrics: Vec<String> = scopes
+                .flat_map(|scope| scope.items().map(move |view| metric_view(scope.scope(), &view)))
+                .collect();
+            Some(format!("{:?} {metrics:?}", checked.metrics().resource()))
+        }
     }
 }
 
@@ -52,7 +134,7 @@ proptest! {
     #[test]
     fn one_pass_shows_what_two_do_or_leaves_it_to_them(seed: u64, as_encoded: bool, damaged: bool) {
         let mut rng = Rng::with_seed(seed);
-        let signal = *rng.choice(&[Signal::Traces, Signal::Logs]).unwrap();
+        let signal = *rng.choice(&[Signal::Traces, Signal::Logs, Signal::Metrics]).unwrap();
         let mut bytes = Vec::new();
         while bytes.len() < 40 {
             draw(&mut rng, schema::resource(signal), 0, &mut bytes);
@@ -61,7 +143,8 @@ proptest! {
             // What prost would have written of it: laid out plainly.
             bytes = match signal {
                 Signal::Traces => trace::ResourceSpans::decode(&*bytes).map(|of| of.encode_to_vec()),
-                _ => logs::ResourceLogs::decode(&*bytes).map(|of| of.encode_to_vec()),
+                Signal::Logs => logs::ResourceLogs::decode(&*bytes).map(|of| of.encode_to_vec()),
+                Signal::Metrics => metrics::ResourceMetrics::decode(&*bytes).map(|of| of.encode_to_vec()),
             }.unwrap_or(bytes);
         }
         if damaged {
@@ -93,11 +176,54 @@ fn rows_keep_their_memory() {
     assert_eq!((read.as_ptr().addr(), read.capacity()), (memory, room));
 }
 
+/// Metrics are read in rows wherever that is meant to be, also when a message's last fields come first,
+/// as the Collector writes them.
+#[test]
+fn plain_metrics_are_rows_in_either_order() {
+    let [.., metrics] = every_field();
+    let ascending = in_one_pass(Signal::Metrics, &metrics).unwrap();
+    let mut rows = Rows::default();
+    let (_, read) = rows.metrics(&metrics, |_| false).unwrap();
+    let in_rows = read.metrics.iter().filter(|row| !matches!(row.kind, MetricKind::Viewed(_))).count();
+    assert_eq!((in_rows, read.metrics.len()), (3, 5), "gauge, sum and histogram of the five types");
+    rows.keep_metrics(read);
+    let descending = descending(schema::resource(Signal::Metrics), &metrics);
+    assert_eq!(in_one_pass(Signal::Metrics, &descending), in_two_passes(Signal::Metrics, &descending));
+    assert_eq!(ascending.len(), in_one_pass(Signal::Metrics, &descending).unwrap().len());
+}
+
+/// The same message with the fields of each message in it the other way round, but for those that repeat.
+fn descending(of: &'static schema::Message, bytes: &[u8]) -> Vec<u8> {
+    let mut runs: Vec<(u32, Vec<u8>)> = Vec::new();
+    let mut fields = Fields::of(bytes);
+    let mut rest = bytes;
+    while let Some(field) = fields.next() {
+        let (mut raw, after) = rest.split_at(rest.len() - (bytes.len() - fields.offset()));
+        rest = after;
+        let inner;
+        if let (Value::Bytes(message), Some(schema::Kind::Message(of))) =
+            (field.value, of.field(field.number).map(|known| known.kind))
+        {
+            let mut turned = Vec::new();
+            put_varint(&mut turned, u64::from(field.number << 3 | 2));
+            put_varint(&mut turned, message.len() as u64);
+            turned.extend(descending(of, message));
+            inner = turned;
+            raw = &inner;
+        }
+        match runs.last_mut() {
+            Some((number, run)) if *number == field.number => run.extend_from_slice(raw),
+            _ => runs.push((field.number, raw.to_vec())),
+        }
+    }
+    runs.into_iter().rev().flat_map(|(_, run)| run).collect()
+}
+
 /// What every encoder writes is read in one pass, with every field set.
 #[test]
 fn plain_messages_are_read_in_one_pass() {
-    let [spans, logs, _] = every_field();
-    for (signal, bytes) in [(Signal::Traces, spans), (Signal::Logs, logs)] {
+    let [spans, logs, metrics] = every_field();
+    for (signal, bytes) in [(Signal::Traces, spans), (Signal::Logs, logs), (Signal::Metrics, metrics)] {
         let one = in_one_pass(signal, &bytes);
         assert!(one.is_some(), "{signal:?}");
         assert_eq!(one, in_two_passes(signal, &bytes));

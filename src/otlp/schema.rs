@@ -326,7 +326,7 @@ static RESOURCE_METRICS: Message = Message::of(&[
 static SCOPE_METRICS: Message =
     Message::of(&[SCOPE_FIELD, message(2, "metrics", "metrics", &METRIC, Repeated), schema_url(3)]);
 
-static METRIC: Message = Message::of(&[
+pub(super) static METRIC: Message = Message::of(&[
     field(1, "name", "name", Text, Implicit),
     field(2, "description", "description", Text, Implicit),
     field(3, "unit", "unit", Text, Implicit),
@@ -433,7 +433,7 @@ static QUANTILE: Message = Message::of(&[
     field(2, "value", "value", Double, Implicit),
 ]);
 
-static EXEMPLAR: Message = Message::of(&[
+pub(super) static EXEMPLAR: Message = Message::of(&[
     time(2),
     field(3, "as_double", "asDouble", Double, Explicit),
     span_id(4),
