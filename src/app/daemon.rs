@@ -12,9 +12,9 @@ use crate::alert::{Lifecycle, Outbox};
 use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
 use crate::diagnose::{Case, Diagnosis};
-use crate::journal::{self, Cut, Journal, Position, Recorder, Sequencer, Step, StepReceiver};
+use crate::journal::{self, Cut, Journal, Lanes, Position, Recorder, Sequencer, Step, StepReceiver};
 use crate::model::{Clock, SystemClock, Timestamp};
-use crate::receive;
+use crate::receive::{self, Intake as _};
 use crate::serve::{self, Api, Sources};
 use crate::slo::Budgets;
 use crate::store::{Checkpoint, Store};
@@ -238,7 +238,7 @@ impl App {
         catch_up(&mut sequencer, &mut counting, &downstream, &totals, checkpoint.as_ref(), &*clock)?;
 
         let rest = runtime("barograph-side", 2)?;
-        let ingest = runtime("barograph-io", (cores / 2).max(1))?;
+        let ingest = ingest_runtime((cores / 2).max(1), &lanes)?;
         let (stop_ingest, ingest_stopping) = watch::channel(false);
         let (stop_rest, rest_stopping) = watch::channel(false);
 
@@ -441,6 +441,19 @@ fn runtime(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, Error>
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(Error::io("cannot start threads"))
+}
+
+/// Workers that tell the sequencer of what they handed over before they wait.
+fn ingest_runtime(workers: usize, lanes: &Lanes) -> Result<tokio::runtime::Runtime, Error> {
+    let lanes = lanes.clone();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("barograph-io")
+        .on_thread_start(Lanes::announces_at_rest)
+        .on_thread_park(move || lanes.announce())
         .enable_all()
         .build()
         .map_err(Error::io("cannot start threads"))

@@ -57,7 +57,7 @@ impl Sequencer {
     ) -> Self {
         let checkpoint = Some((stamper.last().secs(), Position(shared.checkpoint.load(Ordering::Acquire))));
         let target = Target::Segments { writer, _lock: lock };
-        Self::new(target, shared, clock, stamper, checkpoint, max_bytes / 4)
+        Self::new(target, shared, clock, stamper, checkpoint, max_bytes / 2)
     }
 
     pub(super) fn unrecorded(shared: Arc<Shared>, clock: Arc<dyn Clock>) -> Self {
@@ -267,6 +267,7 @@ impl Sequencer {
             for step in self.idle_until(now) {
                 ended |= ending && matches!(step, Step::Barrier(cut) if cut.checkpoint);
                 hand_out(step, shards)?;
+                shards.iter().for_each(StepSender::announce);
             }
             if !group.is_empty() {
                 self.take(&mut group, now, shards)?;
@@ -309,6 +310,7 @@ impl Sequencer {
                 hand_out(step, shards)?;
             }
         }
+        shards.iter().for_each(StepSender::announce);
         appended
     }
 }

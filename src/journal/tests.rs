@@ -263,7 +263,15 @@ fn every_request_of_many_threads_reaches_its_shards_once_and_in_order() {
             })
         })
         .collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    // As the daemon's threads do. Were a request left unannounced, it would wait for the next second.
+    let announcing = lanes.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(Lanes::announces_at_rest)
+        .on_thread_park(move || announcing.announce())
+        .build()
+        .unwrap();
+    let begun = std::time::Instant::now();
     let senders: Vec<_> = (0..THREADS)
         .map(|thread| {
             let lanes = lanes.clone();
@@ -282,6 +290,7 @@ fn every_request_of_many_threads_reaches_its_shards_once_and_in_order() {
             sender.await.unwrap();
         }
     });
+    assert!(begun.elapsed() < Duration::from_secs(60), "requests waited for the sequencer to look by itself");
     handle.close();
     sequencing.join().unwrap().unwrap();
     let (refused, _) = request(wire(0, 1), &[]);

@@ -1,6 +1,6 @@
 //! The check of one resource's bytes before anything of it is counted, and the views over what passed.
 
-use super::plain::{is_plain_histogram_point, is_plain_number_point, is_plain_pair};
+use super::plain::is_plain_pair;
 use super::schema::{self, Kind, Label, Message};
 use super::wire::{DEPTH_LIMIT, Damage, Fields, Malformed, Value, WireType};
 use super::{ResourceLogs, ResourceMetrics, ResourceSpans};
@@ -145,9 +145,7 @@ fn check_message(
         let result = match (known.kind, field.value) {
             // Most of a request: worth not looking up what each of its bytes may be.
             (Kind::Message(of), Value::Bytes(inner))
-                if std::ptr::eq(of, &schema::KEY_VALUE) && is_plain_pair(inner)
-                    || std::ptr::eq(of, &schema::NUMBER_POINT) && is_plain_number_point(inner)
-                    || std::ptr::eq(of, &schema::HISTOGRAM_POINT) && is_plain_histogram_point(inner) =>
+                if std::ptr::eq(of, &schema::KEY_VALUE) && is_plain_pair(inner) =>
             {
                 continue;
             }

@@ -60,47 +60,6 @@ fn is_ascii(text: &[u8]) -> bool {
     (bits | last) & HIGH == 0
 }
 
-/// Whether a point of a gauge or sum is evidently good. Others need the whole check.
-pub(super) fn is_plain_number_point(bytes: &[u8]) -> bool {
-    is_plain_point(bytes, |tag, after| match tag {
-        0x3a => plain_attribute(after),
-        0x11 | 0x19 | 0x21 | 0x31 => after.get(8..),
-        0x40 => small(after).map(|(_, rest)| rest),
-        _ => None,
-    })
-}
-
-/// The same of a point of a histogram with explicit bounds.
-pub(super) fn is_plain_histogram_point(bytes: &[u8]) -> bool {
-    is_plain_point(bytes, |tag, after| match tag {
-        0x4a => plain_attribute(after),
-        0x11 | 0x19 | 0x21 | 0x29 | 0x59 | 0x61 => after.get(8..),
-        0x32 | 0x3a => {
-            delimited(after).filter(|(packed, _)| packed.len().is_multiple_of(8)).map(|(_, rest)| rest)
-        }
-        0x50 => small(after).map(|(_, rest)| rest),
-        _ => None,
-    })
-}
-
-#[inline(always)]
-fn is_plain_point(bytes: &[u8], field: impl for<'a> Fn(u8, &'a [u8]) -> Option<&'a [u8]>) -> bool {
-    let mut rest = bytes;
-    while let [tag, after @ ..] = rest {
-        match field(*tag, after) {
-            Some(after) => rest = after,
-            None => return false,
-        }
-    }
-    true
-}
-
-#[inline(always)]
-fn plain_attribute(rest: &[u8]) -> Option<&[u8]> {
-    let (pair, rest) = delimited(rest)?;
-    is_plain_pair(pair).then_some(rest)
-}
-
 /// A number of one byte, and the rest.
 #[inline(always)]
 pub(super) fn small(rest: &[u8]) -> Option<(u8, &[u8])> {

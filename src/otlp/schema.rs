@@ -372,7 +372,7 @@ const fn optional_double(number: u32, name: &'static str) -> Field {
     field(number, name, name, Double, Explicit)
 }
 
-pub(super) static NUMBER_POINT: Message = Message::of(&[
+static NUMBER_POINT: Message = Message::of(&[
     start_time(2),
     time(3),
     field(4, "as_double", "asDouble", Double, Explicit),
@@ -382,7 +382,7 @@ pub(super) static NUMBER_POINT: Message = Message::of(&[
     flags(8, Uint32),
 ]);
 
-pub(super) static HISTOGRAM_POINT: Message = Message::of(&[
+static HISTOGRAM_POINT: Message = Message::of(&[
     start_time(2),
     time(3),
     count(4),

@@ -128,6 +128,7 @@ impl Door {
             if inflater.step()? {
                 return Ok(inflater.finish());
             }
+            self.intake.announce();
             tokio::task::yield_now().await;
         }
     }

@@ -11,4 +11,7 @@ pub trait Intake: Send + Sync {
     /// retryable.
     #[allow(clippy::result_large_err, reason = "what is handed back is what was handed over")]
     fn try_push(&self, admitted: Admitted) -> Result<(), Admitted>;
+
+    /// Says that this thread is about to wait or to work for long: what it handed over is to be seen now.
+    fn announce(&self) {}
 }
