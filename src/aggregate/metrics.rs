@@ -1,8 +1,10 @@
 //! How metric points are counted.
 
+use super::indicator::Indicator;
 use super::points;
 use super::series::{Head, NONE};
 use super::shard::{Context, Shard, Tally};
+use super::spans::count_second;
 use super::streams::{Counts, Growing, Moment};
 use super::{Cell, Distribution, Level, Total};
 use crate::model::{SeriesKey, Signal, SpanKind, Timestamp, TraceId, WindowId};
@@ -182,6 +184,7 @@ impl Shard {
                     && let Some(moment) = self.moment(metric, placed.series, at)
                 {
                     let delta = self.streams.number(moment, point.count as f64);
+                    self.indicate(placed, |indicator| indicator.growth(delta));
                     self.add(metric, placed, Cell::Total(Total { delta, points: 1 }));
                 }
             }),
@@ -277,8 +280,22 @@ impl Shard {
         }
     }
 
+    /// Counts a point for the indicators that want its series.
+    fn indicate(&mut self, placed: Placed, of: impl Fn(&Indicator) -> Option<(u64, u64)>) {
+        let Some(series) = self.series.get(placed.series) else { return };
+        for &place in self.series.indicators_of(series) {
+            let indicator = self.indicators.get(place as usize);
+            if let (Some(indicator), Some(seconds)) = (indicator, self.seconds.get_mut(place as usize))
+                && let Some((good, total)) = of(indicator).filter(|&(good, total)| good > 0 || total > 0)
+            {
+                count_second(seconds, placed.time, good, total);
+            }
+        }
+    }
+
     fn level(&mut self, metric: Metric<'_>, placed: Placed, value: Option<Number>) {
         if let Some(value) = value.map(value_of).filter(|value| value.is_finite()) {
+            self.indicate(placed, |indicator| indicator.level(value));
             self.add(metric, placed, Cell::Level(Level::of(value, placed.time)));
         }
     }
@@ -299,6 +316,7 @@ impl Shard {
                 self.streams.number(moment, value)
             }
         };
+        self.indicate(placed, |indicator| indicator.growth(delta));
         self.add(metric, placed, Cell::Total(Total { delta, points: 1 }));
     }
 
@@ -339,22 +357,25 @@ impl Shard {
     ) {
         match temporality {
             Temporality::Delta => {
+                let is_wanted = self
+                    .series
+                    .get(placed.series)
+                    .is_some_and(|of| !self.series.indicators_of(of).is_empty());
+                if is_wanted {
+                    let (counts, bounds) = buckets_of(point);
+                    self.indicate(placed, |indicator| indicator.explicit(&counts, &bounds));
+                }
                 if let Some(series) = self.series.get_mut(placed.series) {
                     let window = WindowId::of(placed.time);
                     self.hot.add_explicit(placed.series, series, window, metric.context.second, point);
                 }
             }
             Temporality::Cumulative | Temporality::Unspecified => {
-                let mut counts: Vec<u64> = point.counts().take(points::EXPLICIT_BUCKETS).collect();
-                if counts.is_empty() && point.count > 0 {
-                    // A histogram without buckets: sum and count alone.
-                    counts.push(point.count);
-                }
-                let bounds = point.bounds().take(points::EXPLICIT_BUCKETS).collect();
+                let (counts, bounds) = buckets_of(point);
                 let sum = point.sum.filter(|sum| sum.is_finite()).unwrap_or(0.0);
                 let now = Growing { counts: Counts::Explicit { counts, bounds }, sum };
                 let Some(moment) = self.moment(metric, placed.series, at) else { return };
-                let cell = self.grown(moment, now, (point.min, point.max));
+                let cell = self.grown((moment, placed), now, (point.min, point.max));
                 self.add(metric, placed, Cell::Distribution(Box::new(cell)));
             }
         }
@@ -377,17 +398,36 @@ impl Shard {
         let histogram = points::exponential(point);
         let sum = point.sum.filter(|sum| sum.is_finite()).unwrap_or(0.0);
         let cell = match temporality {
-            Temporality::Delta => Distribution { histogram, sum, points: 1 },
+            Temporality::Delta => {
+                self.indicate(placed, |indicator| indicator.exponential(&histogram));
+                Distribution { histogram, sum, points: 1 }
+            }
             Temporality::Cumulative | Temporality::Unspecified => {
                 let Some(moment) = self.moment(metric, placed.series, at) else { return };
-                self.grown(moment, Growing { counts: Counts::Exponential(histogram), sum }, (None, None))
+                let now = Growing { counts: Counts::Exponential(histogram), sum };
+                self.grown((moment, placed), now, (None, None))
             }
         };
         self.add(metric, placed, Cell::Distribution(Box::new(cell)));
     }
 
-    fn grown(&mut self, at: Moment, now: Growing, extremes: (Option<f64>, Option<f64>)) -> Distribution {
-        match self.streams.histogram(at, now) {
+    fn grown(
+        &mut self,
+        (at, placed): (Moment, Placed),
+        now: Growing,
+        extremes: (Option<f64>, Option<f64>),
+    ) -> Distribution {
+        let grown = self.streams.histogram(at, now);
+        match grown.as_ref().map(|grown| &grown.counts) {
+            Some(Counts::Explicit { counts, bounds }) => {
+                self.indicate(placed, |indicator| indicator.explicit(counts, bounds));
+            }
+            Some(Counts::Exponential(histogram)) => {
+                self.indicate(placed, |indicator| indicator.exponential(histogram));
+            }
+            None => {}
+        }
+        match grown {
             Some(Growing { counts: Counts::Explicit { counts, bounds }, sum }) => {
                 Distribution { histogram: explicit_histogram(&counts, &bounds, extremes), sum, points: 1 }
             }
@@ -403,6 +443,16 @@ impl<'a> From<&NumberPoint<'a>> for Point<'a> {
     fn from(point: &NumberPoint<'a>) -> Self {
         Self { start: point.start, time: point.time, flags: point.flags, attributes: point.attributes() }
     }
+}
+
+/// Counts and bounds of explicit buckets.
+fn buckets_of(point: &ExplicitRow<'_>) -> (Vec<u64>, Vec<f64>) {
+    let mut counts: Vec<u64> = point.counts().take(points::EXPLICIT_BUCKETS).collect();
+    if counts.is_empty() && point.count > 0 {
+        // A histogram without buckets: sum and count alone.
+        counts.push(point.count);
+    }
+    (counts, point.bounds().take(points::EXPLICIT_BUCKETS).collect())
 }
 
 const fn head_of(service: u32) -> Head {

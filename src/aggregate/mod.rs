@@ -9,6 +9,7 @@ mod facets;
 mod halves;
 mod hot;
 mod indicator;
+mod matcher;
 mod metrics;
 #[cfg(test)]
 mod metrics_tests;
@@ -32,7 +33,10 @@ mod tests;
 pub use cell::{Cell, Distribution, Exemplar, Level, Lines, Requests, SEVERITIES, Total, Weight};
 pub use config::Config;
 pub use hot::Counted;
-pub use indicator::{Indicator, IndicatorId, SecondCount};
+pub use indicator::{
+    Comparison, GoodSpans, Indicator, IndicatorId, Meaning, Part, RATIO_UNIT, SecondCount, Source,
+};
+pub use matcher::{Matcher, Pattern, Test};
 pub use partial::{Accepted, EdgeCell, Facet, FacetKey, Partial, PeerKey, SpanHalf};
 pub use place::{AHEAD, TOO_OLD};
 pub use shard::Shard;

@@ -56,6 +56,7 @@ pub(super) struct SeriesTable {
     /// Series that were not told of yet.
     new: Vec<u32>,
     indicators: Arc<Vec<Indicator>>,
+    indicators_of_service: HashMap<ServiceKey, Vec<u32>>,
     /// Places of the indicators that count a series, one list for each series that any of them counts.
     indicator_lists: Vec<Box<[u32]>>,
     interner: Interner,
@@ -73,6 +74,7 @@ impl SeriesTable {
             service_numbers: HashMap::new(),
             new: Vec::new(),
             indicators: Arc::default(),
+            indicators_of_service: HashMap::new(),
             indicator_lists: Vec::new(),
             interner: Interner::default(),
             bounds,
@@ -207,11 +209,9 @@ impl SeriesTable {
 
     /// Adds the list of the indicators that count a series, if there are any.
     fn indicator_list(&mut self, key: &SeriesKey) -> u32 {
-        if key.signal != Signal::Traces {
-            return NONE;
-        }
-        let counts = (0u32..).zip(&*self.indicators).filter(|(_, indicator)| indicator.counts(key));
-        let list: Box<[u32]> = counts.map(|(place, _)| place).collect();
+        let of_service = self.indicators_of_service.get(&key.service).map(Vec::as_slice).unwrap_or_default();
+        let counts = |place: &u32| self.indicators.get(*place as usize).is_some_and(|of| of.counts(key));
+        let list: Box<[u32]> = of_service.iter().copied().filter(counts).collect();
         if list.is_empty() {
             return NONE;
         }
@@ -220,6 +220,10 @@ impl SeriesTable {
     }
 
     pub fn set_indicators(&mut self, indicators: Arc<Vec<Indicator>>) {
+        self.indicators_of_service.clear();
+        for (place, indicator) in (0u32..).zip(&*indicators) {
+            self.indicators_of_service.entry(indicator.service.clone()).or_default().push(place);
+        }
         self.indicators = indicators;
         self.list_indicators();
     }

@@ -50,9 +50,10 @@ impl Shard {
         let Some(series) = self.series.get(number) else { return };
         for &place in self.series.indicators_of(series) {
             let indicator = self.indicators.get(place as usize);
-            if let (Some(indicator), Some(seconds)) = (indicator, self.seconds.get_mut(place as usize)) {
-                let good = indicator.is_good(error, duration_ns);
-                count_second(seconds, time, good);
+            if let (Some(indicator), Some(seconds)) = (indicator, self.seconds.get_mut(place as usize))
+                && let Some(good) = indicator.span(error, duration_ns, span.attributes())
+            {
+                count_second(seconds, time, u64::from(good), 1);
             }
         }
         let sample = Sample {
@@ -152,6 +153,10 @@ impl Shard {
                 self.series.add(hash, head.service, key, "")
             }
         };
+        let indicators = self
+            .series
+            .get(number)
+            .map_or_else(Vec::new, |series| self.series.indicators_of(series).to_vec());
         let mut by_window: smallvec::SmallVec<[(WindowId, Lines); 2]> = smallvec::SmallVec::new();
         for log in records {
             let Some(time) = tally.place(time_of_log(&log, context.arrived), context.arrived) else {
@@ -165,6 +170,14 @@ impl Shard {
                 by_window.push((window, Lines::default()));
                 by_window.len() - 1
             });
+            for &place in &indicators {
+                let indicator = self.indicators.get(place as usize);
+                if let (Some(indicator), Some(seconds)) = (indicator, self.seconds.get_mut(place as usize))
+                    && let Some(good) = indicator.log(log.severity_number, log.attributes())
+                {
+                    count_second(seconds, time, u64::from(good), 1);
+                }
+            }
             let class = severity_class(log.severity_number);
             if let Some((_, lines)) = by_window.get_mut(place)
                 && let Some(count) = lines.by_severity.get_mut(class)
@@ -194,13 +207,13 @@ fn severity_class(number: i32) -> usize {
 }
 
 #[inline]
-fn count_second(seconds: &mut Vec<SecondCount>, time: Timestamp, good: bool) {
+pub(super) fn count_second(seconds: &mut Vec<SecondCount>, time: Timestamp, good: u64, total: u64) {
     let second = time.secs();
     match seconds.iter_mut().rev().find(|count| count.second == second) {
         Some(count) => {
-            count.total += 1;
-            count.good += u64::from(good);
+            count.total = count.total.saturating_add(total);
+            count.good = count.good.saturating_add(good);
         }
-        None => seconds.push(SecondCount { second, good: u64::from(good), total: 1 }),
+        None => seconds.push(SecondCount { second, good, total }),
     }
 }

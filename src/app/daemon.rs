@@ -3,6 +3,7 @@
 use super::counting::Counting;
 use super::judging::{Job, Judging};
 use super::mailbox::{Mailbox, Merge};
+use super::objectives::Reloading;
 use super::reading::{AllWindows, Daemon, LedgerRecords, Published};
 use super::totals::{Sums, Totals};
 use super::{Config, Error};
@@ -16,7 +17,7 @@ use crate::journal::{self, Cut, Journal, Lanes, Position, Recorder, Sequencer, S
 use crate::model::{Clock, SystemClock, Timestamp};
 use crate::receive::{self, Intake as _};
 use crate::serve::{self, Api, Sources};
-use crate::slo::Budgets;
+use crate::slo::{Budgets, Files};
 use crate::store::{Checkpoint, Store};
 use crate::window::{Merged, Windows};
 use arc_swap::ArcSwap;
@@ -208,9 +209,11 @@ impl App {
             &recorder.index(),
         );
         let ledger = store.ledger();
+        let mut objective_files = Files::new(config.slo.files.clone());
+        let definitions = objective_files.changed()?.unwrap_or_default();
         let mut judging = Judging::new(
             Judge::new(
-                Budgets::open(config.slo.clone())?,
+                Budgets::new(config.slo.clone(), definitions),
                 Detectors::new(config.detect.clone(), false),
                 Confirm::new(config.confirm.clone()),
             ),
@@ -289,6 +292,8 @@ impl App {
             recorder: recorder.clone(),
             false_pages: downstream.false_pages.clone(),
         });
+        let reloading = Arc::new(Reloading::default());
+        rest.spawn(reloading.clone().run(objective_files, judging.clone(), rest_stopping.clone()));
         let api = Api::new(
             Sources {
                 windows: Arc::new(AllWindows { snapshot, store }),
@@ -297,7 +302,14 @@ impl App {
                 objectives: Arc::new(Published(budgets)),
                 condition: condition.clone(),
                 evidence: evidence.clone(),
-                metrics: vec![totals.clone(), counters, Arc::new(outbox.clone()), condition, access.clone()],
+                metrics: vec![
+                    totals.clone(),
+                    counters,
+                    Arc::new(outbox.clone()),
+                    condition,
+                    access.clone(),
+                    reloading,
+                ],
                 config: config.serve.clone(),
                 access: access.clone(),
             },

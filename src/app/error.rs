@@ -16,7 +16,7 @@ pub enum Error {
     #[error(transparent)]
     Alert(#[from] crate::alert::Error),
     #[error(transparent)]
-    Slo(#[from] crate::slo::OpenSloError),
+    Slo(#[from] crate::slo::FileError),
     #[error(transparent)]
     Diagnose(#[from] crate::diagnose::Error),
     #[error(

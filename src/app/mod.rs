@@ -8,6 +8,7 @@ mod error;
 mod explain;
 mod judging;
 mod mailbox;
+mod objectives;
 mod reading;
 mod totals;
 mod unwritten;

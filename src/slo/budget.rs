@@ -1,5 +1,6 @@
 //! Error budgets as queries show them.
 
+use super::calendar::in_words as in_words_at;
 use crate::model::{ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -36,10 +37,10 @@ pub struct Budget {
     pub slo: String,
     pub service: ServiceKey,
     pub target: f64,
-    /// The rolling period.
+    /// Length of the period.
     pub window: Duration,
     pub state: DataState,
-    /// Exact counts over the period.
+    /// Exact counts over the period; of slices of time, those.
     pub good: u64,
     pub total: u64,
     /// 1 = untouched, 0 = used up, negative = overdrawn. Of an objective from a file: of what the counts
@@ -47,8 +48,16 @@ pub struct Budget {
     pub budget_remaining_ratio: f64,
     /// Burn rates by the name of their window, shortest first: 1 = the budget lasts exactly the period.
     pub burn: Vec<(&'static str, f64)>,
+    /// Bad ones and all in the same windows.
+    pub seen: Vec<(u64, u64)>,
     /// Since when the budget has been used up.
     pub exhausted_at: Option<Timestamp>,
+    /// When it will be at the rate of the last hour.
+    pub ends_at: Option<Timestamp>,
+    /// The moment that all this is about.
+    pub published_at: Timestamp,
+    /// Where people are who read of moments.
+    pub time_zone: String,
     /// Made by default, not from a file.
     pub default: bool,
     /// What counts as too slow, if anything does.
@@ -64,17 +73,24 @@ pub fn in_words(budgets: &[Budget], service: &ServiceKey) -> Option<String> {
         .iter()
         .filter(|budget| budget.service == *service)
         .max_by(|a, b| fastest(a).total_cmp(&fastest(b)).then_with(|| b.slo.cmp(&a.slo)))?;
-    let days = worst.window.as_secs() / 86_400;
+    let hours = worst.window.as_secs() / 3_600;
+    let length = if hours >= 48 { format!("{}-day", hours / 24) } else { format!("{hours}-hour") };
     let mut text = format!(
-        "{} % objective {:?}: {:.1} % of the {days}-day budget left",
+        "{} % objective {:?}: {:.1} % of the {length} budget left",
         worst.target * 100.0,
         worst.slo,
         worst.budget_remaining_ratio * 100.0
     );
-    if let Some((window, rate)) =
-        worst.burn.iter().max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, rate)| *rate > 1.0)
-    {
-        text.push_str(&format!(", burning {rate:.1} times too fast over the last {window}"));
+    let windows = worst.burn.iter().zip(&worst.seen);
+    let fastest = windows.max_by(|(a, _), (b, _)| a.1.total_cmp(&b.1)).filter(|((_, rate), _)| *rate > 1.0);
+    if let Some(((window, rate), (bad, total))) = fastest {
+        text.push_str(&format!(
+            ", burning {rate:.1} times too fast over the last {window} ({bad} of {total} bad)"
+        ));
+    }
+    if let Some(at) = worst.ends_at {
+        let moment = in_words_at(at, worst.published_at, &worst.time_zone);
+        text.push_str(&format!(". At this rate the budget ends on {moment}"));
     }
     Some(text)
 }

@@ -1,11 +1,13 @@
 //! All objectives, stepped once a cut.
 
+use super::adjustment::{Adjustment, excluded};
 use super::budget::{Budget, DataState};
-use super::burn::{Burn, RULES, WINDOWS, burn_rate};
+use super::burn::{Burn, Rule, WINDOWS, preset};
 use super::config::Config;
-use super::counts::Counts;
-use super::openslo::{Definition, OpenSloError, read_file};
-use crate::aggregate::{Cell, Indicator, IndicatorId};
+use super::definition::{Counting, Definition, Method, Period};
+use super::objective::{Caution, Made, Objective, Reading, judge};
+use super::read::{FileError, read_all};
+use crate::aggregate::{Cell, GoodSpans, Indicator, IndicatorId, Source};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Timestamp};
 use crate::sketch::Accumulator;
 use crate::window::{Registry, Tick};
@@ -29,6 +31,11 @@ const LEARN_REQUESTS: u64 = 200;
 /// quarter of an hour sees neither the daily peak nor the nightly batch.
 const SLOW: f64 = 2.0;
 
+/// Adjustments that are kept at most; the oldest go first.
+const ADJUSTMENTS: usize = 10_000;
+/// So long after the last count an objective of metrics or logs has no data: they are sent a minute apart.
+const SENT_WITHIN: Duration = Duration::from_secs(150);
+
 /// State that cannot be read back.
 #[derive(Debug, thiserror::Error)]
 #[error("the state of the budgets cannot be read: {0}")]
@@ -44,8 +51,12 @@ pub struct Budgets {
     series: HashMap<SeriesId, (u32, bool), foldhash::fast::FixedState>,
     indicators: Arc<Vec<Indicator>>,
     published: Arc<ArcSwap<Vec<Budget>>>,
-    /// When anything was counted last.
+    /// When anything came last.
     latest: Timestamp,
+    /// Whether something is to be published that nothing that came has told.
+    news: bool,
+    /// Number of the last cut.
+    number: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +65,9 @@ struct State {
     numbers: BTreeMap<ServiceKey, u32>,
     objectives: Vec<Objective>,
     by_indicator: BTreeMap<IndicatorId, u32>,
+    /// The highest number an indicator ever had.
+    numbered: u32,
+    adjustments: Vec<Adjustment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,34 +83,13 @@ struct Service {
     learning: Option<Box<Accumulator>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Objective {
-    name: String,
-    service: u32,
-    target: f64,
-    period: Duration,
-    indicator: Indicator,
-    default: bool,
-    counts: Counts,
-    first: Timestamp,
-    last: Timestamp,
-    /// Per rule: when its burning was last said; zero while it does not burn.
-    said: [Timestamp; 4],
-    exhausted_at: Option<Timestamp>,
-    #[serde(skip)]
-    touched: bool,
-}
-
 impl Budgets {
     /// Reads the files that the configuration names.
     ///
     /// # Errors
     /// A file cannot be taken: with file, line and key.
-    pub fn open(config: Config) -> Result<Self, OpenSloError> {
-        let mut definitions = Vec::new();
-        for path in &config.files {
-            definitions.extend(read_file(path)?);
-        }
+    pub fn open(config: Config) -> Result<Self, FileError> {
+        let definitions = read_all(&config.files)?;
         Ok(Self::new(config, definitions))
     }
 
@@ -110,6 +103,8 @@ impl Budgets {
             indicators: Arc::default(),
             published: Arc::default(),
             latest: Timestamp::ZERO,
+            news: false,
+            number: 0,
         }
     }
 
@@ -137,32 +132,108 @@ impl Budgets {
     /// # Errors
     /// The bytes are not such a state; nothing is changed then.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
-        let mut state: State = postcard::from_bytes(bytes)?;
-        let default = self.config.default;
-        let known = |objective: &Objective| {
-            let defined = self.definitions.iter().any(|definition| {
-                definition.name == objective.name
-                    && definition.service_is(&objective.indicator.service)
-                    && definition.counts_like(&objective.indicator)
-            });
-            defined || (objective.default && default)
-        };
-        state.objectives.retain(known);
-        for objective in &mut state.objectives {
-            let own = self.definitions.iter().find(|definition| definition.name == objective.name);
-            if let Some(definition) = own.filter(|_| !objective.default) {
-                (objective.target, objective.period) = (definition.target, definition.period);
+        self.state = postcard::from_bytes(bytes)?;
+        self.latest = self.state.objectives.iter().map(|objective| objective.last).max().unwrap_or_default();
+        self.settle();
+        Ok(())
+    }
+
+    /// Goes by other definitions from now on, as after a file was changed: what counts as before keeps its
+    /// counts.
+    pub fn replace(&mut self, definitions: Vec<Definition>) {
+        self.definitions = definitions;
+        self.settle();
+    }
+
+    /// Brings the objectives in line with the definitions.
+    fn settle(&mut self) {
+        let Self { config, definitions, state, .. } = self;
+        let services = &state.services;
+        state.objectives.retain_mut(|objective| {
+            let Some(service) = services.get(objective.service as usize) else { return false };
+            if objective.default {
+                return config.default;
             }
-        }
-        self.latest = state.objectives.iter().map(|objective| objective.last).max().unwrap_or_default();
-        self.state = state;
-        let services: Vec<ServiceKey> =
-            self.state.services.iter().map(|service| service.key.clone()).collect();
+            let own = definitions.iter().find(|definition| {
+                definition.name == objective.name
+                    && definition.counts_like(&objective.parts, objective.method)
+                    && definition.some_is_bad == objective.some_is_bad
+                    && definition.composed_of == objective.composed_of
+                    && (definition.means(&service.key) || !definition.composed_of.is_empty())
+            });
+            if let Some(own) = own {
+                objective.redefine(own.target, own.period.clone(), config.rules_of(own));
+            }
+            own.is_some()
+        });
+        let services: Vec<ServiceKey> = services.iter().map(|service| service.key.clone()).collect();
         for (number, service) in (0u32..).zip(services) {
             self.define(number, &service);
         }
         self.renumber();
-        Ok(())
+    }
+
+    /// Takes a time out of the budgets that an adjustment concerns, or gives it back.
+    pub fn adjust(&mut self, adjustment: Adjustment) {
+        let all = &mut self.state.adjustments;
+        match all.iter_mut().find(|known| known.adjustment == adjustment.adjustment) {
+            Some(known) => *known = adjustment,
+            None => {
+                all.push(adjustment);
+                let too_many = all.len().saturating_sub(ADJUSTMENTS);
+                all.drain(..too_many);
+            }
+        }
+        self.news = true;
+        self.exclude();
+    }
+
+    /// All adjustments, in the order in which they were told.
+    #[must_use]
+    pub fn adjustments(&self) -> &[Adjustment] {
+        &self.state.adjustments
+    }
+
+    fn exclude(&mut self) {
+        let State { services, objectives, adjustments, .. } = &mut self.state;
+        for objective in objectives {
+            let Some(service) = services.get(objective.service as usize) else { continue };
+            objective.excluded = excluded(adjustments.iter(), &objective.name, &service.key);
+            // Whether its rules still hold is asked anew.
+            objective.touched = true;
+        }
+    }
+
+    /// What each objective of a service lost between two moments, without what is excluded: its name, bad
+    /// events, and the share of its whole budget (1 = all of it).
+    #[must_use]
+    pub fn lost(&self, service: &ServiceKey, from: Timestamp, until: Timestamp) -> Vec<(String, u64, f64)> {
+        let now = self.latest.max(until).secs();
+        let mut lost = Vec::new();
+        for objective in &self.state.objectives {
+            let is_own =
+                self.state.services.get(objective.service as usize).is_some_and(|s| s.key == *service);
+            if !is_own || !objective.composed_of.is_empty() {
+                continue;
+            }
+            let mut whole = objective.clone();
+            let (begin, length) = whole.period_at(self.latest);
+            let ((good, total), (later_good, later)) =
+                (objective.since(now, from.secs()), objective.since(now, until.secs()));
+            let bad = (total - good.min(total)).saturating_sub(later - later_good.min(later));
+            let (_, all) = objective.since(now, begin);
+            // Of a period that goes on, at the traffic seen so far.
+            let seen = self.latest.since(objective.first.max(Timestamp::from_secs(begin))).as_secs_f64();
+            let allowed =
+                all as f64 * (1.0 - objective.target) * (length.as_secs_f64() / seen.max(1.0)).max(1.0);
+            let unit = if objective.is_sliced() { crate::aggregate::RATIO_UNIT } else { 1 };
+            lost.push((
+                objective.name.clone(),
+                bad / unit,
+                if allowed > 0.0 { bad as f64 / allowed } else { 0.0 },
+            ));
+        }
+        lost
     }
 
     /// Counts what arrived, and says what begins or ceases to burn too fast.
@@ -170,15 +241,12 @@ impl Budgets {
         let now = tick.cut.arrived;
         for (id, _, cell) in &tick.changed {
             self.cell(now, *id, cell, registry);
+            self.latest = now;
         }
         for (id, count) in &tick.indicators {
             let Some(&at) = self.state.by_indicator.get(id) else { continue };
             let Some(objective) = self.state.objectives.get_mut(at as usize) else { continue };
-            if objective.first == Timestamp::ZERO {
-                objective.first = now;
-            }
-            objective.counts.add(now.secs(), count.second, count.good, count.total);
-            (objective.last, objective.touched) = (now, true);
+            objective.add(now, count.second, count.good, count.total);
             self.latest = now;
         }
         // While nothing comes, rates change only as windows move on.
@@ -187,9 +255,13 @@ impl Budgets {
             60..7_200 => 6 * PUBLISH_EVERY_S,
             _ => 60 * PUBLISH_EVERY_S,
         };
-        let publish = tick.cut.number.is_multiple_of(every) && now.since(self.latest) < IDLE;
+        // A judge that was late got one larger tick: it may have passed over the second itself.
+        let is_due = tick.cut.number / every != self.number / every;
+        self.number = tick.cut.number;
+        let publish = std::mem::take(&mut self.news) || is_due && now.since(self.latest) < IDLE;
         let mut burns = Vec::new();
         if publish || !tick.indicators.is_empty() {
+            self.touch_composites();
             for at in 0..self.state.objectives.len() {
                 self.judge(now, at, publish, &mut burns);
             }
@@ -256,190 +328,313 @@ impl Budgets {
             has_requests: false,
             learning: None,
         });
+        if self.define(number, &key.service) {
+            self.renumber();
+        }
         Some(number)
     }
 
-    /// Objectives of a service that serves requests: those that mean it, and the default one.
-    fn define(&mut self, number: u32, service: &ServiceKey) {
+    /// Makes the objectives of a service that are not there yet: those that mean it, and, once it serves
+    /// requests, the default one. Whether there were any.
+    fn define(&mut self, number: u32, service: &ServiceKey) -> bool {
         let has_requests = self.state.services.get(number as usize).is_some_and(|known| known.has_requests);
-        let meant: Vec<Definition> = self
-            .definitions
-            .iter()
-            .filter(|definition| has_requests && definition.service_is(service))
-            .cloned()
-            .collect();
+        let before = self.state.objectives.len();
+        let meant: Vec<Definition> =
+            self.definitions.iter().filter(|definition| definition.means(service)).cloned().collect();
         for definition in meant {
-            let indicator = Indicator {
-                id: IndicatorId(0),
-                service: service.clone(),
-                operation: definition.operation.as_deref().map(Arc::from),
-                threshold_ns: definition.threshold_ns,
-                errors_are_bad: definition.errors_are_bad,
-            };
-            self.add(number, definition.name, definition.target, definition.period, indicator, false);
+            // A composite also counts for a service that its parts do not name.
+            let of = self.definitions.iter().filter(|of| {
+                of.composed_of.iter().any(|(part, _)| *part == definition.name) && of.name != definition.name
+            });
+            let composites: Vec<Definition> = of.cloned().collect();
+            if !definition.composed_of.is_empty() {
+                continue;
+            }
+            self.make(number, definition);
+            for composite in composites {
+                let known = |known: &Objective| known.name == composite.name && !known.composed_of.is_empty();
+                if !self.state.objectives.iter().any(known) {
+                    let own = self.state.services.iter().position(|known| composite.means(&known.key));
+                    let number = own.and_then(|own| u32::try_from(own).ok()).unwrap_or(number);
+                    self.make(number, composite);
+                }
+            }
         }
         if self.config.default && has_requests && u64::from(number) < self.config.default_services {
-            let indicator = Indicator {
-                id: IndicatorId(0),
-                service: service.clone(),
-                operation: None,
-                threshold_ns: None,
-                errors_are_bad: true,
-            };
-            let name = format!("{}-availability", service.name);
-            self.add(number, name, self.config.default_target, DEFAULT_PERIOD, indicator, true);
+            let good = GoodSpans { errors_are_bad: true, ..GoodSpans::default() };
+            self.make_default(number, format!("{}-availability", service.name), good);
         }
+        self.state.objectives.len() > before
+    }
+
+    fn make(&mut self, service: u32, definition: Definition) {
+        let rules = self.config.rules_of(&definition);
+        let Definition { name, parts, some_is_bad, target, method, period, composed_of, .. } = definition;
+        let default = false;
+        self.add(Made {
+            name,
+            service,
+            target,
+            period,
+            method,
+            parts,
+            some_is_bad,
+            default,
+            rules,
+            composed_of,
+        });
+    }
+
+    fn make_default(&mut self, service: u32, name: String, good: GoodSpans) {
+        self.add(Made {
+            name,
+            service,
+            target: self.config.default_target,
+            period: Period::Rolling(DEFAULT_PERIOD),
+            method: Method::Occurrences,
+            parts: vec![Counting::requests(None, good)],
+            some_is_bad: false,
+            default: true,
+            rules: preset(&self.config.burn_windows, DEFAULT_PERIOD).unwrap_or_default(),
+            composed_of: Vec::new(),
+        });
     }
 
     fn define_latency(&mut self, number: u32, service: &ServiceKey, threshold_ns: u64) {
         if u64::from(number) >= self.config.default_services {
             return;
         }
-        let indicator = Indicator {
-            id: IndicatorId(0),
-            service: service.clone(),
-            operation: None,
-            threshold_ns: Some(threshold_ns),
-            errors_are_bad: false,
-        };
-        let name = format!("{}-latency", service.name);
-        self.add(number, name, self.config.default_target, DEFAULT_PERIOD, indicator, true);
+        let good = GoodSpans { threshold_ns: Some(threshold_ns), ..GoodSpans::default() };
+        self.make_default(number, format!("{}-latency", service.name), good);
     }
 
-    fn add(
-        &mut self,
-        service: u32,
-        name: String,
-        target: f64,
-        period: Duration,
-        indicator: Indicator,
-        default: bool,
-    ) {
-        let known = self.state.objectives.iter().any(|known| known.name == name && known.service == service);
-        if known {
+    fn add(&mut self, made: Made) {
+        let is_known = |known: &Objective| known.name == made.name && known.service == made.service;
+        if self.state.objectives.iter().any(is_known) {
             return;
         }
         // Numbers are never given twice: shards may still count by an old one.
-        let next = self.state.by_indicator.last_key_value().map_or(1, |(id, _)| id.0.saturating_add(1));
-        let indicator = Indicator { id: IndicatorId(next), ..indicator };
-        let at = u32::try_from(self.state.objectives.len()).unwrap_or(u32::MAX);
-        self.state.by_indicator.insert(indicator.id, at);
-        self.state.objectives.push(Objective {
-            name,
-            service,
-            target,
-            period,
-            indicator,
-            default,
-            counts: Counts::new(period.as_secs()),
-            first: Timestamp::ZERO,
-            last: Timestamp::ZERO,
-            said: [Timestamp::ZERO; 4],
-            exhausted_at: None,
-            touched: false,
-        });
+        let mut indicators = Vec::with_capacity(made.parts.len());
+        for _ in &made.parts {
+            self.state.numbered = self.state.numbered.saturating_add(1);
+            indicators.push(IndicatorId(self.state.numbered));
+        }
+        self.state.objectives.push(Objective::new(made, indicators));
     }
 
+    /// Finds anew what follows from which objectives there are.
     fn renumber(&mut self) {
-        let numbered = (0u32..).zip(&self.state.objectives);
-        self.state.by_indicator = numbered.map(|(at, objective)| (objective.indicator.id, at)).collect();
-        self.indicators =
-            Arc::new(self.state.objectives.iter().map(|objective| objective.indicator.clone()).collect());
+        let State { services, objectives, by_indicator, .. } = &mut self.state;
+        by_indicator.clear();
+        let mut all = Vec::new();
+        for (at, objective) in (0u32..).zip(objectives.iter()) {
+            let Some(service) = services.get(objective.service as usize) else { continue };
+            for (part, &id) in objective.parts.iter().zip(&objective.indicators) {
+                by_indicator.insert(id, at);
+                all.push(part.of(id, &service.key));
+            }
+        }
+        let mut places: HashMap<String, Vec<u32>> = HashMap::new();
+        if objectives.iter().any(|objective| !objective.composed_of.is_empty()) {
+            for (at, objective) in (0u32..).zip(objectives.iter()) {
+                places.entry(objective.name.clone()).or_default().push(at);
+            }
+        }
+        for objective in objectives.iter_mut().filter(|objective| !objective.composed_of.is_empty()) {
+            objective.members.clear();
+            for (name, weight) in &objective.composed_of {
+                let places = places.get(name).map(Vec::as_slice).unwrap_or_default();
+                let share = weight / places.len().max(1) as f64;
+                objective.members.extend(places.iter().map(|&place| (place, share)));
+            }
+        }
+        self.indicators = Arc::new(all);
+        self.news = true;
+        self.exclude();
+    }
+
+    /// A composite is judged when any of its parts is.
+    fn touch_composites(&mut self) {
+        for at in 0..self.state.objectives.len() {
+            let touched = |&(place, _): &(u32, f64)| {
+                self.state.objectives.get(place as usize).is_some_and(|member| member.touched)
+            };
+            let Some(objective) = self.state.objectives.get(at) else { continue };
+            if objective.members.iter().any(touched)
+                && let Some(objective) = self.state.objectives.get_mut(at)
+            {
+                objective.touched = true;
+            }
+        }
     }
 
     fn judge(&mut self, now: Timestamp, at: usize, all: bool, burns: &mut Vec<Burn>) {
         let Some(objective) = self.state.objectives.get_mut(at) else { return };
-        let burning = objective.said.iter().any(|said| *said != Timestamp::ZERO);
+        let burning = objective.standing.iter().any(|standing| standing.since != Timestamp::ZERO);
         let touched = std::mem::take(&mut objective.touched);
-        if !(touched || all && burning) {
+        if objective.rules.is_empty() || !(touched || all && burning) {
             return;
         }
+        let length = objective.period_at(now).1;
+        let mut standings = std::mem::take(&mut objective.standing);
+        let State { services, objectives, .. } = &self.state;
+        let Some(objective) = objectives.get(at) else { return };
+        let Some(service) = services.get(objective.service as usize) else { return };
         let young = objective.default && now.since(objective.first) < self.config.default_silent.0;
-        for (rule, said) in RULES.iter().zip(&mut objective.said) {
-            let rate = |window: Duration| {
-                let (good, total) = objective.counts.over(now.secs(), window.as_secs());
-                (burn_rate(good, total, objective.target), total.saturating_sub(good), total)
-            };
-            let (short_rate, short_bad, short_total) = rate(rule.short);
-            let (long_rate, ..) = rate(rule.long);
-            let burns_now = short_rate >= rule.factor && long_rate >= rule.factor;
-            // The floor keeps single failures of little traffic from firing; it does not end a burn.
-            let burns_now = burns_now && (*said != Timestamp::ZERO || short_bad >= self.config.bad_requests);
-            let was = *said != Timestamp::ZERO;
-            if burns_now == was && (!burns_now || now.since(*said) < REMIND) {
+        // A slice is many events already.
+        let floor = if objective.is_sliced() { 1 } else { self.config.bad_requests };
+        let caution = Caution { floor, improbable: self.config.improbable };
+        for (rule, standing) in objective.rules.iter().zip(&mut standings) {
+            let was = standing.said != Timestamp::ZERO;
+            let remaining = || 1.0 - spent(objectives, objective, now).2;
+            let holding = standing.since != Timestamp::ZERO;
+            let seen = judge(rule, objective.target, length, remaining, caution, holding, |seconds| {
+                reading(objectives, objective, now.secs(), seconds)
+            });
+            if !seen.holds {
+                standing.since = Timestamp::ZERO;
+            } else if !holding {
+                standing.since = now;
+            }
+            let after = if let Rule::Burn(rule) = rule { rule.after } else { Duration::ZERO };
+            let burns_now = seen.holds && now.since(standing.since) >= after;
+            if burns_now == was && (!burns_now || now.since(standing.said) < REMIND) {
                 continue;
             }
-            *said = if burns_now { now } else { Timestamp::ZERO };
+            standing.said = if burns_now { now } else { Timestamp::ZERO };
             burns.push(Burn {
                 at: now,
                 slo: objective.name.clone(),
-                service: objective.indicator.service.clone(),
+                service: service.key.clone(),
                 burning: burns_now,
-                page: rule.page,
+                page: rule.page(),
                 supporting: young,
-                long: rule.long,
-                short: rule.short,
-                factor: rule.factor,
-                long_rate,
-                short_rate,
+                long: rule.long(),
+                short: if let Rule::Burn(rule) = rule { rule.short } else { rule.long() },
+                factor: if let Rule::Burn(rule) = rule { rule.factor } else { 0.0 },
+                bad: seen.long.bad,
+                total: seen.long.total,
+                long_rate: seen.long.burn,
+                short_rate: seen.short.burn,
                 target: objective.target,
-                bad_share: short_bad as f64 / short_total.max(1) as f64,
-                since: now.saturating_sub(rule.short),
+                bad_share: seen.short.bad as f64 / seen.short.total.max(1) as f64,
+                since: now.saturating_sub(seen.short_window),
             });
+        }
+        if let Some(objective) = self.state.objectives.get_mut(at) {
+            objective.standing = standings;
         }
     }
 
     fn publish(&mut self, now: Timestamp) {
         let second = now.secs();
         let mut budgets = Vec::with_capacity(self.state.objectives.len());
-        for objective in &mut self.state.objectives {
-            let Some(service) = self.state.services.get(objective.service as usize) else { continue };
-            let idle = now.since(objective.last) > IDLE;
-            let (good, total) = objective.counts.over(second, objective.period.as_secs());
-            let remaining = 1.0 - burn_rate(good, total, objective.target) * objective.part_seen(now);
-            objective.exhausted_at =
-                if remaining <= 0.0 { objective.exhausted_at.or(Some(now)) } else { None };
-            let burn = WINDOWS.map(|(name, seconds)| {
-                let (good, total) = if idle { (0, 0) } else { objective.counts.over(second, seconds) };
-                (name, burn_rate(good, total, objective.target))
+        for at in 0..self.state.objectives.len() {
+            let State { services, objectives, .. } = &mut self.state;
+            let Some(objective) = objectives.get_mut(at) else { continue };
+            let Some(service) = services.get(objective.service as usize) else { continue };
+            let length = objective.period_at(now).1;
+            let Some(objective) = objectives.get(at) else { continue };
+            let idle = now.since(objective.last) > IDLE && objective.members.is_empty();
+            let (good, total, spent) = spent(objectives, objective, now);
+            let remaining = 1.0 - spent;
+            let exhausted_at = if remaining <= 0.0 { objective.exhausted_at.or(Some(now)) } else { None };
+            let readings = WINDOWS.map(|(_, seconds)| {
+                if idle { Reading::default() } else { reading(objectives, objective, second, seconds) }
+            });
+            let burn =
+                WINDOWS.iter().zip(&readings).map(|(&(name, _), reading)| (name, reading.burn)).collect();
+            let seen = readings.iter().map(|reading| (reading.bad, reading.total)).collect();
+            let state = match objective.parts.first().map(|part| &part.source) {
+                Some(Source::Logs { .. } | Source::Metric { .. }) => {
+                    service.sending_state(now, now.since(objective.last) <= SENT_WITHIN)
+                }
+                _ => service.data_state(now),
+            };
+            let hour =
+                WINDOWS.iter().zip(&readings).find(|((name, _), _)| *name == "1h").map(|(_, hour)| *hour);
+            let ends_at = hour
+                .filter(|hour| hour.burn > 1.0 && remaining > 0.0 && state == DataState::Ok)
+                .and_then(|hour| {
+                    let left =
+                        Duration::try_from_secs_f64(remaining * length.as_secs_f64() / hour.burn).ok()?;
+                    Some(now.saturating_add(left))
+                });
+            let spans = objective.parts.iter().find_map(|part| match &part.source {
+                Source::Spans { operation, good } => Some((operation.clone(), good.threshold_ns)),
+                _ => None,
             });
             budgets.push(Budget {
                 slo: objective.name.clone(),
                 service: service.key.clone(),
                 target: objective.target,
-                window: objective.period,
-                state: service.data_state(now),
+                window: length,
+                state,
                 good,
                 total,
                 budget_remaining_ratio: remaining,
-                burn: burn.to_vec(),
-                exhausted_at: objective.exhausted_at,
+                burn,
+                seen,
+                exhausted_at,
+                ends_at,
+                published_at: now,
+                time_zone: self.config.time_zone.clone(),
                 default: objective.default,
-                threshold_ns: objective.indicator.threshold_ns,
-                operation: objective.indicator.operation.as_deref().map(str::to_owned),
+                threshold_ns: spans.as_ref().and_then(|(_, threshold)| *threshold),
+                operation: spans.and_then(|(operation, _)| operation.as_deref().map(str::to_owned)),
             });
+            if let Some(objective) = objectives.get_mut(at) {
+                objective.exhausted_at = exhausted_at;
+            }
         }
         budgets.sort_by(|a, b| (&a.service, &a.slo).cmp(&(&b.service, &b.slo)));
         self.published.store(Arc::new(budgets));
     }
 }
 
-impl Objective {
-    /// Which part of its period what was counted stands for, 0..1. An objective from a file is taken at
-    /// its word: what was counted is the period. A default one was made when its service was first
-    /// seen; until a period has passed, its budget is that of a whole period at the traffic seen so far.
-    /// Else one bad minute in the first hour would overdraw a month's budget several times.
-    fn part_seen(&self, now: Timestamp) -> f64 {
-        if !self.default || self.first == Timestamp::ZERO {
-            return 1.0;
-        }
-        let seen = now.since(self.first).max(Duration::from_secs(1));
-        (seen.as_secs_f64() / self.period.as_secs_f64().max(1.0)).min(1.0)
+/// What a window of an objective held; of a composite, the mean of the burn rates of those with traffic.
+fn reading(all: &[Objective], of: &Objective, now: u64, seconds: u64) -> Reading {
+    if of.members.is_empty() {
+        return of.reading(now, seconds);
     }
+    let (mut sum, mut weights, mut burn) = (Reading::default(), 0.0, 0.0);
+    for &(place, weight) in &of.members {
+        let Some(member) = all.get(place as usize) else { continue };
+        let reading = member.reading(now, seconds);
+        if reading.total > 0 {
+            (sum.bad, sum.total) =
+                (sum.bad.saturating_add(reading.bad), sum.total.saturating_add(reading.total));
+            (burn, weights) = (burn + weight * reading.burn, weights + weight);
+        }
+    }
+    sum.burn = if weights > 0.0 { burn / weights } else { 0.0 };
+    sum
+}
+
+/// Good, total and the spent share of the budget of the period so far.
+fn spent(all: &[Objective], of: &Objective, now: Timestamp) -> (u64, u64, f64) {
+    if of.members.is_empty() {
+        return of.spent(now);
+    }
+    let (mut good, mut total, mut sum, mut weights) = (0u64, 0u64, 0.0, 0.0);
+    for &(place, weight) in &of.members {
+        let Some(member) = all.get(place as usize) else { continue };
+        let (member_good, member_total, spent) = member.spent(now);
+        if member_total > 0 {
+            (good, total) = (good.saturating_add(member_good), total.saturating_add(member_total));
+            (sum, weights) = (sum + weight * spent, weights + weight);
+        }
+    }
+    (good, total, if weights > 0.0 { sum / weights } else { 0.0 })
 }
 
 impl Service {
     fn data_state(&self, now: Timestamp) -> DataState {
+        self.sending_state(now, now.since(self.last_request) <= Duration::from_secs(30))
+    }
+
+    /// `counted`: whether what an objective counts came lately.
+    fn sending_state(&self, now: Timestamp, counted: bool) -> DataState {
         let patience =
             Duration::try_from_secs_f64(3.0 * self.pause_s).unwrap_or(IDLE).max(Duration::from_secs(30));
         let silent = now.since(self.last);
@@ -447,23 +642,21 @@ impl Service {
             DataState::Gone
         } else if silent > patience {
             DataState::Silent
-        } else if now.since(self.last_request) > Duration::from_secs(30) {
-            DataState::Quiet
-        } else {
+        } else if counted {
             DataState::Ok
+        } else {
+            DataState::Quiet
         }
     }
 }
 
-impl Definition {
-    fn service_is(&self, service: &ServiceKey) -> bool {
-        service.is_meant_by(&self.service)
-    }
-
-    fn counts_like(&self, indicator: &Indicator) -> bool {
-        self.operation.as_deref() == indicator.operation.as_deref()
-            && self.threshold_ns == indicator.threshold_ns
-            && self.errors_are_bad == indicator.errors_are_bad
+impl Config {
+    /// When an objective alerts.
+    fn rules_of(&self, definition: &Definition) -> Vec<Rule> {
+        definition
+            .rules
+            .clone()
+            .unwrap_or_else(|| preset(&self.burn_windows, definition.period.longest()).unwrap_or_default())
     }
 }
 

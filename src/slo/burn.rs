@@ -6,14 +6,53 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// One line of the workbook's table.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BurnRule {
     pub long: Duration,
-    /// Ends the alert soon after the burning does.
+    /// Ends the alert soon after the burning does. As long as `long`: one window alone is judged.
     pub short: Duration,
     /// How many times faster than evenly the budget burns in both windows.
     pub factor: f64,
     pub page: bool,
+    /// How long it has to burn before it is said.
+    pub after: Duration,
+}
+
+/// When an objective alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Rule {
+    Burn(BurnRule),
+    /// At the rate of the last hour the budget ends within this.
+    EndsWithin {
+        within: Duration,
+        page: bool,
+    },
+    /// So much of the whole budget (0..1) was spent in this window.
+    Dropped {
+        share: f64,
+        over: Duration,
+        page: bool,
+    },
+}
+
+impl Rule {
+    #[must_use]
+    pub const fn page(&self) -> bool {
+        match self {
+            Self::Burn(rule) => rule.page,
+            Self::EndsWithin { page, .. } | Self::Dropped { page, .. } => *page,
+        }
+    }
+
+    /// The longest time that it looks back on.
+    #[must_use]
+    pub const fn long(&self) -> Duration {
+        match self {
+            Self::Burn(rule) => rule.long,
+            Self::EndsWithin { .. } => Duration::from_secs(HOUR),
+            Self::Dropped { over, .. } => *over,
+        }
+    }
 }
 
 const HOUR: u64 = 3_600;
@@ -38,7 +77,34 @@ pub const WINDOWS: [(&str, u64); 7] = [
 ];
 
 const fn rule(long_s: u64, short_s: u64, factor: f64, page: bool) -> BurnRule {
-    BurnRule { long: Duration::from_secs(long_s), short: Duration::from_secs(short_s), factor, page }
+    let (long, short) = (Duration::from_secs(long_s), Duration::from_secs(short_s));
+    BurnRule { long, short, factor, page, after: Duration::ZERO }
+}
+
+/// Rows that others alert by. `workbook` and `sloth` are the same four; `None` for a name that is none.
+#[must_use]
+pub fn preset(name: &str, period: Duration) -> Option<Vec<Rule>> {
+    match name {
+        "workbook" | "sloth" => Some(RULES.map(Rule::Burn).to_vec()),
+        "pyrra" => Some(pyrra(period)),
+        _ => None,
+    }
+}
+
+/// Pyrra's windows: parts of the period, which give whole hours for one of 28 days.
+fn pyrra(period: Duration) -> Vec<Rule> {
+    let part =
+        |of: f64| Duration::from_secs(((period.as_secs_f64() / of / 60.0).round() * 60.0).max(60.0) as u64);
+    [
+        (672.0, 8_064.0, 14.0, true, 20_160.0),
+        (112.0, 1_344.0, 7.0, true, 2_688.0),
+        (28.0, 336.0, 2.0, false, 672.0),
+        (7.0, 112.0, 1.0, false, 224.0),
+    ]
+    .map(|(long, short, factor, page, after)| {
+        Rule::Burn(BurnRule { long: part(long), short: part(short), factor, page, after: part(after) })
+    })
+    .to_vec()
 }
 
 /// An objective begins or ceases to burn too fast.
@@ -54,7 +120,11 @@ pub struct Burn {
     pub supporting: bool,
     pub long: Duration,
     pub short: Duration,
+    /// How many times faster than evenly it has to burn; 0 for rules of another kind.
     pub factor: f64,
+    /// Bad ones and all in the long window.
+    pub bad: u64,
+    pub total: u64,
     /// Burn rates over the two windows now.
     pub long_rate: f64,
     pub short_rate: f64,

@@ -71,7 +71,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// For an objective over a rolling period of so many seconds.
+    /// For an objective over a period of so many seconds.
     #[must_use]
     pub fn new(period_seconds: u64) -> Self {
         let minutes = (60, 2 * period_seconds);
@@ -84,17 +84,39 @@ impl Counts {
     pub fn add(&mut self, now_second: u64, second: u64, good: u64, total: u64) {
         for grain in &mut self.grains {
             if now_second.saturating_sub(second) < grain.keep_seconds {
-                grain.add(second, good.min(total), total);
+                grain.add(second, good, total);
             }
             grain.forget(now_second);
         }
     }
 
+    /// From now on for a period of another length. What was let go is not had back.
+    pub fn set_period(&mut self, period_seconds: u64) {
+        if let Some(minutes) = self.grains.last_mut() {
+            minutes.keep_seconds = 2 * period_seconds;
+        }
+    }
+
     /// Good and total since `now − seconds`, that edge rounded down to the grain of its age.
+    #[cfg(test)]
     #[must_use]
     pub fn over(&self, now_second: u64, seconds: u64) -> (u64, u64) {
-        let grain = self.grains.iter().find(|grain| seconds <= grain.keep_seconds).or(self.grains.last());
-        grain.map_or((0, 0), |grain| grain.since(now_second.saturating_sub(seconds)))
+        self.between(now_second, seconds, now_second.saturating_sub(seconds), u64::MAX)
+    }
+
+    /// Good and total from one second on and before another one, both rounded down to the grain of this
+    /// age.
+    #[must_use]
+    pub fn between(&self, now_second: u64, age: u64, from: u64, to: u64) -> (u64, u64) {
+        let grain = self.grains.iter().find(|grain| age <= grain.keep_seconds).or(self.grains.last());
+        let Some(grain) = grain.filter(|_| from < to) else { return (0, 0) };
+        let all = grain.since(from);
+        // Nothing lies further ahead than a moment.
+        if to > now_second.saturating_add(3_600) {
+            return all;
+        }
+        let after = grain.since(to);
+        (all.0 - after.0, all.1 - after.1)
     }
 }
 

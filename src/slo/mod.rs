@@ -1,17 +1,27 @@
 //! Service level objectives: OpenSLO, indicators, error budgets and burn rates. Pure maths over
 //! exact counts.
 
+mod adjustment;
 mod budget;
 mod budgets;
 mod burn;
+mod calendar;
 mod config;
 mod counts;
-mod openslo;
+mod definition;
+mod objective;
+mod read;
+mod slices;
+mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use adjustment::{Adjustment, Undone};
 pub use budget::{Budget, DataState, in_words};
 pub use budgets::{Budgets, RestoreError};
-pub use burn::{Burn, BurnRule, RULES, WINDOWS, burn_rate};
+pub use burn::{Burn, BurnRule, RULES, Rule, WINDOWS, burn_rate, preset};
+pub use calendar::{Calendar, Unit, is_time_zone, rolling, shorthand};
 pub use config::Config;
-pub use openslo::{Definition, OpenSloError, read, read_file};
+pub use definition::{Counting, Definition, Method, Origin, Period};
+pub use read::{FileError, Files, read, read_all, read_file};
+pub use tail::at_least;

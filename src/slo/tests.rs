@@ -1,7 +1,7 @@
 //! Objectives stepped as the daemon steps them, against plain sums over all that ever happened.
 
-use super::{Budgets, Burn, Config, Definition, RULES, WINDOWS, burn_rate};
-use crate::aggregate::{Cell, SecondCount};
+use super::{Budgets, Burn, Config, Counting, Definition, Method, Origin, Period, RULES, WINDOWS, burn_rate};
+use crate::aggregate::{Cell, GoodSpans, SecondCount};
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
 use crate::window::{Registry, Tick};
@@ -33,11 +33,14 @@ impl World {
         let definition = Definition {
             name: "shop-ok".into(),
             service: "shop".into(),
-            operation: None,
+            parts: vec![Counting::requests(None, GoodSpans { errors_are_bad: true, ..GoodSpans::default() })],
+            some_is_bad: false,
             target: TARGET,
-            period: Duration::from_secs(30 * 86_400),
-            threshold_ns: None,
-            errors_are_bad: true,
+            method: Method::Occurrences,
+            period: Period::Rolling(Duration::from_secs(30 * 86_400)),
+            rules: None,
+            composed_of: Vec::new(),
+            origin: Origin::default(),
         };
         let config = Config { default: !from_file, ..Config::default() };
         let definitions = if from_file { vec![definition] } else { Vec::new() };
@@ -116,15 +119,38 @@ impl World {
         (all.0 - before.0, all.1 - before.1)
     }
 
-    /// The workbook's condition: both windows burn faster than the row's factor. Beginning also takes
-    /// five bad requests in the short window.
+    /// The workbook's condition: both windows burn faster than the row's factor, the short one made longer
+    /// until it holds three requests. Beginning also takes three bad requests in the long window.
     fn oracle(&self, second: u64, row: usize) -> bool {
         let rule = RULES[row];
-        let (good, total) = self.sum(second, rule.short.as_secs());
+        let (good, total) = (0..)
+            .map(|doubled| self.sum(second, (rule.short.as_secs() << doubled).min(rule.long.as_secs())))
+            .zip(0..)
+            .find(|((_, total), doubled)| {
+                *total >= 3 || rule.short.as_secs() << doubled >= rule.long.as_secs()
+            })
+            .expect("the long window is the last")
+            .0;
         let (long_good, long_total) = self.sum(second, rule.long.as_secs());
         burn_rate(good, total, TARGET) >= rule.factor
             && burn_rate(long_good, long_total, TARGET) >= rule.factor
-            && (self.said[row] || total - good >= 5)
+            && (self.said[row]
+                || long_total - long_good >= 3 && self.is_improbable(row, long_good, long_total))
+    }
+
+    /// A page takes bad requests that are less probable than one in a hundred, were the target met: summed
+    /// from the other side, term by term.
+    fn is_improbable(&self, row: usize, good: u64, total: u64) -> bool {
+        let bad = total - good;
+        if !RULES[row].page || bad > 60 {
+            return true;
+        }
+        let (mut term, mut fewer) = (TARGET.powf(total as f64), 0.0);
+        for k in 0..bad {
+            fewer += term;
+            term *= (total - k) as f64 / (k + 1) as f64 * (1.0 - TARGET) / TARGET;
+        }
+        1.0 - fewer <= 0.01
     }
 }
 

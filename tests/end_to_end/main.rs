@@ -11,6 +11,7 @@ mod crashes;
 mod durability;
 mod hostile;
 mod house;
+mod objectives;
 mod page;
 mod quantiles;
 mod replay;

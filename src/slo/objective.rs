@@ -1,0 +1,293 @@
+//! One objective: what was counted for it, and whether its rules hold.
+
+use super::burn::{Rule, burn_rate};
+use super::counts::Counts;
+use super::definition::{Counting, Method, Period};
+use super::slices::Slices;
+use super::tail::at_least;
+use crate::aggregate::{IndicatorId, RATIO_UNIT};
+use crate::model::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What was counted in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Reading {
+    pub bad: u64,
+    pub total: u64,
+    pub burn: f64,
+}
+
+/// Counts of events, or of slices of time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Kept {
+    Events(Counts),
+    Slices(Slices),
+}
+
+/// How one rule stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Standing {
+    /// Since when its condition holds; zero while it does not.
+    pub since: Timestamp,
+    /// When that was last said; zero while it was not.
+    pub said: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Objective {
+    pub name: String,
+    pub service: u32,
+    pub target: f64,
+    pub period: Period,
+    pub method: Method,
+    pub parts: Vec<Counting>,
+    pub some_is_bad: bool,
+    /// One for each part.
+    pub indicators: Vec<IndicatorId>,
+    pub default: bool,
+    kept: Kept,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub rules: Vec<Rule>,
+    pub standing: Vec<Standing>,
+    pub exhausted_at: Option<Timestamp>,
+    pub composed_of: Vec<(String, f64)>,
+    /// Times that do not count, disjoint and in order: first second, and the first one after.
+    pub excluded: Vec<(u64, u64)>,
+    /// First second of the calendar period, and of the next one.
+    current: (u64, u64),
+    /// Places of the objectives that it is composed of, and their weights.
+    #[serde(skip)]
+    pub members: Vec<(u32, f64)>,
+    #[serde(skip)]
+    pub touched: bool,
+}
+
+/// When a rule may begin to be said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caution {
+    /// Bad events at least.
+    pub floor: u64,
+    /// How improbable they must be, for a page.
+    pub improbable: f64,
+}
+
+/// What a rule saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub holds: bool,
+    pub long: Reading,
+    pub short: Reading,
+    pub short_window: Duration,
+}
+
+/// What an objective is made from.
+pub(super) struct Made {
+    pub name: String,
+    pub service: u32,
+    pub target: f64,
+    pub period: Period,
+    pub method: Method,
+    pub parts: Vec<Counting>,
+    pub some_is_bad: bool,
+    pub default: bool,
+    pub rules: Vec<Rule>,
+    pub composed_of: Vec<(String, f64)>,
+}
+
+impl Objective {
+    pub fn new(made: Made, indicators: Vec<IndicatorId>) -> Self {
+        let Made { name, service, target, period, method, parts, some_is_bad, default, rules, composed_of } =
+            made;
+        let seconds = horizon(&period, &rules);
+        let kept = match Slices::new(method, some_is_bad, seconds) {
+            Some(slices) => Kept::Slices(slices),
+            None => Kept::Events(Counts::new(seconds)),
+        };
+        Self {
+            name,
+            service,
+            target,
+            period,
+            method,
+            parts,
+            some_is_bad,
+            indicators,
+            default,
+            kept,
+            first: Timestamp::ZERO,
+            last: Timestamp::ZERO,
+            standing: vec![Standing::default(); rules.len()],
+            rules,
+            exhausted_at: None,
+            composed_of,
+            excluded: Vec::new(),
+            current: (0, 0),
+            members: Vec::new(),
+            touched: false,
+        }
+    }
+
+    /// Takes over what its author changed. What was counted stays.
+    pub fn redefine(&mut self, target: f64, period: Period, rules: Vec<Rule>) {
+        let seconds = horizon(&period, &rules);
+        match &mut self.kept {
+            Kept::Events(counts) => counts.set_period(seconds),
+            Kept::Slices(slices) => slices.set_period(seconds),
+        }
+        if self.rules != rules {
+            self.standing = vec![Standing::default(); rules.len()];
+        }
+        if self.period != period {
+            self.current = (0, 0);
+        }
+        (self.target, self.period, self.rules) = (target, period, rules);
+    }
+
+    /// Counts what a part brought of a second of event time.
+    pub fn add(&mut self, now: Timestamp, second: u64, some: u64, total: u64) {
+        if self.first == Timestamp::ZERO {
+            self.first = now;
+        }
+        match &mut self.kept {
+            Kept::Events(counts) => counts.add(now.secs(), second, some, total),
+            Kept::Slices(slices) => slices.add(now.secs(), second, some, total),
+        }
+        (self.last, self.touched) = (now, true);
+    }
+
+    /// Good and total since a second, without what is excluded.
+    pub fn since(&self, now: u64, from: u64) -> (u64, u64) {
+        let (mut good, mut total) = self.between(now, from, from, u64::MAX);
+        for &(begin, end) in self.excluded.iter().filter(|(_, end)| *end > from) {
+            let (less_good, less) = self.between(now, from, begin.max(from), end);
+            (good, total) = (good.saturating_sub(less_good), total.saturating_sub(less));
+        }
+        (good, total)
+    }
+
+    /// Good and total between two seconds, in the unit of the method, on the grain that a window from `edge`
+    /// on has.
+    fn between(&self, now: u64, edge: u64, from: u64, to: u64) -> (u64, u64) {
+        match &self.kept {
+            Kept::Slices(slices) => slices.between(now, from, to),
+            Kept::Events(counts) => {
+                let (some, total) = counts.between(now, now.saturating_sub(edge), from, to);
+                let some = some.min(total);
+                (if self.some_is_bad { total - some } else { some }, total)
+            }
+        }
+    }
+
+    /// Whether it counts slices of time.
+    pub const fn is_sliced(&self) -> bool {
+        matches!(self.kept, Kept::Slices(_))
+    }
+
+    /// What a window that ends now held. Of slices, whole ones.
+    pub fn reading(&self, now: u64, seconds: u64) -> Reading {
+        let (good, total) = self.since(now, now.saturating_sub(seconds));
+        let unit = if self.is_sliced() { RATIO_UNIT } else { 1 };
+        let burn = burn_rate(good, total, self.target);
+        Reading { bad: (total - good.min(total)).div_ceil(unit), total: total / unit, burn }
+    }
+
+    /// First second of the period that a moment lies in, and its length. Found anew where one ends.
+    pub fn period_at(&mut self, now: Timestamp) -> (u64, Duration) {
+        if let Period::Calendar(calendar) = &self.period
+            && !(self.current.0..self.current.1).contains(&now.secs())
+        {
+            self.current = calendar.period_at(now);
+        }
+        match &self.period {
+            Period::Rolling(length) => (now.secs().saturating_sub(length.as_secs()), *length),
+            Period::Calendar(_) => (self.current.0, Duration::from_secs(self.current.1 - self.current.0)),
+        }
+    }
+
+    /// Good and total of its period so far, in whole events or slices, and how much of its budget is spent:
+    /// 1 = all.
+    pub fn spent(&self, now: Timestamp) -> (u64, u64, f64) {
+        let begin = match &self.period {
+            Period::Rolling(length) => now.secs().saturating_sub(length.as_secs()),
+            Period::Calendar(calendar) if !(self.current.0..self.current.1).contains(&now.secs()) => {
+                calendar.period_at(now).0
+            }
+            Period::Calendar(_) => self.current.0,
+        };
+        let (good, total) = self.since(now.secs(), begin);
+        let spent = burn_rate(good, total, self.target) * self.part_seen(now);
+        let unit = if self.is_sliced() { RATIO_UNIT } else { 1 };
+        (good / unit, total / unit, spent)
+    }
+
+    /// Which part of its period what was counted stands for, 0..1. An objective from a file is taken at
+    /// its word: what was counted is the period. A default one was made when its service was first
+    /// seen; until a period has passed, its budget is that of a whole period at the traffic seen so far.
+    /// Else one bad minute in the first hour would overdraw a month's budget several times.
+    fn part_seen(&self, now: Timestamp) -> f64 {
+        if !self.default || self.first == Timestamp::ZERO {
+            return 1.0;
+        }
+        let seen = now.since(self.first).max(Duration::from_secs(1));
+        (seen.as_secs_f64() / self.period.longest().as_secs_f64().max(1.0)).min(1.0)
+    }
+}
+
+/// How far back its rules and its period look.
+fn horizon(period: &Period, rules: &[Rule]) -> u64 {
+    let longest = rules.iter().map(Rule::long).max().unwrap_or_default();
+    period.longest().max(longest).as_secs()
+}
+
+/// Whether a rule's condition holds. `holding`: it held before, so that it need not begin.
+pub(super) fn judge(
+    rule: &Rule,
+    target: f64,
+    period: Duration,
+    remaining: impl FnOnce() -> f64,
+    caution: Caution,
+    holding: bool,
+    read: impl Fn(u64) -> Reading,
+) -> Seen {
+    let begins = |reading: &Reading| {
+        holding
+            || reading.bad >= caution.floor
+                && (!rule.page()
+                    || caution.floor <= 1
+                    || at_least(reading.bad, reading.total, 1.0 - target) <= caution.improbable)
+    };
+    match rule {
+        Rule::Burn(rule) => {
+            let (long_s, mut short_s) = (rule.long.as_secs(), rule.short.as_secs());
+            let mut short = read(short_s);
+            // A window that holds next to nothing says nothing: it is made longer until it does.
+            while short.total < caution.floor && short_s < long_s {
+                short_s = short_s.saturating_mul(2).clamp(1, long_s);
+                short = read(short_s);
+            }
+            let short_window = Duration::from_secs(short_s);
+            if short.burn < rule.factor {
+                return Seen { holds: false, long: short, short, short_window };
+            }
+            let long = if short_s == long_s { short } else { read(long_s) };
+            Seen { holds: long.burn >= rule.factor && begins(&long), long, short, short_window }
+        }
+        Rule::EndsWithin { within, .. } => {
+            let hour = read(3_600);
+            let seen = |holds| Seen { holds, long: hour, short: hour, short_window: rule.long() };
+            if hour.burn <= 1.0 {
+                return seen(false);
+            }
+            let left_s = remaining().max(0.0) * period.as_secs_f64() / hour.burn;
+            seen(left_s <= within.as_secs_f64() && begins(&hour))
+        }
+        Rule::Dropped { share, over, .. } => {
+            let window = read(over.as_secs());
+            let spent = window.burn * over.as_secs_f64() / period.as_secs_f64().max(1.0);
+            let holds = spent >= *share && begins(&window);
+            Seen { holds, long: window, short: window, short_window: *over }
+        }
+    }
+}

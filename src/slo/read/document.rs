@@ -1,0 +1,193 @@
+//! Files, the documents in them, and what is said of those that cannot be taken.
+
+use super::{openslo, pyrra, sloth};
+use crate::slo::Definition;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Objectives that all files together may hold.
+const OBJECTIVES: usize = 50_000;
+
+/// A file that cannot be taken: `FILE:LINE: KEY: what is wrong`.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}:{line}: {key}: {wrong}", path.display())]
+    Wrong { path: PathBuf, line: u64, key: String, wrong: String },
+}
+
+/// One YAML document of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Document<'a> {
+    pub path: &'a Path,
+    /// Lines of the file before it.
+    above: u64,
+    text: &'a str,
+}
+
+/// What tells kinds of documents apart.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    api_version: Option<Spanned<String>>,
+    kind: Option<Spanned<String>>,
+    version: Option<Spanned<String>>,
+}
+
+impl<'a> Document<'a> {
+    /// What is wrong, at a line of this document.
+    pub fn wrong(&self, line: u64, key: &str, wrong: impl Into<String>) -> FileError {
+        let line = self.above.saturating_add(line.max(1));
+        FileError::Wrong { path: self.path.to_owned(), line, key: key.to_owned(), wrong: wrong.into() }
+    }
+
+    /// What is wrong, at a value of this document.
+    pub fn wrong_at<T>(&self, at: &Spanned<T>, key: &str, wrong: impl Into<String>) -> FileError {
+        self.wrong(at.referenced.line(), key, wrong)
+    }
+
+    /// The line of the file.
+    pub fn line(&self, line: u64) -> u64 {
+        self.above.saturating_add(line)
+    }
+
+    /// The whole document.
+    ///
+    /// # Errors
+    /// It is no YAML, or has not these keys.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, FileError> {
+        serde_saphyr::from_str(self.text).map_err(|error| {
+            let line = error.location().map_or(1, |location| location.line());
+            let message = error.without_snippet().to_string();
+            let first = message.lines().next().unwrap_or_default();
+            let key = first.split('`').nth(1).unwrap_or("document").to_owned();
+            self.wrong(line, &key, first)
+        })
+    }
+}
+
+/// Splits a file at its `---` lines.
+fn documents<'a>(path: &'a Path, text: &'a str) -> Vec<Document<'a>> {
+    let mut found = Vec::new();
+    let (mut begin, mut above) = (0, 0);
+    let (mut at, mut line) = (0, 0u64);
+    let mut push = |begin: usize, end: usize, above: u64| {
+        let text = text.get(begin..end).unwrap_or_default();
+        let is_empty = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+        if !is_empty {
+            found.push(Document { path, above, text });
+        }
+    };
+    for full in text.split_inclusive('\n') {
+        if full.trim_end() == "---" {
+            push(begin, at, above);
+            (begin, above) = (at + full.len(), line + 1);
+        }
+        at += full.len();
+        line += 1;
+    }
+    push(begin, text.len(), above);
+    found
+}
+
+/// Reads a file, or all `.yaml` and `.yml` files of a directory.
+///
+/// # Errors
+/// One cannot be read, is no YAML, or says what is not understood: with file, line and key.
+pub fn read_file(path: &Path) -> Result<Vec<Definition>, FileError> {
+    read_all(&[path.to_owned()])
+}
+
+/// Reads files together: what one refers to may lie in another.
+///
+/// # Errors
+/// As [`read_file`]; also if two objectives of a service have one name.
+pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Definition>, FileError> {
+    let mut texts = Vec::new();
+    for path in files_of(paths)? {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| FileError::Read { path: path.clone(), source })?;
+        texts.push((path, text));
+    }
+    read_texts(&texts)
+}
+
+/// The files that paths mean, those of a directory in the order of their names.
+///
+/// # Errors
+/// A directory cannot be read.
+pub(super) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let unreadable = |source| FileError::Read { path: path.clone(), source };
+        let mut of_directory = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.path();
+            if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+                of_directory.push(file);
+            }
+        }
+        of_directory.sort();
+        files.extend(of_directory);
+    }
+    Ok(files)
+}
+
+/// Reads the text of a file.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read(path: &Path, text: &str) -> Result<Vec<Definition>, FileError> {
+    read_texts(&[(path.to_owned(), text.to_owned())])
+}
+
+fn read_texts(texts: &[(PathBuf, String)]) -> Result<Vec<Definition>, FileError> {
+    let mut openslo = openslo::Reader::default();
+    let mut definitions = Vec::new();
+    for (path, text) in texts {
+        for document in documents(path, text) {
+            let head: Head = document.parse()?;
+            let (Some(version), key) = (match &head.version {
+                Some(version) => (Some(version), "version"),
+                None => (head.api_version.as_ref(), "apiVersion"),
+            }) else {
+                return Err(document.wrong(1, "apiVersion", "is missing"));
+            };
+            match (version.value.as_str(), &head.kind) {
+                ("openslo/v1", Some(kind)) => openslo.take(document, kind)?,
+                ("prometheus/v1", _) => definitions.extend(sloth::plain(document)?),
+                ("sloth.slok.dev/v1", _) => definitions.extend(sloth::kubernetes(document)?),
+                ("pyrra.dev/v1alpha1", _) => definitions.extend(pyrra::read(document)?),
+                ("openslo/v1", None) => return Err(document.wrong(1, "kind", "is missing")),
+                _ => {
+                    let allowed = "is not supported, allowed: openslo/v1, prometheus/v1 and sloth.slok.dev/v1 (Sloth), pyrra.dev/v1alpha1 (Pyrra)";
+                    return Err(document.wrong_at(version, key, allowed));
+                }
+            }
+        }
+    }
+    definitions.extend(openslo.finish()?);
+    let mut known: BTreeMap<(&str, &str), &Definition> = BTreeMap::new();
+    for definition in &definitions {
+        let wrong = |wrong: String| {
+            let (path, line) = (definition.origin.path.clone(), definition.origin.line);
+            FileError::Wrong { path, line, key: "name".to_owned(), wrong }
+        };
+        if let Some(first) = known.insert((&definition.service, &definition.name), definition) {
+            let (path, line) = (first.origin.path.display(), first.origin.line);
+            return Err(wrong(format!("{:?} is the name of another one, {path}:{line}", definition.name)));
+        }
+        if known.len() > OBJECTIVES {
+            return Err(wrong(format!("is one too many, allowed: {OBJECTIVES}")));
+        }
+    }
+    Ok(definitions)
+}

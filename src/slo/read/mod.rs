@@ -1,0 +1,16 @@
+//! Reads objectives from files: OpenSLO v1, and what Sloth and Pyrra write. Everything that is not
+//! understood is refused with file, line and key.
+
+mod alerting;
+mod document;
+mod indicator;
+mod openslo;
+mod promql;
+mod pyrra;
+mod sloth;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use document::{FileError, read, read_all, read_file};
+pub use watch::Files;

@@ -1,0 +1,38 @@
+//! Notices that files changed.
+
+use super::document::{FileError, files_of, read_all};
+use crate::slo::Definition;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// Files with objectives, and what they were like when they were last looked at.
+#[derive(Debug)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    seen: Option<Vec<(PathBuf, Option<(SystemTime, u64)>)>>,
+}
+
+impl Files {
+    #[must_use]
+    pub const fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, seen: None }
+    }
+
+    /// Reads the files if any of them changed since the last look, whether or not that could be read.
+    ///
+    /// # Errors
+    /// They cannot be taken, said once for each change: whoever has objectives from before keeps those.
+    pub fn changed(&mut self) -> Result<Option<Vec<Definition>>, FileError> {
+        let stamp = |path: PathBuf| {
+            let known = std::fs::metadata(&path).ok();
+            let known = known.and_then(|known| Some((known.modified().ok()?, known.len())));
+            (path, known)
+        };
+        let now: Vec<_> = files_of(&self.paths)?.into_iter().map(stamp).collect();
+        if self.seen.as_ref() == Some(&now) {
+            return Ok(None);
+        }
+        self.seen = Some(now);
+        read_all(&self.paths).map(Some)
+    }
+}

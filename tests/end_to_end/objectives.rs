@@ -1,0 +1,102 @@
+//! Objectives in files, as the daemon reads and judges them.
+
+use crate::support::daemon::Daemon;
+use crate::support::otlp::{Client, Export, now_ns, span, spans};
+use crate::support::{eventually, http};
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn objective(name: &str, target: f64) -> String {
+    format!(
+        "apiVersion: openslo/v1
+kind: SLO
+metadata: {{ name: {name} }}
+spec:
+  service: shop
+  indicator:
+    spec:
+      ratioMetric:
+        good: {{ metricSource: {{ type: barograph, spec: {{ good: not_error }} }} }}
+  timeWindow: [{{ duration: 30d, isRolling: true }}]
+  objectives: [{{ target: {target} }}]
+"
+    )
+}
+
+/// The row of an objective.
+fn row(daemon: &Daemon, name: &str) -> Option<Value> {
+    let rows = daemon.ask(&["slo"]);
+    rows.as_array().expect("rows").iter().find(|row| row["slo"] == name).cloned()
+}
+
+async fn send(client: &mut Client, good: u64, bad: u64) {
+    let now = now_ns();
+    let all = (0..good + bad).map(|number| span("GET /", now, 1_000_000 + number, number < bad)).collect();
+    client.export(&Export::Traces(spans("shop", all))).await.expect("accepted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objectives_are_read_again_and_a_bad_file_leaves_them_as_they_were() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, data) = (folder.path().join("shop.yaml"), folder.path().join("data"));
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    write(&objective("shop-ok", 0.9));
+    let daemon = Daemon::start(&data, &[&format!("slo.files=[{:?}]", folder_of(&file))]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    // With the first of them the objective is made; from the next seconds on it counts.
+    eventually("it counts", PATIENCE, async || {
+        send(&mut client, 1, 0).await;
+        row(&daemon, "shop-ok").filter(|row| row["total"] != 0)
+    })
+    .await;
+    send(&mut client, 97, 3).await;
+    let first = eventually("the bad ones are counted", PATIENCE, async || {
+        row(&daemon, "shop-ok").filter(|row| row["total"].as_u64() > row["good"].as_u64())
+    })
+    .await;
+    let total = first["total"].as_u64().expect("a number");
+    assert!(total >= 100, "{first}");
+    assert_eq!(
+        (&first["good"], &first["target"], &first["state"]),
+        (&(total - 3).into(), &0.9.into(), &"ok".into())
+    );
+    let left = first["budget_remaining_ratio"].as_f64().expect("a number");
+    assert!((left - (1.0 - 3.0 / (total as f64 * 0.1))).abs() < 1e-9, "{left} of {total}");
+
+    // Another target: what was counted stays.
+    write(&objective("shop-ok", 0.95));
+    let again = eventually("the target is another", PATIENCE, async || {
+        row(&daemon, "shop-ok").filter(|row| row["target"] == 0.95)
+    })
+    .await;
+    assert_eq!((&again["good"], &again["total"]), (&first["good"], &first["total"]));
+
+    // A mistake is named, and all stays.
+    write(&objective("shop-ok", 95.0));
+    let refused = "barograph_slo_files_refused 1";
+    let metrics = format!("{}/metrics", daemon.url("http"));
+    let is_refused = async || {
+        let (_, text) = http::get(&metrics).await?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Some(text.contains(refused))
+    };
+    eventually("the file is refused", PATIENCE, async || is_refused().await.filter(|refused| *refused)).await;
+    let log = std::fs::read_to_string(data.join("log")).expect("a log");
+    assert!(log.contains("shop.yaml:10: target: is out of range, allowed: 0 to below 1"), "{log}");
+    assert_eq!(row(&daemon, "shop-ok").expect("still there")["target"], 0.95);
+
+    // One more, in a file of its own.
+    write(&objective("shop-ok", 0.95));
+    std::fs::write(folder_of(&file).join("two.yaml"), objective("shop-two", 0.99)).expect("written");
+    eventually("the second is there", PATIENCE, async || row(&daemon, "shop-two")).await;
+    assert_eq!(is_refused().await, Some(false));
+    assert_eq!(row(&daemon, "shop-ok").expect("still there")["total"], total);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().expect("a folder")
+}
