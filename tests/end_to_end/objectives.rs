@@ -76,7 +76,7 @@ async fn objectives_are_read_again_and_a_bad_file_leaves_them_as_they_were() {
 
     // A mistake is named, and all stays.
     write(&objective("shop-ok", 95.0));
-    let refused = "barograph_slo_files_refused 1";
+    let refused = "\nbarograph_slo_files_refused 1\n";
     let metrics = format!("{}/metrics", daemon.url("http"));
     let is_refused = async || {
         let (_, text) = http::get(&metrics).await?;
