@@ -85,7 +85,7 @@ async fn objectives_are_read_again_and_a_bad_file_leaves_them_as_they_were() {
     };
     eventually("the file is refused", PATIENCE, async || is_refused().await.filter(|refused| *refused)).await;
     let log = std::fs::read_to_string(data.join("log")).expect("a log");
-    assert!(log.contains("shop.yaml:10: target: is out of range, allowed: 0 to below 1"), "{log}");
+    assert!(log.contains("shop.yaml:11: target: is out of range, allowed: 0 to below 1"), "{log}");
     assert_eq!(row(&daemon, "shop-ok").expect("still there")["target"], 0.95);
 
     // One more, in a file of its own.
