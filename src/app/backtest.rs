@@ -356,7 +356,8 @@ impl LogTemplates {
         let path = out.join("templates.csv");
         let mut text = String::from("uid,template_id,template\n");
         for (uid, id) in &self.rows {
-            text.push_str(&format!("{},{},{}\n", field(uid), id.0, field(&self.miner.text(*id))));
+            let now = self.miner.current(*id);
+            text.push_str(&format!("{},{},{}\n", field(uid), now.0, field(&self.miner.text(now))));
         }
         std::fs::write(&path, text).map_err(Error::io(format!("cannot write {}", path.display())))
     }

@@ -66,8 +66,13 @@ impl Diagnosis {
         let onset = anomaly.onset.earliest.min(case.now);
         let capture = capture::capture(source, &scope, onset, case.now, healthy, &self.config)?;
         let changes: Vec<Change> = recent(case.changes, onset);
-        let mut found =
-            explain::compare_with(&capture.healthy, &capture.faulty, alarm(anomaly), edges(case.topology));
+        let mut found = explain::compare_with(
+            &capture.healthy,
+            &capture.faulty,
+            capture.faulty_times.start,
+            alarm(anomaly),
+            edges(case.topology),
+        );
         if found.causes.is_empty() {
             found.causes.push(best_guess(anomaly, &found));
         }

@@ -18,6 +18,10 @@ const HEALTHY: Duration = Duration::from_secs(600);
 /// A faulty period is never longer than this: a fault that is older is the new normal.
 const LONGEST: Duration = Duration::from_secs(1_200);
 
+/// From so many spans in both periods on, metrics of what requests see count for this much only.
+const ENOUGH_SPANS: usize = 200;
+const BESIDE_SPANS: f64 = 0.3;
+
 /// What was compared and what came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Explanation {
@@ -33,7 +37,7 @@ pub struct Explanation {
 #[must_use]
 pub fn explain(rows: &Rows, at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> Vec<Cause> {
     let (good, bad) = periods(at, baseline);
-    compare(&rows.between(good.0, good.1), &rows.between(bad.0, bad.1)).causes
+    compare(&rows.between(good.0, good.1), &rows.between(bad.0, bad.1), bad.0).causes
 }
 
 /// Healthy and faulty period.
@@ -51,23 +55,31 @@ pub fn periods(
     ((from, to.min(end)), (to.max(at.saturating_sub(LONGEST)).min(end), end))
 }
 
-/// Contrasts two periods.
+/// Contrasts two periods, of which the faulty one begins at `since`.
 #[must_use]
-pub fn compare(good: &Rows, bad: &Rows) -> Explanation {
-    compare_with(good, bad, Vec::new(), Edges::new())
+pub fn compare(good: &Rows, bad: &Rows, since: Timestamp) -> Explanation {
+    compare_with(good, bad, since, Vec::new(), Edges::new())
 }
 
 /// As [`compare`], with `told` clues and `known` calls that come from elsewhere, such as the alarm
 /// itself and the topology.
 #[must_use]
-pub fn compare_with(good: &Rows, bad: &Rows, told: Vec<Clue>, known: Edges) -> Explanation {
+pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, told: Vec<Clue>, known: Edges) -> Explanation {
     let pair = Pair::new(&good.spans, &bad.spans);
     let seconds = (covered_s(good), covered_s(bad));
     let mut clues = told;
     clues.extend(span_clues::clues(&pair));
     let (line_clues, lines) = log_clues::clues(&good.logs, &bad.logs, seconds);
     clues.extend(line_clues);
-    clues.extend(metric_clues::clues(&good.points, &bad.points));
+    let mut metrics = metric_clues::clues(&good.points, &bad.points, since);
+    // Spans are the finer witness of what a metric of requests sums up.
+    if good.spans.len() >= ENOUGH_SPANS && bad.spans.len() >= ENOUGH_SPANS {
+        metrics
+            .iter_mut()
+            .filter(|clue| blame::is_symptom(clue.mechanism))
+            .for_each(|clue| clue.weight *= BESIDE_SPANS);
+    }
+    clues.extend(metrics);
     clues.extend(other_clues::traffic(&pair, seconds));
     let mut edges = edges(&pair, good, bad);
     edges.extend(known);

@@ -131,6 +131,22 @@ impl<'a> Forest<'a> {
         self.spans.get(at)
     }
 
+    /// The operation of another service that this span was called by, directly or through spans of its
+    /// own service.
+    #[must_use]
+    pub fn caller(&self, at: usize) -> Option<OperationId> {
+        let service = self.spans.get(at)?.service();
+        let mut node = self.nodes.get(at)?;
+        for _ in 0..DEPTH {
+            let parent = node.parent?;
+            node = self.nodes.get(parent)?;
+            if self.spans.get(parent)?.service() != service {
+                return Some(node.operation);
+            }
+        }
+        None
+    }
+
     /// Spans that stand at the top: without a parent, or whose parent is not among the rows.
     pub fn tops(&self) -> impl Iterator<Item = usize> {
         self.nodes.iter().enumerate().filter(|(_, node)| node.parent.is_none()).map(|(at, _)| at)

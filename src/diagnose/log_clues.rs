@@ -9,7 +9,7 @@
 use super::clue::{Clue, Mechanism, STRONGEST, weight};
 use super::rows::LogRow;
 use super::span_clues::{percent, short};
-use super::statistics::{Share, log_likelihood_ratio};
+use super::statistics::{Share, log_likelihood_ratio, standardised};
 use super::templates::{TemplateId, Templates};
 use crate::model::{ServiceKey, SpanId, TraceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -43,14 +43,34 @@ struct Seen {
     severity: u8,
 }
 
-/// The lines of a period, and what follows what; `None` is the begin or end of a span's lines.
+/// The lines of a period, and what follows what; `None` is the begin or end of a span's lines. Apart
+/// for each line of another service that the trace had written last when the span began to write:
+/// who called, as far as lines tell.
 #[derive(Default)]
 struct Flow {
     lines: BTreeMap<Line, Seen>,
-    next: BTreeMap<(ServiceKey, Option<TemplateId>), BTreeMap<Option<TemplateId>, u64>>,
+    next:
+        BTreeMap<(ServiceKey, Option<TemplateId>), BTreeMap<Option<Line>, BTreeMap<Option<TemplateId>, u64>>>,
 }
 
 impl Flow {
+    fn count(
+        &mut self,
+        service: &ServiceKey,
+        from: Option<TemplateId>,
+        caller: Option<Line>,
+        to: Option<TemplateId>,
+    ) {
+        let after = self.next.entry((service.clone(), from)).or_default().entry(caller).or_default();
+        *after.entry(to).or_default() += 1;
+    }
+
+    /// How many spans of the service wrote lines.
+    fn spans(&self, service: &ServiceKey) -> u64 {
+        let begun = self.next.get(&(service.clone(), None));
+        begun.into_iter().flat_map(BTreeMap::values).flat_map(BTreeMap::values).sum()
+    }
+
     fn seen(&self, service: &ServiceKey, template: TemplateId) -> Seen {
         self.lines.get(&(service.clone(), template)).cloned().unwrap_or_default()
     }
@@ -102,7 +122,8 @@ pub fn clues(good: &[LogRow], bad: &[LogRow], seconds: (f64, f64)) -> (Vec<Clue>
 
 fn flow(rows: &[LogRow], templates: &mut BTreeMap<ServiceKey, Templates>) -> Flow {
     let mut flow = Flow::default();
-    let mut last: HashMap<(TraceId, SpanId, &ServiceKey), TemplateId> = HashMap::new();
+    let mut last: HashMap<(TraceId, SpanId, &ServiceKey), (TemplateId, Option<Line>)> = HashMap::new();
+    let mut latest: HashMap<TraceId, [Option<Line>; 2]> = HashMap::new();
     for row in rows {
         let service = row.service();
         let id = templates.entry(service.clone()).or_default().learn(&row.body);
@@ -114,11 +135,22 @@ fn flow(rows: &[LogRow], templates: &mut BTreeMap<ServiceKey, Templates>) -> Flo
             seen.alone += 1;
             continue;
         }
-        let previous = last.insert((row.trace, row.span, service), id);
-        *flow.next.entry((service.clone(), previous)).or_default().entry(Some(id)).or_default() += 1;
+        let before = latest.entry(row.trace).or_default();
+        let known = last.get(&(row.trace, row.span, service)).cloned();
+        let (previous, caller) = match known {
+            Some((previous, caller)) => (Some(previous), caller),
+            None => (None, before.iter().flatten().find(|(other, _)| other != service).cloned()),
+        };
+        // The latest line, and the latest one of another service than that.
+        match before {
+            [Some(newest), _] if newest.0 == *service => newest.1 = id,
+            [newest, older] => *older = newest.replace((service.clone(), id)),
+        }
+        last.insert((row.trace, row.span, service), (id, caller.clone()));
+        flow.count(service, previous, caller, Some(id));
     }
-    for ((_, _, service), id) in last {
-        *flow.next.entry((service.clone(), Some(id))).or_default().entry(None).or_default() += 1;
+    for ((_, _, service), (id, caller)) in last {
+        flow.count(service, Some(id), caller, None);
     }
     flow
 }
@@ -128,7 +160,7 @@ fn factor(rises: bool, severity: u8, before: u64) -> f64 {
     match (rises, severity) {
         (true, 17..) => 1.2,
         (true, 13..) => 1.0,
-        (true, _) if before == 0 => 0.8,
+        (true, _) if before == 0 => 0.6,
         (true, _) => 0.5,
         (false, _) => 0.9,
     }
@@ -141,18 +173,30 @@ fn note(changes: &mut BTreeMap<Line, Change>, line: Line, change: Change) {
 }
 
 fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
-    let tests = before.next.values().map(BTreeMap::len).sum::<usize>();
+    let nothing = BTreeMap::new();
+    let followers = |callers: &BTreeMap<Option<Line>, BTreeMap<Option<TemplateId>, u64>>| {
+        callers.values().flat_map(BTreeMap::keys).copied().collect::<BTreeSet<_>>()
+    };
+    let tests = before.next.values().map(|callers| followers(callers).len()).sum::<usize>();
     for ((service, from), after_now) in &now.next {
         let Some(after_before) = before.next.get(&(service.clone(), *from)) else { continue };
-        let (of_before, of_now) = (after_before.values().sum::<u64>(), after_now.values().sum::<u64>());
-        if of_before < FEWEST || of_now < FEWEST {
-            continue;
-        }
-        let all: BTreeSet<Option<TemplateId>> =
-            after_before.keys().chain(after_now.keys()).copied().collect();
+        let mut all = followers(after_before);
+        all.extend(followers(after_now));
         for to in all {
-            let was = Share { hits: after_before.get(&to).copied().unwrap_or(0), of: of_before };
-            let is = Share { hits: after_now.get(&to).copied().unwrap_or(0), of: of_now };
+            let share = |after: &BTreeMap<Option<TemplateId>, u64>| Share {
+                hits: after.get(&to).copied().unwrap_or(0),
+                of: after.values().sum(),
+            };
+            let callers: BTreeSet<&Option<Line>> = after_before.keys().chain(after_now.keys()).collect();
+            let of = |after: &BTreeMap<Option<Line>, BTreeMap<Option<TemplateId>, u64>>, caller| {
+                share(after.get(caller).unwrap_or(&nothing))
+            };
+            let (was, is, worth) = standardised(
+                callers.into_iter().map(|caller| (of(after_before, caller), of(after_now, caller))),
+            );
+            if was.of < FEWEST || is.of < FEWEST {
+                continue;
+            }
             let change = is.ratio() - was.ratio();
             // A span's first line tells which requests come, not what the code does with them.
             let Some(about) = to.or(from.filter(|_| change > 0.0)).filter(|_| from.is_some()) else {
@@ -165,7 +209,7 @@ fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
                 continue;
             }
             let severity = seen_before.severity.max(seen_now.severity);
-            let weight = (evidence * factor(rises, severity, seen_before.lines)).min(STRONGEST * 1.2);
+            let weight = (evidence * worth * factor(rises, severity, seen_before.lines)).min(STRONGEST * 1.2);
             let example = |id: Option<TemplateId>| {
                 let seen = |flow: &Flow| id.and_then(|id| flow.seen(service, id).example);
                 short(&seen(now).or(seen(before)).unwrap_or_default())
@@ -183,13 +227,12 @@ fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
     }
     // Lines that were never there, whatever they follow.
     for ((service, id), seen) in &now.lines {
-        let spans: u64 = now.next.get(&(service.clone(), None)).map_or(0, |next| next.values().sum());
+        let spans = now.spans(service);
         let inside = seen.lines - seen.alone;
         if inside < 3 || before.lines.contains_key(&(service.clone(), *id)) || seen.severity < 13 {
             continue;
         }
-        let spans_before: u64 =
-            before.next.get(&(service.clone(), None)).map_or(0, |next| next.values().sum());
+        let spans_before = before.spans(service);
         let is = Share { hits: inside.min(spans), of: spans };
         let was = Share { hits: 0, of: spans_before };
         let weight = weight(log_likelihood_ratio(is, was), tests, 0.5) * factor(true, seen.severity, 0);

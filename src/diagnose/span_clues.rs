@@ -3,7 +3,7 @@
 use super::clue::{Clue, Mechanism, STRONGEST, weight};
 use super::forest::{Forest, OperationId, Operations};
 use super::rows::SpanRow;
-use super::statistics::{Share, log_likelihood_ratio, median_and_scale, quantile, sort};
+use super::statistics::{Share, log_likelihood_ratio, median_and_scale, quantile, sort, standardised};
 use crate::model::ServiceKey;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const FEWEST: u64 = 8;
 /// Errors or missing calls of a smaller share of spans are no clue.
 const SMALLEST_SHARE: f64 = 0.02;
+
+/// A slowdown of a smaller share of a request's time is none that anybody would notice.
+const NOTICED_FROM: f64 = 0.1;
 
 /// Both periods as trees.
 pub struct Pair<'a> {
@@ -218,23 +221,39 @@ fn times(pair: &Pair<'_>) -> Vec<Clue> {
         entry.evidence = entry.evidence.max(evidence);
     }
     let all_excess: f64 = slower.values().map(|slower| slower.excess_ns).sum();
+    let mut at_server: BTreeMap<ServiceKey, (f64, usize)> = BTreeMap::new();
+    for (locus, slower) in &slower {
+        if let Locus::Edge(_, server) = locus {
+            let sum = at_server.entry(server.clone()).or_default();
+            *sum = (sum.0 + slower.excess_ns, sum.1 + 1);
+        }
+    }
     // A slowdown that no request would notice is none.
-    if all_excess <= 0.0 || all_excess < total_ns * 0.05 {
+    if all_excess <= 0.0 || all_excess < total_ns * NOTICED_FROM {
         return Vec::new();
     }
-    // How much of a request's whole time is lost: a tenth already counts half.
-    let noticed = all_excess / (all_excess + total_ns * 0.1);
+    // How much of a request's whole time is lost: a quarter counts half.
+    let noticed = all_excess / (all_excess + total_ns * 0.25);
     slower
         .into_iter()
         .flat_map(|(locus, slower)| {
-            let share = slower.excess_ns / all_excess * noticed.powi(2);
+            let share = slower.excess_ns / all_excess * noticed;
+            // What several callers lose on the way to one server is the server's.
+            let (together, callers) = match &locus {
+                Locus::Edge(_, server) => at_server.get(server).copied().unwrap_or_default(),
+                _ => (0.0, 0),
+            };
+            let together = together / all_excess * noticed;
             told(pair, &locus, &slower, share).into_iter().map(
-                move |(service, operation, mechanism, part, text)| Clue {
-                    service,
-                    operation,
-                    mechanism,
-                    weight: slower.evidence * share.sqrt() * part,
-                    text,
+                move |(service, operation, mechanism, part, text)| {
+                    let of_server = mechanism == Mechanism::EdgeTime && part > 0.5;
+                    let (share, part) = match of_server {
+                        true if callers > 1 => (together, 0.9),
+                        true => (together, part),
+                        false => (share, part),
+                    };
+                    let weight = slower.evidence * share.sqrt() * part;
+                    Clue { service, operation, mechanism, weight, text }
                 },
             )
         })
@@ -303,12 +322,14 @@ fn told(pair: &Pair<'_>, locus: &Locus, slower: &Slower, share: f64) -> Vec<Told
 }
 
 fn calls(pair: &Pair<'_>) -> Vec<Clue> {
-    type Calls = BTreeMap<Place, (u64, BTreeMap<OperationId, u64>)>;
+    // Apart for each operation of another service that called: another mix of callers is no change.
+    type Callers = BTreeMap<Option<OperationId>, (u64, BTreeMap<OperationId, u64>)>;
+    type Calls = BTreeMap<Place, Callers>;
     let count = |forest: &Forest<'_>| {
         let mut calls = Calls::new();
         for (at, node) in forest.nodes.iter().enumerate() {
             let Some(place) = place(forest, at) else { continue };
-            let (spans, children) = calls.entry(place).or_default();
+            let (spans, children) = calls.entry(place).or_default().entry(forest.caller(at)).or_default();
             *spans += 1;
             let called: BTreeSet<OperationId> = node
                 .children
@@ -323,23 +344,41 @@ fn calls(pair: &Pair<'_>) -> Vec<Clue> {
         calls
     };
     let (good, bad) = (count(&pair.good), count(&pair.bad));
-    let tests = good.values().map(|(_, children)| children.len()).sum::<usize>().max(1);
+    let called = |callers: &Callers| {
+        callers.values().flat_map(|(_, children)| children.keys()).copied().collect::<BTreeSet<_>>()
+    };
+    let tests = good.values().map(|callers| called(callers).len()).sum::<usize>().max(1);
     let mut clues = Vec::new();
-    for (place, (spans, children)) in &bad {
-        let Some((before_spans, before_children)) = good.get(place) else { continue };
+    for (place, now_callers) in &bad {
+        let Some(before_callers) = good.get(place) else { continue };
         let Some(operation) = pair.operations.get(place.1) else { continue };
-        if *spans < FEWEST || *before_spans < FEWEST {
-            continue;
-        }
-        let all: BTreeSet<OperationId> = children.keys().chain(before_children.keys()).copied().collect();
+        let mut all = called(now_callers);
+        all.extend(called(before_callers));
         for child in all {
-            let now = Share { hits: children.get(&child).copied().unwrap_or(0), of: *spans };
-            let before = Share { hits: before_children.get(&child).copied().unwrap_or(0), of: *before_spans };
+            let share = |(spans, children): &(u64, BTreeMap<OperationId, u64>)| Share {
+                hits: children.get(&child).copied().unwrap_or(0),
+                of: *spans,
+            };
+            let of = |callers: &Callers, caller| callers.get(caller).map(share).unwrap_or_default();
+            let callers: BTreeSet<&Option<OperationId>> =
+                before_callers.keys().chain(now_callers.keys()).collect();
+            let (before, now, worth) = standardised(
+                callers.into_iter().map(|caller| (of(before_callers, caller), of(now_callers, caller))),
+            );
+            if now.of < FEWEST || before.of < FEWEST {
+                continue;
+            }
             let change = now.ratio() - before.ratio();
             // Calls that stop are a stronger clue than new ones, which often follow from an error elsewhere.
-            let effect = if change < 0.0 { -change } else { change * 0.5 };
-            let evidence = weight(log_likelihood_ratio(now, before), tests, effect);
             let Some(called) = pair.operations.get(child) else { continue };
+            // That an error is no longer handled is no fault.
+            let handles_errors = called.name.to_ascii_lowercase().contains("error");
+            let effect = match change < 0.0 {
+                true if handles_errors => -change * 0.2,
+                true => -change,
+                false => change * 0.5,
+            };
+            let evidence = weight(log_likelihood_ratio(now, before), tests, effect);
             if change.abs() < SMALLEST_SHARE || evidence <= 0.0 {
                 continue;
             }
@@ -352,7 +391,7 @@ fn calls(pair: &Pair<'_>) -> Vec<Clue> {
                 service: operation.service.clone(),
                 operation: Some(operation.name.to_string()),
                 mechanism: Mechanism::Calls,
-                weight: evidence,
+                weight: evidence * worth,
                 text: format!(
                     "“{}” calls “{}”{whose} in {} of cases instead of {}",
                     operation.name,

@@ -39,11 +39,50 @@ pub struct Share {
 }
 
 impl Share {
+    /// Both counts together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { hits: self.hits.saturating_add(other.hits), of: self.of.saturating_add(other.of) }
+    }
+
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
     pub fn ratio(self) -> f64 {
         if self.of == 0 { 0.0 } else { self.hits as f64 / self.of as f64 }
     }
+}
+
+/// The two shares of a count that is split into strata, such as the callers of a place in the code,
+/// as if the healthy period had had the faulty one's mix of strata (direct standardisation): what is
+/// then left of a difference is not one of who calls. Strata of only one period compare nothing; when
+/// they are the most, the plain shares are compared, which is worth half as much: the last value.
+#[must_use]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of rows are far below 2^53, and a share of them is not negative"
+)]
+pub fn standardised(strata: impl IntoIterator<Item = (Share, Share)>) -> (Share, Share, f64) {
+    let (mut before, mut now, mut expected) = (Share::default(), Share::default(), 0.0);
+    let (mut all_before, mut all_now) = (Share::default(), Share::default());
+    for (was, is) in strata {
+        all_before = all_before.and(was);
+        all_now = all_now.and(is);
+        if was.of == 0 || is.of == 0 {
+            continue;
+        }
+        before.of += was.of;
+        now = now.and(is);
+        expected += was.ratio() * is.of as f64;
+    }
+    if now.of < all_now.of / 2 {
+        return (all_before, all_now, 0.5);
+    }
+    if now.of > 0 {
+        before.hits = (expected / now.of as f64 * before.of as f64).round().min(before.of as f64) as u64;
+    }
+    (before, now, 1.0)
 }
 
 /// Natural logarithm of the likelihood ratio of two shares being different rather than equal (half
@@ -85,6 +124,18 @@ mod tests {
         assert_eq!(quantile(&values, 0.5), Some(2.5));
         assert_eq!(quantile(&values, 1.0), Some(4.0));
         assert_eq!(quantile(&[], 0.5), None);
+    }
+
+    #[test]
+    fn another_mix_of_callers_is_no_difference() {
+        let share = |hits, of| Share { hits, of };
+        // One caller's calls always hit, the other's never; only how often each calls changed.
+        let same = standardised([(share(90, 90), share(10, 10)), (share(0, 10), share(0, 90))]);
+        assert_eq!(same, (share(10, 100), share(10, 100), 1.0));
+        let fewer = standardised([(share(90, 90), share(5, 10)), (share(0, 10), share(0, 90))]);
+        assert_eq!(fewer, (share(10, 100), share(5, 100), 1.0));
+        let strangers = standardised([(share(5, 5), share(0, 0)), (share(0, 0), share(1, 4))]);
+        assert_eq!(strangers, (share(5, 5), share(1, 4), 0.5));
     }
 
     #[test]
