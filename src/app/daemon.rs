@@ -405,11 +405,13 @@ fn catch_up(
         }
         counted(counting, downstream, totals, step).map(|_| ())
     })?;
-    if replayed.records > 0 || replayed.unreadable > 0 {
+    if replayed != journal::Replayed::default() {
         let took_ms = begun.elapsed().as_millis();
         tracing::info!(
             records = replayed.records,
             unreadable = replayed.unreadable,
+            damaged = replayed.damage.len(),
+            quarantined = replayed.quarantined,
             took_ms,
             "replayed the journal"
         );

@@ -53,6 +53,7 @@ commands! {
     Drill => drill,
     Load => load,
     Status => status,
+    Journal => journal,
     Config => config,
     Completions => completions,
 }

@@ -22,6 +22,7 @@ mod graph;
 mod incident;
 mod incidents;
 mod latency;
+mod journal;
 mod load;
 mod operations;
 mod series;

@@ -2,9 +2,12 @@
 //! requests as they came, stamps position and arrival, and hands each shard its work, with a
 //! barrier wherever arrival crosses a whole second.
 
+mod check;
 mod config;
+mod damage;
 mod error;
 mod event_time;
+mod in_hand;
 mod index;
 mod lane;
 mod lock;
@@ -24,7 +27,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use check::{Report, SegmentReport, check};
 pub use config::{Config, Durability};
+pub use damage::Damage;
 pub use error::Error;
 pub use event_time::latest_event;
 pub use index::{BLOCK_BYTES, BlockPart, Filter, Index};

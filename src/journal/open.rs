@@ -1,5 +1,6 @@
 //! How a journal is opened, and what is found in it.
 
+use super::in_hand::InHand;
 use super::lane::Lanes;
 use super::record::HEADER_BYTES;
 use super::segment::Segment;
@@ -67,7 +68,9 @@ impl Journal {
         if last_arrived != Timestamp::ZERO {
             stamper.admit(last_arrived);
         }
-        let sequencer = Sequencer::recording(writer, lock, shared.clone(), clock, stamper, sizes.max_bytes);
+        let in_hand = Some(InHand::open(dir));
+        let sequencer =
+            Sequencer::recording(writer, lock, shared.clone(), clock, stamper, sizes.max_bytes, in_hand);
         let lanes = sequencer.lanes();
         Ok((sequencer, lanes, Recorder(shared)))
     }
@@ -82,15 +85,23 @@ impl Journal {
     }
 }
 
-/// End of the last whole record of a segment, and its arrival; `None` when it has none.
+/// End of the last whole record of a segment, and its arrival; `None` when it has none. A record that
+/// cannot be read is no end as long as one stands behind it that can.
 fn tail(segment: &Segment) -> Option<(u64, Timestamp)> {
     let mut found = None;
     let mut at = segment.first();
-    while let Some(record) = segment.header(at).and_then(|header| segment.record(&header)) {
-        at = record.end().0;
-        found = Some((at, record.arrived));
+    loop {
+        match segment.header(at).and_then(|header| segment.record(&header)) {
+            Some(record) => {
+                at = record.end().0;
+                found = Some((at, record.arrived));
+            }
+            None => match segment.next_whole(at, segment.end()) {
+                Some(next) => at = next,
+                None => return found,
+            },
+        }
     }
-    found
 }
 
 /// Wipes what lies behind the tail, so that nothing of a torn group can ever fit by chance.

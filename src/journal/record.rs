@@ -24,6 +24,9 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// The first bytes of every header.
+    pub const MARK: &[u8] = &MAGIC.to_le_bytes();
+
     pub fn encode(mut self, wire: &[u8]) -> [u8; HEADER_BYTES] {
         let mut bytes = [0u8; HEADER_BYTES];
         let (front, rest) = bytes.split_at_mut(12);

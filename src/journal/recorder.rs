@@ -4,7 +4,7 @@ use super::index::Plan;
 use super::record::{Header, Record};
 use super::segment::Segment;
 use super::shared::Shared;
-use super::{Filter, Index, Position};
+use super::{Damage, Filter, Index, Position};
 use crate::model::Timestamp;
 use std::ops::Range;
 use std::sync::Arc;
@@ -74,17 +74,21 @@ impl Recorder {
     }
 }
 
-/// Hops from header to header.
+/// Damage that one walk remembers; more is met all the same.
+const DAMAGE_KEPT: usize = 1_000;
+
+/// Hops from header to header, and over what cannot be read.
 #[derive(Debug)]
 struct Walk {
     shared: Arc<Shared>,
     segment: Option<Arc<Segment>>,
     at: u64,
+    damage: Vec<Damage>,
 }
 
 impl Walk {
     fn new(shared: Arc<Shared>, from: Position) -> Self {
-        Self { shared, segment: None, at: from.0 }
+        Self { shared, segment: None, at: from.0, damage: Vec::new() }
     }
 
     fn next(&mut self) -> Option<(Arc<Segment>, Header)> {
@@ -107,8 +111,43 @@ impl Walk {
                     self.at = self.at.saturating_add(header.whole());
                     return Some((segment, header));
                 }
-                // The rest of the segment was not used, or it was recycled under our hands.
-                None => self.at = segment.end(),
+                None => {
+                    let at = self.at;
+                    self.resume(&segment, at, at, |limit| segment.next_whole(at, limit));
+                }
+            }
+        }
+    }
+
+    /// Goes on behind a record whose checksum does not fit.
+    fn pass(&mut self, segment: &Segment, damaged: &Header) {
+        let end = damaged.at.0.saturating_add(damaged.whole());
+        self.resume(segment, damaged.at.0, end, |limit| segment.after_damaged(damaged, limit));
+    }
+
+    /// Goes on where `next` finds the next whole record before a limit; at the end of the segment if there
+    /// is none: its rest was not used, or it was recycled under our hands. What cannot be read reaches at
+    /// least to `end`.
+    fn resume(&mut self, segment: &Segment, from: u64, end: u64, next: impl FnOnce(u64) -> Option<u64>) {
+        let written = self.shared.written.load(Ordering::Acquire);
+        let limit = segment.used.load(Ordering::Acquire).min(written);
+        if from >= limit || !segment.is_current() {
+            self.at = segment.end();
+            return;
+        }
+        let next = next(limit);
+        let end = next.unwrap_or(end);
+        if end > from && self.damage.len() < DAMAGE_KEPT {
+            self.damage.push(segment.damage(from, end));
+        }
+        match next {
+            Some(next) => self.at = next,
+            None => {
+                // So that nobody looks through it again.
+                if segment.end() <= written {
+                    segment.used.fetch_min(from, Ordering::AcqRel);
+                }
+                self.at = segment.end();
             }
         }
     }
@@ -125,6 +164,14 @@ pub struct Records {
     walk: Walk,
 }
 
+impl Records {
+    /// What could not be read so far.
+    #[must_use]
+    pub fn damage(&self) -> &[Damage] {
+        &self.walk.damage
+    }
+}
+
 impl Iterator for Records {
     type Item = Record;
 
@@ -133,8 +180,7 @@ impl Iterator for Records {
             let (segment, header) = self.walk.next()?;
             match segment.record(&header) {
                 Some(record) => return Some(record),
-                // Damaged or recycled: where the next record begins cannot be trusted either.
-                None => self.walk.at = segment.end(),
+                None => self.walk.pass(&segment, &header),
             }
         }
     }
@@ -168,7 +214,7 @@ impl Iterator for Captured {
             }
             match segment.record(&header) {
                 Some(record) => return Some(record),
-                None => self.walk.at = segment.end(),
+                None => self.walk.pass(&segment, &header),
             }
         }
     }

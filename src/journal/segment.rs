@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes of a segment's header: magic (8), version (2), zero (6), start position (8), size (8), crc32
 /// of those (4), zero.
@@ -26,6 +26,19 @@ pub(super) struct Segment {
     pub path: PathBuf,
     /// Written since the last sync.
     pub dirty: AtomicBool,
+    /// Where its last record ends, once that is known; until then `u64::MAX`.
+    pub used: AtomicU64,
+    /// Its header was damaged when it was opened: what it said follows from the file's name and length.
+    pub is_headless: bool,
+}
+
+/// What a file turns out to be.
+enum Opened {
+    Whole(Segment),
+    /// A segment that was used, whose header cannot be read.
+    Headless(Segment),
+    /// Nothing was ever appended to it.
+    Unfinished,
 }
 
 impl Segment {
@@ -57,7 +70,20 @@ impl Segment {
         }
         // The name must survive a power loss, or the records in the file would not be found.
         File::open(dir)?.sync_all()?;
-        Ok(Self { start, size, file, path: Self::name(dir, start), dirty: AtomicBool::new(false) })
+        Ok(Self::of(start, size, file, Self::name(dir, start)))
+    }
+
+    fn of(start: u64, size: u64, file: File, path: PathBuf) -> Self {
+        let (dirty, used) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        Self { start, size, file, path, dirty, used, is_headless: false }
+    }
+
+    /// Whether the file is still this segment, and not recycled for another.
+    pub fn is_current(&self) -> bool {
+        let mut bytes = [0u8; SEGMENT_HEADER_BYTES as usize];
+        let is_read = self.file.read_exact_at(&mut bytes, 0).is_ok();
+        let start = bytes.get(16..24).and_then(|start| start.try_into().ok()).map(u64::from_le_bytes);
+        is_read && (self.is_headless || start == Some(self.start))
     }
 
     fn fill(file: &File, start: u64, size: u64) -> io::Result<()> {
@@ -81,6 +107,11 @@ impl Segment {
             }
             Err(error) => return Err(error.into()),
         }
+        Self::write_header(file, start, size)?;
+        file.sync_all()
+    }
+
+    fn write_header(file: &File, start: u64, size: u64) -> io::Result<()> {
         let mut header = Vec::with_capacity(SEGMENT_HEADER_BYTES as usize);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&VERSION.to_le_bytes());
@@ -88,20 +119,23 @@ impl Segment {
         header.extend_from_slice(&start.to_le_bytes());
         header.extend_from_slice(&size.to_le_bytes());
         header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
-        file.write_all_at(&header, 0)?;
-        file.sync_all()
+        file.write_all_at(&header, 0)
     }
 
-    /// Opens a segment that an earlier start left; `None` when its header is not whole.
-    pub fn open(path: &Path) -> Result<Option<Self>, Error> {
-        let file = File::options().read(true).write(true).open(path).map_err(Error::io(path, "open"))?;
+    /// Opens a file that an earlier start left.
+    fn open(path: &Path) -> Result<Opened, Error> {
+        let file = File::options().read(true).open(path).map_err(Error::io(path, "open"))?;
         let mut header = [0u8; 36];
-        if file.read_exact_at(&mut header, 0).is_err() {
-            return Ok(None);
-        }
+        let is_read = file.read_exact_at(&mut header, 0).is_ok();
         let (covered, crc) = header.split_at(32);
-        if !covered.starts_with(&MAGIC) || crc != crc32fast::hash(covered).to_le_bytes() {
-            return Ok(None);
+        if !is_read || !covered.starts_with(&MAGIC) || crc != crc32fast::hash(covered).to_le_bytes() {
+            // A file gets its number only once its header is whole.
+            let named = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+            let Some(start) = named else { return Ok(Opened::Unfinished) };
+            let size = file.metadata().map_err(Error::io(path, "measure"))?.len();
+            let segment = Self { is_headless: true, ..Self::of(start, size, file, path.to_owned()) };
+            let is_used = segment.next_whole(segment.first(), segment.end()).is_some();
+            return Ok(if is_used { Opened::Headless(segment) } else { Opened::Unfinished });
         }
         let long = |from: usize| {
             covered.get(from..from + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
@@ -110,13 +144,7 @@ impl Segment {
         if version != VERSION {
             return Err(Error::Version { path: path.to_owned(), found: version });
         }
-        Ok(Some(Self {
-            start: long(16),
-            size: long(24),
-            file,
-            path: path.to_owned(),
-            dirty: AtomicBool::new(false),
-        }))
+        Ok(Opened::Whole(Self::of(long(16), long(24), file, path.to_owned())))
     }
 
     /// The header at a position of this segment, `None` where no record begins.
@@ -149,9 +177,32 @@ impl Segment {
         if self.dirty.swap(false, Ordering::AcqRel) { self.file.sync_data() } else { Ok(()) }
     }
 
-    /// All segments of a directory, oldest first.
+    /// All segments of a directory, oldest first, ready to be written to. Headers that are damaged are
+    /// written anew, files that were not finished removed.
     pub fn all(dir: &Path) -> Result<Vec<Self>, Error> {
-        let mut found = Vec::new();
+        let mut writable = Vec::new();
+        let (found, unfinished) = Self::look(dir)?;
+        for path in unfinished {
+            fs::remove_file(&path).map_err(Error::io(&path, "remove an unfinished segment"))?;
+        }
+        for mut segment in found {
+            let path = segment.path.clone();
+            segment.file =
+                File::options().read(true).write(true).open(&path).map_err(Error::io(&path, "open"))?;
+            if std::mem::take(&mut segment.is_headless) {
+                tracing::error!(file = %path.display(), "the header of a segment was damaged: it is written anew");
+                Self::write_header(&segment.file, segment.start, segment.size)
+                    .and_then(|()| segment.file.sync_all())
+                    .map_err(Error::io(&path, "write the header of"))?;
+            }
+            writable.push(segment);
+        }
+        Ok(writable)
+    }
+
+    /// All segments of a directory, oldest first, and the files that were never finished; changes nothing.
+    pub fn look(dir: &Path) -> Result<(Vec<Self>, Vec<PathBuf>), Error> {
+        let (mut found, mut unfinished) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(dir).map_err(Error::io(dir, "list"))? {
             let path = entry.map_err(Error::io(dir, "list"))?.path();
             let is_segment = path.extension().is_some_and(|extension| extension == "segment");
@@ -159,12 +210,16 @@ impl Segment {
                 continue;
             }
             match Self::open(&path)? {
-                Some(segment) if path == Self::name(dir, segment.start) => found.push(segment),
+                Opened::Whole(segment) | Opened::Headless(segment)
+                    if path == Self::name(dir, segment.start) =>
+                {
+                    found.push(segment);
+                }
                 // Cut short while it was being made: nothing was ever appended to it.
-                _ => fs::remove_file(&path).map_err(Error::io(&path, "remove an unfinished segment"))?,
+                _ => unfinished.push(path),
             }
         }
         found.sort_by_key(|segment| segment.start);
-        Ok(found)
+        Ok((found, unfinished))
     }
 }

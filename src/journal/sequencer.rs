@@ -1,11 +1,12 @@
 //! The sequencer: the one thread (or, in replays, the one caller) that puts everything in order.
 
+use super::in_hand::InHand;
 use super::lane::{Lanes, StepSender, refuse};
 use super::record::HEADER_BYTES;
 use super::shared::{Handle, Shared};
 use super::stamper::{JournalClock, Stamper};
 use super::writer::Writer;
-use super::{Cut, Error, Lock, Position, Recorder, Step};
+use super::{Cut, Damage, Error, Lock, Position, Recorder, Step};
 use crate::limits::RefusedReason;
 use crate::model::{Clock, Timestamp};
 use crate::receive::Admitted;
@@ -43,6 +44,8 @@ pub struct Sequencer {
     checkpoint: Option<(u64, Position)>,
     /// Bytes after which a checkpoint is due before its time.
     checkpoint_bytes: u64,
+    /// Remembers over starts which record is in hand, until the replay is through.
+    in_hand: Option<InHand>,
     outcome: Vec<Result<Position, String>>,
 }
 
@@ -54,10 +57,13 @@ impl Sequencer {
         clock: Arc<dyn Clock>,
         stamper: Stamper,
         max_bytes: u64,
+        in_hand: Option<InHand>,
     ) -> Self {
         let checkpoint = Some((stamper.last().secs(), Position(shared.checkpoint.load(Ordering::Acquire))));
         let target = Target::Segments { writer, _lock: lock };
-        Self::new(target, shared, clock, stamper, checkpoint, max_bytes / 2)
+        let mut sequencer = Self::new(target, shared, clock, stamper, checkpoint, max_bytes / 2);
+        sequencer.in_hand = in_hand;
+        sequencer
     }
 
     pub(super) fn unrecorded(shared: Arc<Shared>, clock: Arc<dyn Clock>) -> Self {
@@ -74,7 +80,17 @@ impl Sequencer {
         checkpoint_bytes: u64,
     ) -> Self {
         let lanes = Lanes::new(shared.clone());
-        Self { target, stamper, shared, lanes, clock, checkpoint, checkpoint_bytes, outcome: Vec::new() }
+        Self {
+            target,
+            stamper,
+            shared,
+            lanes,
+            clock,
+            checkpoint,
+            checkpoint_bytes,
+            in_hand: None,
+            outcome: Vec::new(),
+        }
     }
 
     /// Asks for no checkpoints of its own accord, and recycles whatever is oldest: for backtests, which
@@ -148,12 +164,18 @@ impl Sequencer {
         let mut through = after.map_or(Position(0), |cut| cut.through);
         self.stamper = after.map_or_else(Stamper::new, Stamper::after);
         let mut replayed = Replayed::default();
-        for record in self.recorder().records(through) {
+        let mut records = self.recorder().records(through);
+        for record in records.by_ref() {
+            let is_poison = self.in_hand.as_mut().is_some_and(|in_hand| !in_hand.take(&record));
             let (arrived, barriers) = self.stamper.admit(record.arrived);
             for number in barriers {
                 each(Step::Barrier(cut(number, through, false)))?;
             }
             through = record.end();
+            if is_poison {
+                replayed.quarantined += 1;
+                continue;
+            }
             match record.admitted() {
                 Ok(request) => {
                     replayed.records += 1;
@@ -164,6 +186,13 @@ impl Sequencer {
                     tracing::error!(%error, "a record is left out of the replay");
                 }
             }
+        }
+        if let Some(in_hand) = self.in_hand.take() {
+            in_hand.end();
+        }
+        replayed.damage = records.damage().to_vec();
+        for damage in &replayed.damage {
+            tracing::error!(%damage, "a part of the journal cannot be read");
         }
         if let Some(checkpoint) = &mut self.checkpoint {
             *checkpoint = (self.stamper.last().secs(), after.map_or(Position(0), |cut| cut.through));
@@ -363,9 +392,13 @@ impl Iterator for Steps<'_> {
 }
 
 /// How a replay went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
     pub records: u64,
     /// Records that could not be read back as what they were admitted as.
     pub unreadable: u64,
+    /// Records left out because three starts in a row ended at them.
+    pub quarantined: u64,
+    /// Where records were lost.
+    pub damage: Vec<Damage>,
 }

@@ -246,6 +246,9 @@ impl Writer {
             Some(spare) => spare,
             None => Arc::new(self.make_now(needed)?),
         };
+        if let Some(last) = self.segments.last() {
+            last.used.store(self.next, Ordering::Release);
+        }
         self.next = next.first();
         self.segments.push(next);
         self.publish();

@@ -1,5 +1,6 @@
 //! The one database file, and its tables.
 
+use super::salvage;
 use crate::store::Error;
 use parking_lot::RwLock;
 use redb::backends::InMemoryBackend;
@@ -40,8 +41,30 @@ pub(super) struct Db {
 
 impl Db {
     pub fn open(path: &Path, durable: bool) -> Result<Self, Error> {
+        let checked = salvage::guarded(path, || {
+            let mut database = open(path)?;
+            if !salvage::check(path, &mut database)? {
+                tracing::error!(path = %path.display(), "the database was damaged and is mended");
+            }
+            let db = Self { database: RwLock::new(Some(database)), path: Some(path.to_owned()), durable };
+            db.prepare()?;
+            Ok(db)
+        });
+        let Err(Error::Damaged { what, .. }) = &checked else { return checked };
+        let aside = salvage::put_aside(path)?;
         let db = Self { database: RwLock::new(Some(open(path)?)), path: Some(path.to_owned()), durable };
         db.prepare()?;
+        let salvaged = match &*db.database.read() {
+            Some(database) => salvage::salvage(&aside, database)?,
+            None => salvage::Salvaged::default(),
+        };
+        tracing::error!(
+            what,
+            aside = %aside.display(),
+            ?salvaged,
+            "the database is damaged: it is put aside, what reads of it is taken over, and the whole journal \
+             is replayed; totals begin with what the journal holds"
+        );
         Ok(db)
     }
 

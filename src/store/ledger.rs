@@ -26,7 +26,7 @@ pub enum Stage {
 
 impl Stage {
     /// Its number in the database; never given to another one.
-    const fn number(self) -> u8 {
+    pub(super) const fn number(self) -> u8 {
         match self {
             Self::Context => 0,
             Self::Confirm => 1,

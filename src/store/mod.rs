@@ -2,6 +2,7 @@
 //! done, and checkpoints at a cut.
 
 mod block;
+mod check;
 mod checkpoint;
 mod config;
 mod contents;
@@ -11,11 +12,13 @@ mod files;
 mod ledger;
 mod level;
 mod rollup;
+mod salvage;
 #[expect(clippy::module_inception, reason = "the store itself, as the design names it")]
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use check::check;
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use contents::Stored;
