@@ -15,7 +15,7 @@ use crate::detect::Detectors;
 use crate::diagnose::{Case, Diagnosis};
 use crate::journal::{self, Cut, Journal, Lanes, Position, Recorder, Sequencer, Step, StepReceiver};
 use crate::model::{Clock, SystemClock, Timestamp};
-use crate::receive::{self, Intake as _};
+use crate::receive::{self, Intake as _, Print};
 use crate::serve::{self, Api, Sources};
 use crate::slo::{Budgets, Files};
 use crate::store::{Checkpoint, Store};
@@ -23,7 +23,7 @@ use crate::window::{Merged, Windows};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -39,6 +39,11 @@ const PARTIALS_OF_A_SHARD: usize = 60;
 /// Diagnoses at once, and how many may wait.
 const DIAGNOSES: usize = 2;
 const DIAGNOSES_WAITING: usize = 64;
+
+/// How long before a crash a request may have been recorded and not yet answered, and how many of those are
+/// looked out for when they come again.
+const UNANSWERED_FOR: Duration = Duration::from_secs(5);
+const UNANSWERED: usize = 65_536;
 
 /// Where the daemon listens, with the real ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +243,8 @@ impl App {
         };
         let judging = downstream.judging.clone();
         judging.lock().begin_replay();
-        catch_up(&mut sequencer, &mut counting, &downstream, &totals, checkpoint.as_ref(), &*clock)?;
+        let unanswered =
+            catch_up(&mut sequencer, &mut counting, &downstream, &totals, checkpoint.as_ref(), &*clock)?;
 
         let rest = runtime("barograph-side", 2)?;
         let ingest = ingest_runtime((cores / 2).max(1), &lanes)?;
@@ -261,6 +267,7 @@ impl App {
                 address: error.address,
                 source: error.source,
             })?;
+        server.expect_again(unanswered);
         let addresses = Addresses {
             otlp_grpc: server.grpc_address(),
             otlp_http: server.http_address(),
@@ -387,7 +394,8 @@ impl App {
 }
 
 /// Replays what was recorded after the checkpoint, then passes over the time in which nobody was there:
-/// one cut that is a checkpoint itself, so that the next restart does not live through it again.
+/// one cut that is a checkpoint itself, so that the next restart does not live through it again. Gives the
+/// requests that may not have been answered before the end: those that arrived last.
 fn catch_up(
     sequencer: &mut Sequencer,
     counting: &mut Counting,
@@ -395,13 +403,20 @@ fn catch_up(
     totals: &Totals,
     checkpoint: Option<&Checkpoint>,
     clock: &dyn Clock,
-) -> Result<(), Error> {
+) -> Result<VecDeque<(Print, u64)>, Error> {
     let after = checkpoint.map(|checkpoint| checkpoint.cut);
     let mut last = after.map_or(Timestamp::ZERO, |cut| cut.arrived);
     let begun = Instant::now();
+    let mut newest = VecDeque::new();
     let replayed = sequencer.replay(after, |step| {
-        if let Step::Work { arrived, .. } = &step {
+        if let Step::Work { arrived, at, request } = &step {
             last = last.max(*arrived);
+            newest.push_back((*arrived, Print::of(request.signal, request.encoding, &request.wire), at.0));
+            while newest.len() > UNANSWERED
+                || newest.front().is_some_and(|(arrived, ..)| last.since(*arrived) > UNANSWERED_FOR)
+            {
+                newest.pop_front();
+            }
         }
         counted(counting, downstream, totals, step).map(|_| ())
     })?;
@@ -416,8 +431,9 @@ fn catch_up(
             "replayed the journal"
         );
     }
+    let unanswered = newest.into_iter().map(|(_, print, at)| (print, at)).collect();
     if last == Timestamp::ZERO {
-        return Ok(());
+        return Ok(unanswered);
     }
     // Never before what was recorded, whatever the wall clock says.
     let number = clock.now().secs().max(last.secs().saturating_add(1));
@@ -428,7 +444,7 @@ fn catch_up(
         sequencer.handle().set_checkpoint(through);
     }
     sequencer.resume_after(cut);
-    Ok(())
+    Ok(unanswered)
 }
 
 /// Counts a step and judges what it brings, on this thread. Gives how far a checkpoint holds everything,

@@ -1,10 +1,11 @@
 //! Bounded hand-offs between threads.
 
-use super::Step;
 use super::shared::Shared;
 use super::sleeper::Sleeper;
+use super::{Position, Recorder, Step};
 use crate::limits::RefusedReason;
-use crate::receive::{Admitted, Intake};
+use crate::otlp::Encoding;
+use crate::receive::{Admitted, Intake, same_body};
 use crossbeam::queue::ArrayQueue;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -116,6 +117,11 @@ impl Intake for Lanes {
         if LANE.with(|lane| lane.unannounced.replace(0)) > 0 {
             self.shared.sequencer.wake();
         }
+    }
+
+    fn holds(&self, position: u64, encoding: Encoding, wire: &[u8]) -> bool {
+        let record = Recorder(self.shared.clone()).records(Position(position)).next();
+        record.is_some_and(|record| record.at.0 == position && same_body(encoding, &record.wire, wire))
     }
 }
 

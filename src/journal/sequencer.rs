@@ -236,6 +236,7 @@ impl Sequencer {
         let outcome = self.outcome.get_mut(number).map(|outcome| std::mem::replace(outcome, Ok(Position(0))));
         match outcome.unwrap_or_else(|| Err("the journal is stopping".into())) {
             Ok(at) => {
+                request.reply.recorded(at.0);
                 request.reply.done(1);
                 Some(Step::Work { at, arrived, request: Arc::new(request) })
             }

@@ -15,6 +15,7 @@ pub struct Counters {
     pub(super) wire_bytes: Counter,
     pub(super) body_bytes: Counter,
     pub(super) accept_failures: Counter,
+    pub(super) retries: Counter,
     pub(super) connections: AtomicUsize,
     refused: [Counter; RefusedReason::ALL.len()],
     rejected: [Counter; RejectedReason::ALL.len()],
@@ -29,6 +30,7 @@ impl Counters {
             wire_bytes: Counter::default(),
             body_bytes: Counter::default(),
             accept_failures: Counter::default(),
+            retries: Counter::default(),
             connections: AtomicUsize::new(0),
             refused: Default::default(),
             rejected: Default::default(),
@@ -101,6 +103,11 @@ impl Collect for Counters {
         );
         let counters = [
             ("barograph_receive_wire_bytes_total", "Bytes of requests as they came.", &self.wire_bytes),
+            (
+                "barograph_receive_retries_total",
+                "Requests that had been counted before, whose answer was lost: acknowledged, not counted again.",
+                &self.retries,
+            ),
             ("barograph_receive_body_bytes_total", "Bytes of requests once inflated.", &self.body_bytes),
             (
                 "barograph_receive_accept_failures_total",

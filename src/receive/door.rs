@@ -1,6 +1,7 @@
 //! Admission: what happens to a request whatever protocol it came by.
 
 use super::problem::{Problem, ProblemKind};
+use super::retries::{Answered, Print, Retries, Verdict, Waiting};
 use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
 use crate::access::Access;
 use crate::limits::{Budget, Permit, RefusedReason};
@@ -34,6 +35,7 @@ pub(super) enum Format {
 pub(super) struct Door {
     intake: Arc<dyn Intake>,
     pub access: Arc<Access>,
+    pub retries: Retries,
     pub counters: Arc<Counters>,
     pub request_limit_bytes: usize,
     inflated_limit_bytes: usize,
@@ -56,6 +58,7 @@ impl Door {
         Self {
             intake,
             access,
+            retries: Retries::default(),
             counters: Arc::new(Counters::new(budget)),
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
             inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),
@@ -85,6 +88,7 @@ impl Door {
         encoding: Encoding,
         wire: Bytes,
         mut permit: Permit,
+        answered: &Answered,
     ) -> Result<Outcome, Problem> {
         let wire_bytes = wire.len() as u64;
         let mut body = self.inflate(encoding, &wire, &mut permit).await?;
@@ -101,15 +105,37 @@ impl Door {
         } else {
             // One part is the journal's, the others those of the shards.
             let parts = u32::try_from(slices.len()).unwrap_or(u32::MAX).saturating_add(1);
+            let print = Print::of(signal, encoding, &wire);
+            match self.retries.judge(&print, encoding, &wire, &*self.intake) {
+                Verdict::New => {}
+                Verdict::Counted(position) => {
+                    self.counters.retries.add(1);
+                    answered.note(print, position);
+                    return Ok(Outcome::default());
+                }
+                Verdict::UnderWay => {
+                    return Err(Problem::new(
+                        ProblemKind::Refused(RefusedReason::NotReady),
+                        "the same request is still being recorded and counted, send it again later",
+                    ));
+                }
+            }
             let (reply, pending) = Reply::new(parts);
+            let waiting = Waiting::new(&self.retries, print, pending.receipt());
             let admitted = Admitted { signal, encoding, wire, body, slices, permit, reply };
             if self.intake.try_push(admitted).is_err() {
+                // It went nowhere: nothing of it is to be remembered.
+                let _ = waiting.done();
                 return Err(Problem::new(
                     ProblemKind::Refused(RefusedReason::NotReady),
                     "the daemon is starting or stopping, send it again later",
                 ));
             }
-            pending.await
+            let outcome = pending.await;
+            if let Some(position) = waiting.done() {
+                answered.note(print, position);
+            }
+            outcome
         };
         if let Some(reason) = outcome.refused {
             return Err(Problem::new(ProblemKind::Refused(reason), outcome.message));

@@ -5,6 +5,7 @@ use super::Outcome;
 use super::door::{Door, Format, grow, next_data};
 use super::problem::{Problem, ProblemKind};
 use super::respond::{Answer, export_response, status};
+use super::server::Connection;
 use crate::access::{Credentials, Need, Role, rpc_need};
 use crate::limits::Permit;
 use crate::model::Signal;
@@ -27,7 +28,11 @@ const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc
 const PREFIX_BYTES: usize = 5;
 
 /// Answers one call.
-pub(super) async fn answer(door: &Door, request: Request<Incoming>, certificate: bool) -> Response<Answer> {
+pub(super) async fn answer(
+    door: &Door,
+    request: Request<Incoming>,
+    connection: &Connection,
+) -> Response<Answer> {
     if !content_type(request.headers()).is_some_and(|kind| kind.starts_with("application/grpc")) {
         // As the gRPC specification asks.
         door.count(&Problem::new(ProblemKind::UnknownType, ""));
@@ -35,7 +40,7 @@ pub(super) async fn answer(door: &Door, request: Request<Incoming>, certificate:
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    match export(door, request, certificate).await {
+    match export(door, request, connection).await {
         Ok(outcome) => success(outcome),
         Err(problem) => {
             door.count(&problem);
@@ -57,11 +62,15 @@ fn method(path: &str) -> Option<Signal> {
     }
 }
 
-async fn export(door: &Door, request: Request<Incoming>, certificate: bool) -> Result<Outcome, Problem> {
+async fn export(
+    door: &Door,
+    request: Request<Incoming>,
+    connection: &Connection,
+) -> Result<Outcome, Problem> {
     let path = request.uri().path();
     // Before anything else: a stranger is not told which methods there are. Whoever may send telemetry is.
     let need = rpc_need(path).or(Some(Need::Role(Role::Ingest)));
-    door.access.admit(&Credentials::of(request.headers(), certificate), need, path)?;
+    door.access.admit(&Credentials::of(request.headers(), connection.certificate), need, path)?;
     let signal = method(path)
         .ok_or_else(|| Problem::new(ProblemKind::UnknownPath, format!("no such method: {path}")))?;
     if request.method() != Method::POST {
@@ -96,7 +105,7 @@ async fn export(door: &Door, request: Request<Incoming>, certificate: bool) -> R
             return Err(malformed("the message is flagged as compressed, but no grpc-encoding was given"));
         }
     };
-    door.admit(signal, Format::Protobuf, encoding, message, permit).await
+    door.admit(signal, Format::Protobuf, encoding, message, permit, &connection.answered).await
 }
 
 fn malformed(message: impl Into<String>) -> Problem {

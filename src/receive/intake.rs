@@ -1,5 +1,6 @@
 //! Where admitted requests go.
 
+use crate::otlp::Encoding;
 use crate::receive::Admitted;
 
 /// The lock-free hand-off to the sequencer.
@@ -14,4 +15,10 @@ pub trait Intake: Send + Sync {
 
     /// Says that this thread is about to wait or to work for long: what it handed over is to be seen now.
     fn announce(&self) {}
+
+    /// Whether the record at a position holds this very body. Reads it, so it is asked only when much speaks
+    /// for it.
+    fn holds(&self, _position: u64, _encoding: Encoding, _wire: &[u8]) -> bool {
+        false
+    }
 }

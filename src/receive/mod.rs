@@ -11,6 +11,7 @@ mod memory;
 mod problem;
 mod reply;
 mod respond;
+mod retries;
 mod server;
 mod web;
 
@@ -19,5 +20,6 @@ pub use config::Config;
 pub use counters::Counters;
 pub use intake::Intake;
 pub use memory::available_bytes;
-pub use reply::{Outcome, Pending, Reply};
+pub use reply::{Outcome, Pending, Receipt, Reply};
+pub use retries::{Print, same_body};
 pub use server::{Error, Server};

@@ -23,6 +23,8 @@ pub struct Outcome {
 struct Shared {
     /// Parts that have not yet had their say.
     open: AtomicU32,
+    /// Where the journal recorded it; 0 while it has not.
+    recorded_at: AtomicU64,
     rejected: AtomicU64,
     waker: AtomicWaker,
     /// Touched only when something is wrong, so never on the path of a good span.
@@ -38,6 +40,31 @@ struct Trouble {
 /// The side that journal and shards report to.
 #[derive(Clone, Debug)]
 pub struct Reply(Arc<Shared>);
+
+/// Tells later what became of a request that nobody waits for any more.
+#[derive(Clone, Debug)]
+pub struct Receipt(Arc<Shared>);
+
+impl Receipt {
+    /// Where it was recorded, if it was.
+    #[must_use]
+    pub fn recorded(&self) -> Option<u64> {
+        Some(self.0.recorded_at.load(Ordering::Acquire)).filter(|&position| position != 0)
+    }
+
+    /// Whether every part was reported.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.0.open.load(Ordering::Acquire) == 0
+    }
+}
+
+impl Pending {
+    #[must_use]
+    pub fn receipt(&self) -> Receipt {
+        Receipt(self.0.clone())
+    }
+}
 
 /// The side that waits: resolves once every part was reported.
 #[derive(Debug)]
@@ -55,6 +82,11 @@ impl Reply {
     #[must_use]
     pub fn nobody() -> Self {
         Self(Arc::default())
+    }
+
+    /// Says at which position of the journal the request stands. Report its part as done after it.
+    pub fn recorded(&self, position: u64) {
+        self.0.recorded_at.store(position, Ordering::Release);
     }
 
     /// Reports `parts` as done.

@@ -1,6 +1,7 @@
 //! The accept loops and connections of both OTLP ports.
 
 use super::door::Door;
+use super::retries::{Answered, Print};
 use super::{Config, Counters, Intake, grpc, web};
 use crate::access::{Access, Port};
 use crate::limits::RefusedReason;
@@ -88,6 +89,14 @@ impl Server {
     #[must_use]
     pub const fn http_address(&self) -> SocketAddr {
         self.http_address
+    }
+
+    /// Requests that an earlier life recorded at these positions without being able to answer: when they
+    /// come again, they are acknowledged and not counted again.
+    pub fn expect_again(&self, unanswered: impl IntoIterator<Item = (Print, u64)>) {
+        for (print, position) in unanswered {
+            self.door.retries.remember_recorded(print, position);
+        }
     }
 
     /// What the door counts, for `/metrics` and `status`.
@@ -182,6 +191,13 @@ impl Drop for Held {
     }
 }
 
+/// What is known of a connection.
+pub(super) struct Connection {
+    /// Whether it showed a client certificate that is trusted.
+    pub certificate: bool,
+    pub answered: Answered,
+}
+
 async fn connection(
     stream: TcpStream,
     protocol: Protocol,
@@ -225,12 +241,14 @@ async fn connection(
         .initial_connection_window_size(window)
         .max_concurrent_streams(STREAMS_LIMIT)
         .max_header_list_size(HEADERS_LIMIT_BYTES);
+    let (this, retries) = (Arc::new(Connection { certificate, answered: Answered::default() }), door.clone());
+    let connection = this.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let door = door.clone();
+        let (door, connection) = (door.clone(), connection.clone());
         async move {
             Ok::<_, Infallible>(match protocol {
-                Protocol::Grpc => grpc::answer(&door, request, certificate).await,
-                Protocol::Http => web::answer(&door, request, certificate).await,
+                Protocol::Grpc => grpc::answer(&door, request, &connection).await,
+                Protocol::Http => web::answer(&door, request, &connection).await,
             })
         }
     });
@@ -243,6 +261,7 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
+        retries.retries.connection_broke(&this.answered);
         // Peers go away in many ways; none of them is ours to mend.
         tracing::debug!(?protocol, %error, "a connection ended with an error");
     }

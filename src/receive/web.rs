@@ -5,6 +5,7 @@ use super::door::{Door, Format, grow, next_data};
 use super::grpc::content_type;
 use super::problem::{Problem, ProblemKind};
 use super::respond::{Answer, export_response, export_response_json, status, status_json};
+use super::server::Connection;
 use crate::access::{Credentials, DeniedReason, Need, Role, page_need};
 use crate::limits::Permit;
 use crate::model::Signal;
@@ -30,7 +31,11 @@ const DRAIN_LIMIT_BYTES: usize = 256 << 20;
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Answers one request.
-pub(super) async fn answer(door: &Door, request: Request<Incoming>, certificate: bool) -> Response<Answer> {
+pub(super) async fn answer(
+    door: &Door,
+    request: Request<Incoming>,
+    connection: &Connection,
+) -> Response<Answer> {
     let (head, mut body) = request.into_parts();
     let origin = match permitted_origin(door, &head) {
         Ok(origin) => origin,
@@ -41,7 +46,7 @@ pub(super) async fn answer(door: &Door, request: Request<Incoming>, certificate:
     };
     let mut response = match &origin {
         Some(_) if head.method == Method::OPTIONS => preflight(),
-        _ => respond(door, &head, &mut body, certificate).await.unwrap_or_else(|refused| {
+        _ => respond(door, &head, &mut body, connection).await.unwrap_or_else(|refused| {
             let (format, problem) = *refused;
             door.count(&problem);
             // HTTP/2 can end one stream and keep the others.
@@ -86,7 +91,7 @@ async fn respond(
     door: &Door,
     head: &Parts,
     body: &mut Incoming,
-    certificate: bool,
+    connection: &Connection,
 ) -> Result<Response<Answer>, Box<(Format, Problem)>> {
     let format = match content_type(&head.headers).and_then(|kind| kind.split(';').next()).map(str::trim) {
         Some(kind) if kind.eq_ignore_ascii_case("application/x-protobuf") => Ok(Format::Protobuf),
@@ -111,14 +116,14 @@ async fn respond(
     let path = head.uri.path();
     let need = page_need("POST", path).or(Some(Need::Role(Role::Ingest)));
     door.access
-        .admit(&Credentials::of(&head.headers, certificate), need, path)
+        .admit(&Credentials::of(&head.headers, connection.certificate), need, path)
         .map_err(|denial| refused(denial.into()))?;
     let signal = signal.map_err(refused)?;
     if head.method != Method::POST {
         return Err(refused(Problem::new(ProblemKind::WrongMethod, "telemetry is sent with POST")));
     }
     let format = format.map_err(refused)?;
-    match export(door, signal, format, &head.headers, body).await {
+    match export(door, signal, format, &head.headers, body, connection).await {
         Ok(outcome) => Ok(success(signal, answer_format, outcome)),
         Err(problem) => Err(refused(problem)),
     }
@@ -151,6 +156,7 @@ async fn export(
     format: Format,
     headers: &HeaderMap,
     body: &mut Incoming,
+    connection: &Connection,
 ) -> Result<Outcome, Problem> {
     let encoding = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"" | b"identity") => Encoding::Identity,
@@ -164,7 +170,7 @@ async fn export(
         }
     };
     let (wire, permit) = read_body(door, body).await?;
-    door.admit(signal, format, encoding, wire, permit).await
+    door.admit(signal, format, encoding, wire, permit, &connection.answered).await
 }
 
 /// Reads a body whole. One that comes in one piece is not copied.

@@ -296,3 +296,78 @@ async fn a_firing_alert_keeps_its_id_over_kills_and_is_told_once() {
     assert_eq!(told(&requests, "firing"), first);
     assert_eq!(daemon.stop(), Some(0));
 }
+
+/// Sends one body over a connection of its own and goes away before the answer can have come: after
+/// `patience`, or when the daemon ends.
+async fn send_and_vanish(address: &str, body: &[u8], patience: Duration) {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(body).await.expect("sent");
+    stream.flush().await.expect("sent");
+    tokio::time::sleep(patience).await;
+    // Closed with the answer unread: the other side learns that it did not arrive.
+}
+
+/// Spans counted of one service.
+fn spans_of(daemon: &Daemon, service: &str) -> u64 {
+    let rows = daemon.ask(&["services"]);
+    let row = rows.as_array().expect("rows").iter().find(|row| row["service"] == service).cloned();
+    row.map_or(0, |row| row["spans"].as_u64().expect("a count"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_after_a_lost_answer_is_acknowledged_and_not_counted_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = start(folder.path());
+    let address = |daemon: &Daemon| daemon.url("otlp_http").replace("http://", "");
+    let again = async |daemon: &Daemon, body: &[u8]| {
+        let headers = [("content-type", "application/x-protobuf")];
+        let url = format!("{}/v1/traces", daemon.url("otlp_http"));
+        let sent = Sent::Whole(body.to_vec().into());
+        http::send(&url, (::http::Method::POST, false), &headers, sent).await.expect("an answer").status
+    };
+    let body = |service: &str| Export::of(0, service, 7).to_bytes();
+
+    // The answer was written, and its connection reset.
+    let reset = body("reset");
+    send_and_vanish(&address(&daemon), &reset, Duration::from_millis(500)).await;
+    eventually("the first copy is counted", PATIENCE, async || {
+        (spans_of(&daemon, "reset") == 7).then_some(())
+    })
+    .await;
+    assert_eq!(again(&daemon, &reset).await, 200);
+
+    // The daemon dies with the answer unsent or unread.
+    let killed = body("killed");
+    send_and_vanish(&address(&daemon), &killed, Duration::from_millis(100)).await;
+    eventually("the copy is recorded", PATIENCE, async || {
+        let found = std::fs::read_dir(folder.path().join("journal")).expect("a journal").any(|entry| {
+            let bytes = std::fs::read(entry.expect("an entry").path()).unwrap_or_default();
+            bytes.windows(killed.len()).any(|part| part == killed)
+        });
+        found.then_some(())
+    })
+    .await;
+    daemon.kill();
+    let daemon = start(folder.path());
+    assert_eq!(again(&daemon, &killed).await, 200);
+
+    // Who was answered and sends the same again means it: that is counted.
+    let meant = body("meant");
+    for _ in 0..3 {
+        assert_eq!(again(&daemon, &meant).await, 200);
+    }
+    eventually("what was meant is counted", PATIENCE, async || {
+        (spans_of(&daemon, "meant") == 21).then_some(())
+    })
+    .await;
+    for service in ["reset", "killed"] {
+        assert_eq!(spans_of(&daemon, service), 7, "{service} is counted once");
+    }
+    assert_eq!(daemon.stop(), Some(0));
+}
