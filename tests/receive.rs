@@ -6,7 +6,7 @@ use barograph::model::{Signal, SystemClock};
 use barograph::observe::{Collect, Exposition};
 use barograph::otlp::Checked;
 use barograph::receive::{Admitted, Config, Counters, Intake, Server};
-use barograph::settings::ByteSize;
+use barograph::settings::{ByteSize, Seconds};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -404,6 +404,30 @@ async fn http_says_precisely_what_is_wrong() {
     daemon.is_healthy().await;
     let rejected: Vec<u64> = daemon.counters.rejected().map(|(_, n)| n).collect();
     assert_eq!(rejected, [5, 1, 0, 4, 0], "malformed, too large, too old, unsupported, denied");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_cut_off_and_its_memory_given_back() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let config = Config { body_time: Seconds(Duration::from_secs(1)), ..small() };
+    let daemon = daemon(config).await;
+    let mut stream = tokio::net::TcpStream::connect(daemon.http).await.unwrap();
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    // A byte every 100 ms never pauses for long.
+    let trickle = tokio::spawn(async move {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut answer = vec![0u8; 1024];
+    let count =
+        tokio::time::timeout(Duration::from_secs(20), reader.read(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer[..count]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("limits.body_time"), "{answer}");
+    trickle.abort();
+    daemon.is_healthy().await;
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ crate::settings! {
         /// Live series over all services, signals and shards. One service has at most a fifth of them;
         /// what goes beyond is counted exactly, but in one series `_other` of its service.
         series: u64 = 100_000, "1000 to 10000000", |n| (1_000..=10_000_000).contains(n);
+        /// Whether ids in span names are replaced: `GET /user/123` is counted as `GET /user/{id}`.
+        template_names: bool = true, "true or false";
     }
 }
 

@@ -26,6 +26,7 @@ mod slots;
 mod spans;
 mod state;
 mod streams;
+mod template;
 
 #[cfg(test)]
 mod tests;
@@ -41,3 +42,4 @@ pub use partial::{Accepted, EdgeCell, Facet, FacetKey, Partial, PeerKey, SpanHal
 pub use place::{AHEAD, TOO_OLD};
 pub use shard::Shard;
 pub use state::StateError;
+pub use template::operation_name;

@@ -3,6 +3,7 @@
 use super::hot::Sample;
 use super::series::{Head, NONE, weight_of};
 use super::shard::{Context, Shard, Tally};
+use super::template::operation_name;
 use super::{Cell, Lines, SecondCount, SpanHalf};
 use crate::model::{SeriesKey, Signal, SpanKind, Timestamp, WindowId};
 use crate::otlp::{LogView, SpanView, StatusCode};
@@ -108,7 +109,8 @@ impl Shard {
         match self.series.find(hash) {
             Some(known) => known,
             None => {
-                let key = self.key(head, name, "", Vec::new());
+                let named = if self.template_names { operation_name(name) } else { name.into() };
+                let key = self.key(head, &named, "", Vec::new());
                 self.series.add(hash, head.service, key, "")
             }
         }

@@ -233,7 +233,7 @@ fn expected(requests: &[ExportTraceServiceRequest], indicator: &Indicator) -> Me
                 let key = SeriesKey {
                     service: service.clone(),
                     signal: Signal::Traces,
-                    operation: span.name.as_str().into(),
+                    operation: (*operation_name(&span.name)).into(),
                     kind,
                     entry,
                     unit: "".into(),
@@ -576,7 +576,7 @@ fn named(service: &str, names: impl Iterator<Item = String>) -> Vec<u8> {
 
 #[test]
 fn beyond_its_share_a_service_is_counted_in_one_series() {
-    let config = Config { series: 1_000 };
+    let config = Config { series: 1_000, ..Config::default() };
     let mut shard = Shard::new(0, 1, &config);
     let mut sum = Merged::default();
     for round in 0..2 {

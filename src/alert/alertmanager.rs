@@ -41,10 +41,25 @@ impl Alertmanager {
         Ok(Self {
             name: format!("alertmanager {url}"),
             uri,
-            client: Client::new(config.timeout.0),
+            client: Client::new(config, url)?,
             ends_after: config.ends_after.0,
             resolved_for: config.resolved_for.0,
         })
+    }
+
+    /// Keeps the alert that says that this daemon is alive firing for so long.
+    pub(super) async fn beat(&self, now: Timestamp, lasts: Duration) -> Posted {
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let posting = Posting {
+            labels: pairs(&[("alertname", "BarographHeartbeat"), ("severity", "info")]),
+            annotations: pairs(&[("summary", "Barograph is alive. When this ends, it is not.")]),
+            starts_at: now,
+            ends_at: now.saturating_add(lasts),
+            generator_url: String::new(),
+        };
+        self.post(&[&posting]).await
     }
 
     async fn post(&self, postings: &[&Posting]) -> Posted {

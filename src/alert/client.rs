@@ -1,11 +1,14 @@
 //! Posting a body over HTTP to a peer that may be down, slow, or hostile: every wait and every
 //! answer is bounded, redirects are not followed.
 
+use super::credentials::Credentials;
 use super::text::clean;
+use super::{Config, Error};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -15,7 +18,7 @@ use std::time::Duration;
 const LONGEST_ANSWER_BYTES: usize = 64 * 1024;
 const LONGEST_QUOTE: usize = 300;
 
-/// An absolute `http://` URL without user, query or fragment.
+/// An absolute `http://` or `https://` URL without user, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url(Uri);
 
@@ -27,9 +30,8 @@ impl Url {
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("asks for https://, which is not spoken yet"),
-            _ => return Err("does not begin with http://"),
+            Some("http" | "https") => {}
+            _ => return Err("does not begin with http:// or https://"),
         }
         let authority = uri.authority().ok_or("names no host")?;
         if authority.host().is_empty() {
@@ -45,7 +47,7 @@ impl Url {
     pub(super) fn join(&self, path: &str) -> Result<Uri, http::Error> {
         let authority = self.0.authority().map_or("", |authority| authority.as_str());
         Uri::builder()
-            .scheme("http")
+            .scheme(self.0.scheme_str().unwrap_or("http"))
             .authority(authority)
             .path_and_query(format!("{}{path}", self.0.path().trim_end_matches('/')))
             .build()
@@ -70,20 +72,33 @@ pub(super) enum Posted {
 /// An HTTP client with one timeout for the whole of a post.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
-    inner: legacy::Client<HttpConnector, Full<Bytes>>,
+    inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    credentials: Credentials,
     timeout: Duration,
 }
 
 impl Client {
-    pub(super) fn new(timeout: Duration) -> Self {
+    /// A client for one target.
+    ///
+    /// # Errors
+    /// When its credentials cannot be used.
+    pub(super) fn new(config: &Config, url: &str) -> Result<Self, Error> {
+        let timeout = config.timeout.0;
+        let credentials = Credentials::of(config, url)?;
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(timeout));
         connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(credentials.tls.clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(1)
             .build(connector);
-        Self { inner, timeout }
+        Ok(Self { inner, credentials, timeout })
     }
 
     pub(super) async fn post(&self, uri: &Uri, content_type: &'static str, body: Bytes) -> Posted {
@@ -94,10 +109,17 @@ impl Client {
     }
 
     async fn exchange(&self, uri: &Uri, content_type: &'static str, body: Bytes) -> Posted {
-        let request = match Request::post(uri).header(CONTENT_TYPE, content_type).body(Full::new(body)) {
+        let mut request = match Request::post(uri).header(CONTENT_TYPE, content_type).body(Full::new(body)) {
             Ok(request) => request,
             Err(error) => return Posted::Unreachable(error.to_string()),
         };
+        match self.credentials.authorization() {
+            Ok(Some(value)) => {
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
+            Ok(None) => {}
+            Err(why) => return Posted::Unreachable(why),
+        }
         let response = match self.inner.request(request).await {
             Ok(response) => response,
             Err(error) => return Posted::Unreachable(chain(&error)),
@@ -130,9 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_http_urls_are_taken() {
+    fn only_http_urls_without_credentials_are_taken() {
         for wrong in
-            ["", "localhost:9093", "ftp://a", "https://a", "http://", "http://user:secret@a", "http:// a"]
+            ["", "localhost:9093", "ftp://a", "https://", "http://", "http://user:secret@a", "http:// a"]
         {
             assert!(Url::parse(wrong).is_err(), "{wrong:?} must not be taken");
         }

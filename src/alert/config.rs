@@ -3,18 +3,30 @@
 use super::Url;
 use crate::confirm::Severity;
 use crate::settings::Seconds;
+use std::path::PathBuf;
 use std::time::Duration;
 
 crate::settings! {
     /// Who is told of alerts, how often, and where the links in them lead.
     pub struct Config in "alert" {
         /// Base URLs of Alertmanagers; alerts are posted to `URL/api/v2/alerts` of each.
-        alertmanagers: Vec<String> = Vec::new(), "a list of http://HOST[:PORT][/PATH] URLs (https:// is not spoken yet)",
+        alertmanagers: Vec<String> = Vec::new(), "a list of http[s]://HOST[:PORT][/PATH] URLs",
             |urls| urls.iter().all(|url| Url::parse(url).is_ok());
         /// URLs that get each change of an alert as a CloudEvents 1.0 event, once, repeated until it
         /// is acknowledged with a 2xx status.
-        webhooks: Vec<String> = Vec::new(), "a list of http://HOST[:PORT][/PATH] URLs (https:// is not spoken yet)",
+        webhooks: Vec<String> = Vec::new(), "a list of http[s]://HOST[:PORT][/PATH] URLs",
             |urls| urls.iter().all(|url| Url::parse(url).is_ok());
+        /// TOML file of what targets are shown and trusted for: `[[target]]` with `url` as it stands in one of
+        /// the lists, and if they are needed `token_file` (a bearer token), `ca_file` (authorities to trust
+        /// instead of the system's), `cert_file` and `key_file` (a client certificate).
+        targets_file: Option<PathBuf> = None, "a readable file";
+        /// URLs that get a POST every 30 s as long as what arrives is judged: for a dead-man receiver that
+        /// tells when it stays away.
+        heartbeat_urls: Vec<String> = Vec::new(), "a list of http[s]://HOST[:PORT][/PATH] URLs",
+            |urls| urls.iter().all(|url| Url::parse(url).is_ok());
+        /// Keeps an alert `BarographHeartbeat` firing at every Alertmanager, for a route that tells when it
+        /// ends. Set up the route of docs/alertmanager.md first, or it is told as an alert like any other.
+        heartbeat_alert: bool = false, "true or false";
         /// The lowest severity that targets are told of.
         minimum_severity: String = "ticket".to_owned(), "info, ticket or page",
             |text| severity(text).is_some();

@@ -6,9 +6,11 @@
 mod alertmanager;
 mod client;
 mod config;
+mod credentials;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod heartbeat;
 mod lifecycle;
 mod outbox;
 mod record;
@@ -20,6 +22,7 @@ mod webhook;
 pub use client::Url;
 pub use config::Config;
 pub use error::Error;
+pub use heartbeat::Heartbeat;
 pub use lifecycle::{Attachment, Lifecycle};
 pub use outbox::{Delivered, Deliveries, Outbox};
 pub use record::Recorded;

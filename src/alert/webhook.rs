@@ -42,7 +42,7 @@ impl Webhook {
         } else {
             config.external_url.clone()
         };
-        let client = Client::new(config.timeout.0);
+        let client = Client::new(config, url)?;
         Ok(Self { name: format!("webhook {url}"), url: parsed, client, source })
     }
 

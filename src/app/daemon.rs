@@ -9,7 +9,7 @@ use super::totals::{Sums, Totals};
 use super::{Config, Error};
 use crate::access::Access;
 use crate::aggregate::{Indicator, Partial, Shard};
-use crate::alert::{Lifecycle, Outbox};
+use crate::alert::{Heartbeat, Lifecycle, Outbox};
 use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
 use crate::diagnose::{Case, Diagnosis};
@@ -153,6 +153,27 @@ pub struct App {
     _lock: journal::Lock,
 }
 
+/// Whether cuts still come out of the counting stages: each second brings one.
+struct Alive {
+    published: Arc<ArcSwap<crate::window::Snapshot>>,
+    /// The last cut seen, and when it was new.
+    seen: Mutex<(u64, Instant)>,
+}
+
+impl Alive {
+    /// How long the same cut may stand.
+    const STANDSTILL: Duration = Duration::from_secs(15);
+
+    fn is_alive(&self) -> bool {
+        let cut = self.published.load().cut.number;
+        let mut seen = self.seen.lock();
+        if seen.0 != cut {
+            *seen = (cut, Instant::now());
+        }
+        seen.1.elapsed() <= Self::STANDSTILL
+    }
+}
+
 /// Ends of the thread are told, also by a panic.
 struct Fate {
     name: String,
@@ -279,6 +300,7 @@ impl App {
             "" => format!("{}://{}", if access.has_tls() { "https" } else { "http" }, addresses.http),
             url => url.trim_end_matches('/').to_owned(),
         };
+        let heartbeat = Heartbeat::new(&config.alert, clock.clone())?;
         let outbox = Outbox::new(config.alert.clone(), Arc::new(ledger.clone()), clock)?;
         {
             let mut judging = judging.lock();
@@ -290,6 +312,7 @@ impl App {
         let ready = Arc::new(AtomicBool::new(false));
         let counters = server.counters();
         let snapshot = counting.windows.published();
+        let snapshot_of_heartbeat = snapshot.clone();
         let condition = Arc::new(Daemon {
             started,
             ready: ready.clone(),
@@ -333,7 +356,9 @@ impl App {
         rest.spawn(serve::serve_grpc(query, api.clone()));
         rest.spawn(crate::web::serve_http(http, api, rest_stopping.clone()));
         rest.spawn(outbox.clone().follow(alerts, rest_stopping.clone()));
-        rest.spawn(outbox.run(rest_stopping));
+        rest.spawn(outbox.run(rest_stopping.clone()));
+        let alive = Alive { published: snapshot_of_heartbeat, seen: Mutex::new((0, Instant::now())) };
+        rest.spawn(heartbeat.run(Arc::new(move || alive.is_alive()), rest_stopping));
         let mut stopping = ingest_stopping;
         let ingesting = ingest.spawn(server.run(async move {
             let _ = stopping.wait_for(|stop| *stop).await;

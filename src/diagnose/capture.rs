@@ -8,6 +8,7 @@ use super::redact::Redaction;
 use super::rows::{Gather, Limits, LogRow, Rows, SpanRow};
 use super::source::Source;
 use super::{Config, Error};
+use crate::aggregate::operation_name;
 use crate::confirm::Anomaly;
 use crate::detect::Symptom;
 use crate::journal::Filter;
@@ -104,7 +105,9 @@ impl Scope {
                 .map(|member| member.service.clone())
                 .chain([anomaly.service.clone()])
                 .collect(),
-            operations: members().map(|member| (member.service.clone(), member.signal.clone())).collect(),
+            operations: members()
+                .map(|member| (member.service.clone(), operation_name(&member.signal).into_owned()))
+                .collect(),
             symptom: anomaly.symptom,
         }
     }

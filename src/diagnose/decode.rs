@@ -3,6 +3,7 @@
 
 use super::redact::Redaction;
 use super::rows::{Attribute, Gather, LogRow, PointKind, PointRow, Resource, SpanRow, Status};
+use crate::aggregate::operation_name;
 use crate::model::{ServiceKey, Signal, SpanId, SpanKind, Timestamp, TraceId};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
@@ -79,7 +80,7 @@ fn span_row(span: Span, resource: &Arc<Resource>, redaction: &Redaction, into: &
         span: SpanId::from_wire(&span.span_id),
         parent: SpanId::from_wire(&span.parent_span_id),
         resource: resource.clone(),
-        operation: into.interner.intern(cut(&span.name, VALUE_BYTES)),
+        operation: into.interner.intern(cut(&operation_name(&span.name), VALUE_BYTES)),
         kind: SpanKind::from_wire(u64::try_from(span.kind).unwrap_or(0)),
         start: Timestamp(span.start_time_unix_nano),
         end: Timestamp(span.end_time_unix_nano),

@@ -1,7 +1,8 @@
 //! The `limits` that hold at the door.
 
 use super::memory;
-use crate::settings::ByteSize;
+use crate::settings::{ByteSize, Seconds};
+use std::time::Duration;
 
 crate::settings! {
     /// Bounds of what is let in. What goes over one is refused with a status that says so.
@@ -13,6 +14,8 @@ crate::settings! {
         /// Memory for requests that are being read, recorded and counted. The default is a quarter of
         /// what the cgroup, or else the machine, has. When it is taken, senders are told to wait.
         memory_bytes: ByteSize = ByteSize(memory::available_bytes() / 4), "at least 16 MiB", |size| size.0 >= 16 << 20;
+        /// How long a request's body may take to arrive, whatever it does meanwhile: what is slow holds memory.
+        body_time: Seconds = Seconds(Duration::from_secs(60)), "1s to 10m", |time| (1..=600).contains(&time.0.as_secs());
         /// Open connections on both OTLP ports together.
         connections: u64 = 1_024, "1 to 65536", |count| (1..=65_536).contains(count);
     }

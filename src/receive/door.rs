@@ -38,6 +38,7 @@ pub(super) struct Door {
     pub retries: Retries,
     pub counters: Arc<Counters>,
     pub request_limit_bytes: usize,
+    body_time: Duration,
     inflated_limit_bytes: usize,
     pub connections_limit: usize,
     windows_bytes: u64,
@@ -60,6 +61,7 @@ impl Door {
             access,
             retries: Retries::default(),
             counters: Arc::new(Counters::new(budget)),
+            body_time: config.body_time.0,
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
             inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),
             connections_limit: usize::try_from(config.connections).unwrap_or(usize::MAX),
@@ -72,6 +74,17 @@ impl Door {
     pub fn window_bytes(&self, open: usize) -> u32 {
         let share = self.windows_bytes / (open as u64).max(1);
         u32::try_from(share.clamp(64 << 10, 2 << 20)).unwrap_or(2 << 20)
+    }
+
+    /// Reads a body, which must not take longer than `limits.body_time`.
+    pub async fn in_time<T>(&self, read: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        tokio::time::timeout(self.body_time, read).await.unwrap_or_else(|_| {
+            let limit = self.body_time.as_secs_f64();
+            Err(Problem::new(
+                ProblemKind::TimedOut,
+                format!("the body did not arrive within {limit} s (limits.body_time)"),
+            ))
+        })
     }
 
     /// Memory for a request of which `bytes` are announced.

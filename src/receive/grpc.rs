@@ -97,7 +97,7 @@ async fn export(
             ));
         }
     };
-    let (compressed, message, permit) = read_message(door, request.into_body()).await?;
+    let (compressed, message, permit) = door.in_time(read_message(door, request.into_body())).await?;
     let encoding = match (compressed, encoding) {
         (false, _) => Encoding::Identity,
         (true, Some(encoding)) => encoding,

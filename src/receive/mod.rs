@@ -8,6 +8,7 @@ mod door;
 mod grpc;
 mod intake;
 mod memory;
+mod noting;
 mod problem;
 mod reply;
 mod respond;

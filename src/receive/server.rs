@@ -1,6 +1,7 @@
 //! The accept loops and connections of both OTLP ports.
 
 use super::door::Door;
+use super::noting::Noting;
 use super::retries::{Answered, Print};
 use super::{Config, Counters, Intake, grpc, web};
 use crate::access::{Access, Port};
@@ -15,7 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -196,6 +197,8 @@ pub(super) struct Connection {
     /// Whether it showed a client certificate that is trusted.
     pub certificate: bool,
     pub answered: Answered,
+    /// Whether reading or writing failed.
+    pub broken: AtomicBool,
 }
 
 async fn connection(
@@ -241,8 +244,10 @@ async fn connection(
         .initial_connection_window_size(window)
         .max_concurrent_streams(STREAMS_LIMIT)
         .max_header_list_size(HEADERS_LIMIT_BYTES);
-    let (this, retries) = (Arc::new(Connection { certificate, answered: Answered::default() }), door.clone());
-    let connection = this.clone();
+    let this =
+        Arc::new(Connection { certificate, answered: Answered::default(), broken: AtomicBool::new(false) });
+    let (connection, retries) = (this.clone(), door.clone());
+    let stream = Noting { stream, connection: this.clone() };
     let service = service_fn(move |request: Request<Incoming>| {
         let (door, connection) = (door.clone(), connection.clone());
         async move {
@@ -260,8 +265,10 @@ async fn connection(
             connection.await
         }
     };
-    if let Err(error) = ended {
+    if ended.is_err() || this.broken.load(Ordering::Acquire) {
         retries.retries.connection_broke(&this.answered);
+    }
+    if let Err(error) = ended {
         // Peers go away in many ways; none of them is ours to mend.
         tracing::debug!(?protocol, %error, "a connection ended with an error");
     }

@@ -169,7 +169,7 @@ async fn export(
             ));
         }
     };
-    let (wire, permit) = read_body(door, body).await?;
+    let (wire, permit) = door.in_time(read_body(door, body)).await?;
     door.admit(signal, format, encoding, wire, permit, &connection.answered).await
 }
 

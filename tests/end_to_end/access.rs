@@ -276,21 +276,21 @@ async fn pages_of_others_may_send_telemetry_only_if_they_are_listed() {
 }
 
 /// An authority and what it signs.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed"))
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// Certificate and key for 127.0.0.1.
-    fn sign(&self) -> (String, String) {
+    pub fn sign(&self) -> (String, String) {
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.0).expect("signed").pem(), key.serialize_pem())

@@ -9,6 +9,7 @@ mod alerting;
 mod clients;
 mod crashes;
 mod durability;
+mod heartbeat;
 mod hostile;
 mod house;
 mod objectives;
