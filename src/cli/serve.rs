@@ -41,7 +41,13 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(error.to_string()))?;
     let filter = tracing_subscriber::EnvFilter::try_from_env("BAROGRAPH_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // Where standard error is a file on a full disk, what cannot be logged is left out; told about on
+    // standard error, it would end the thread that logs.
+    let _ = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
     let app = App::start(&config).map_err(|error| match error {
         Error::Access(error) => Failure::usage(error.to_string()),
         error => Failure::failed(error.to_string()),

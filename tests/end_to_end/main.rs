@@ -6,8 +6,11 @@ mod support;
 
 mod access;
 mod alerting;
+mod bombs;
 mod clients;
 mod crashes;
+mod damage;
+mod disk;
 mod durability;
 mod heartbeat;
 mod hostile;

@@ -1,0 +1,117 @@
+//! A disk that is full, and then not any more: nothing acknowledged is lost, and nobody needs a restart.
+
+use crate::support::daemon::Daemon;
+use crate::support::eventually;
+use crate::support::otlp::{Client, Export};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long after there is room again everything must be taken again.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
+const FULL_FOR: Duration = Duration::from_secs(8);
+
+/// A tmpfs of 64 MiB, until it is dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where this process may not mount.
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
+            .arg(folder.path())
+            .output()
+            .ok()?;
+        done.status.success().then_some(Self(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes all the room there is, in a file beside the data.
+    fn fill(&self) -> PathBuf {
+        let path = self.path().join("filler");
+        let mut file = std::fs::File::create(&path).expect("a file");
+        for size in [1 << 20, 4096, 1] {
+            let zeros = vec![0u8; size];
+            while file.write_all(&zeros).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_costs_nothing_that_was_acknowledged_and_needs_no_restart() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("NOT RUN: this process may not mount a tmpfs (it takes root), so a full disk cannot be had");
+        return;
+    };
+    let data = disk.path().join("data");
+    let daemon = Daemon::start(&data, &["journal.max_bytes=\"16 MiB\""]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    let (mut acknowledged, mut refused) = (0u64, 0u64);
+    // 200 spans are some 20 KB: the journal turns over many times.
+    let mut send = async |service: &str| {
+        let sent = client.export(&Export::of(0, service, 200)).await;
+        match &sent {
+            Ok(()) => acknowledged += 200,
+            Err(status) => {
+                refused += 1;
+                assert_eq!(status.code(), tonic::Code::Unavailable, "a refusal is retryable: {status:?}");
+                let retry = says_when_to_retry(status);
+                assert!(retry, "with a delay: {status:?}");
+            }
+        }
+        sent.is_ok()
+    };
+    for _ in 0..100 {
+        assert!(send("before").await, "there is room");
+    }
+    let filler = disk.fill();
+    let full = Instant::now();
+    while full.elapsed() < FULL_FOR {
+        if !send("meanwhile").await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    // Queries are answered all the while.
+    assert!(daemon.ask(&["status"])["ready"].as_bool().is_some());
+    std::fs::remove_file(filler).expect("removed");
+    let freed = Instant::now();
+    let mut in_a_row = 0;
+    while in_a_row < 50 {
+        in_a_row = if send("after").await { in_a_row + 1 } else { 0 };
+        assert!(freed.elapsed() < HEALTHY_WITHIN, "not healthy {HEALTHY_WITHIN:?} after there is room");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let healthy = freed.elapsed();
+    let counted = |daemon: &Daemon| daemon.ask(&["status"])["accepted"]["spans"].as_u64().unwrap_or_default();
+    let what = format!("{acknowledged} spans are counted");
+    eventually(&what, PATIENCE, async || (counted(&daemon) == acknowledged).then_some(())).await;
+    assert_eq!(daemon.stop(), Some(0));
+    let daemon = Daemon::start(&data, &["journal.max_bytes=\"16 MiB\""]);
+    eventually(&what, PATIENCE, async || (counted(&daemon) == acknowledged).then_some(())).await;
+    daemon.kill();
+    let daemon = Daemon::start(&data, &["journal.max_bytes=\"16 MiB\""]);
+    eventually(&what, PATIENCE, async || (counted(&daemon) == acknowledged).then_some(())).await;
+    println!(
+        "disk full for {FULL_FOR:?}: {acknowledged} spans acknowledged and counted, {refused} requests refused, \
+         healthy {healthy:?} after there was room"
+    );
+}
+
+/// Whether a status says when to try again.
+fn says_when_to_retry(status: &tonic::Status) -> bool {
+    let details = status.details();
+    details.windows(9).any(|part| part == b"RetryInfo")
+}
