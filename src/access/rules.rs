@@ -66,6 +66,9 @@ const PAGES: &[(&str, &str, Need)] = &[
     ("POST", "/logout", Nothing),
     ("GET", "/session", READ),
     ("POST", "/v1/changes", OPERATE),
+    ("GET", "/v1/adjustments", READ),
+    ("POST", "/v1/adjustments", OPERATE),
+    ("POST", "/v1/adjustments/{id}/undo", OPERATE),
 ];
 
 /// What an RPC needs, by its path; `None`: it is not in the table, so nobody may call it.

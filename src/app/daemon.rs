@@ -255,6 +255,7 @@ impl App {
         }
         counting.set_indicators(&judging.judge.budgets.indicators());
         let budgets = judging.judge.budgets.published();
+        let adjustments = judging.judge.budgets.published_adjustments();
         let downstream = Downstream {
             store: store.clone(),
             indicators: Arc::new(ArcSwap::new(judging.judge.budgets.indicators())),
@@ -329,7 +330,7 @@ impl App {
                 windows: Arc::new(AllWindows { snapshot, store }),
                 registry,
                 records: Arc::new(LedgerRecords(ledger)),
-                objectives: Arc::new(Published(budgets)),
+                objectives: Arc::new(Published(budgets, adjustments)),
                 condition: condition.clone(),
                 evidence: evidence.clone(),
                 metrics: vec![

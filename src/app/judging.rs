@@ -9,7 +9,7 @@ use crate::context::{Change, ChangeId};
 use crate::detect::Score;
 use crate::diagnose::{self, CauseKind, Evidence, Pass};
 use crate::model::Timestamp;
-use crate::slo;
+use crate::slo::{self, Adjustment};
 use crate::store::{Ledger, NewRecord, Stage};
 use crate::window::{Registry, SealedWindow, Tick, Topology};
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,9 +176,12 @@ impl Judging {
             };
             for record in records {
                 self.read_through = record.sequence;
-                if record.stage == Stage::Context
-                    && let Ok(change) = serde_json::from_value::<Change>(record.payload)
-                {
+                if record.stage != Stage::Context {
+                    continue;
+                }
+                if let Ok(adjustment) = serde_json::from_value::<Adjustment>(record.payload.clone()) {
+                    self.judge.budgets.adjust(adjustment);
+                } else if let Ok(change) = serde_json::from_value::<Change>(record.payload) {
                     self.judge.changes.tell(change);
                 }
             }

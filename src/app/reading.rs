@@ -7,7 +7,7 @@ use crate::model::{Timestamp, WINDOW, WindowId};
 use crate::observe::{Collect, Exposition, Kind};
 use crate::receive::Counters;
 use crate::serve::{Cells, Condition, Objectives, Piece, Records, Windows, to_proto};
-use crate::slo::{Budget, DataState};
+use crate::slo::{Adjustment, Budget, DataState};
 use crate::store::{Ledger, LedgerRecord, Level, Stage, Store};
 use crate::window::Snapshot;
 use arc_swap::ArcSwap;
@@ -119,8 +119,8 @@ impl Records for LedgerRecords {
     }
 }
 
-/// The published budgets.
-pub struct Published(pub Arc<ArcSwap<Vec<Budget>>>);
+/// The published budgets, and the times that do not count in them.
+pub struct Published(pub Arc<ArcSwap<Vec<Budget>>>, pub Arc<ArcSwap<Vec<Adjustment>>>);
 
 impl Objectives for Published {
     fn slos(&self) -> Vec<v1::Slo> {
@@ -133,6 +133,10 @@ impl Objectives for Published {
             key(a).cmp(&key(b))
         });
         slos
+    }
+
+    fn adjustments(&self) -> Vec<Adjustment> {
+        self.1.load().to_vec()
     }
 }
 

@@ -5,21 +5,27 @@ use super::failure::finish;
 use super::graph::service_path;
 use super::output::{Answer, Output, Watch};
 use super::services::query;
+use super::slo_advice::{self, Lint, Suggest, Test};
 use super::table::Table;
 use crate::api::v1;
 use crate::serve::text::{count, percent, three_digits, time};
 use crate::serve::{data_state_name, slo_json, window_text};
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
-/// What is left of each error budget, and how fast it burns.
+/// What is left of each error budget, and how fast it burns; advice on objectives.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   barograph slo
   barograph slo --service cart --watch
-  barograph slo -o json")]
+  barograph slo -o json
+  barograph slo lint objectives/
+  barograph slo suggest --service cart --since 14d
+  barograph slo test objectives/cart.yaml --backtest recording.jsonl.zst")]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    act: Option<Act>,
     /// Only this service's.
     #[arg(
         long,
@@ -36,8 +42,21 @@ pub(super) struct Arguments {
     daemon: Daemon,
 }
 
+#[derive(Debug, Subcommand)]
+enum Act {
+    Lint(Lint),
+    Suggest(Suggest),
+    Test(Test),
+}
+
 pub(super) fn run(arguments: Arguments) -> ExitCode {
-    let Arguments { service, output, watch, daemon } = arguments;
+    let Arguments { act, service, output, watch, daemon } = arguments;
+    match act {
+        Some(Act::Lint(lint)) => return finish(slo_advice::run_lint(lint)),
+        Some(Act::Suggest(suggest)) => return finish(slo_advice::run_suggest(suggest)),
+        Some(Act::Test(test)) => return finish(slo_advice::run_test(test)),
+        None => {}
+    }
     finish(output.ask(&daemon, &watch, async |channel| {
         let answer = query(channel).list_slos(v1::ListSlosRequest { service: service.clone() }).await;
         let slos = answer.map_err(|status| daemon.failure(&status))?.into_inner().slos;

@@ -1,5 +1,6 @@
-//! HTTP beside the pages: metrics, health, and telling of changes.
+//! HTTP beside the pages: metrics, health, telling of changes, and times that do not count.
 
+use super::adjustments;
 use super::api::Api;
 use super::change_json;
 use super::told::{Heard, read_change};
@@ -12,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
-/// `/metrics`, `/healthz`, `/readyz` and `POST /v1/changes`.
+/// `/metrics`, `/healthz`, `/readyz`, `POST /v1/changes` and `/v1/adjustments`.
 pub fn routes(api: Api) -> Router {
     let limit = usize::try_from(api.sources.config.request_bytes.0).unwrap_or(usize::MAX);
     Router::new()
@@ -20,6 +21,8 @@ pub fn routes(api: Api) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/v1/changes", post(change))
+        .route("/v1/adjustments", get(adjustments::list).post(adjustments::tell))
+        .route("/v1/adjustments/{id}/undo", post(adjustments::undo))
         .layer(DefaultBodyLimit::max(limit))
         .with_state(api)
 }

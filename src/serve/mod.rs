@@ -8,6 +8,7 @@ mod convert;
 mod json;
 mod windows;
 mod query;
+mod adjustments;
 mod anomaly;
 mod records;
 mod fold;

@@ -6,6 +6,7 @@ use super::windows::Windows;
 use crate::access::Access;
 use crate::api::v1;
 use crate::observe::Collect;
+use crate::slo::Adjustment;
 use crate::window::Registry;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,11 @@ use std::sync::Arc;
 pub trait Objectives: Send + Sync {
     /// Sorted by service, then name.
     fn slos(&self) -> Vec<v1::Slo>;
+
+    /// Times that somebody took out of budgets, in the order in which they were told.
+    fn adjustments(&self) -> Vec<Adjustment> {
+        Vec::new()
+    }
 }
 
 /// The daemon itself.

@@ -82,7 +82,12 @@ pub fn in_words(budgets: &[Budget], service: &ServiceKey) -> Option<String> {
         worst.budget_remaining_ratio * 100.0
     );
     let windows = worst.burn.iter().zip(&worst.seen);
-    let fastest = windows.max_by(|(a, _), (b, _)| a.1.total_cmp(&b.1)).filter(|((_, rate), _)| *rate > 1.0);
+    // A window that holds one or two says little; the longest of those that do not is taken then.
+    let fastest = windows
+        .max_by(|(a, a_seen), (b, b_seen)| {
+            (a_seen.1 >= 3).cmp(&(b_seen.1 >= 3)).then_with(|| a.1.total_cmp(&b.1))
+        })
+        .filter(|((_, rate), _)| *rate > 1.0);
     if let Some(((window, rate), (bad, total))) = fastest {
         text.push_str(&format!(
             ", burning {rate:.1} times too fast over the last {window} ({bad} of {total} bad)"

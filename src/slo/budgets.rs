@@ -51,6 +51,7 @@ pub struct Budgets {
     series: HashMap<SeriesId, (u32, bool), foldhash::fast::FixedState>,
     indicators: Arc<Vec<Indicator>>,
     published: Arc<ArcSwap<Vec<Budget>>>,
+    published_adjustments: Arc<ArcSwap<Vec<Adjustment>>>,
     /// When anything came last.
     latest: Timestamp,
     /// Whether something is to be published that nothing that came has told.
@@ -102,6 +103,7 @@ impl Budgets {
             series: HashMap::default(),
             indicators: Arc::default(),
             published: Arc::default(),
+            published_adjustments: Arc::default(),
             latest: Timestamp::ZERO,
             news: false,
             number: 0,
@@ -188,6 +190,12 @@ impl Budgets {
         self.exclude();
     }
 
+    /// The same as it changes, for queries.
+    #[must_use]
+    pub fn published_adjustments(&self) -> Arc<ArcSwap<Vec<Adjustment>>> {
+        self.published_adjustments.clone()
+    }
+
     /// All adjustments, in the order in which they were told.
     #[must_use]
     pub fn adjustments(&self) -> &[Adjustment] {
@@ -195,10 +203,14 @@ impl Budgets {
     }
 
     fn exclude(&mut self) {
+        if **self.published_adjustments.load() != self.state.adjustments {
+            self.published_adjustments.store(Arc::new(self.state.adjustments.clone()));
+        }
         let State { services, objectives, adjustments, .. } = &mut self.state;
         for objective in objectives {
             let Some(service) = services.get(objective.service as usize) else { continue };
-            objective.excluded = excluded(adjustments.iter(), &objective.name, &service.key);
+            objective.excluded =
+                excluded(adjustments.iter(), &objective.name, &service.key, objective.grain_s());
             // Whether its rules still hold is asked anew.
             objective.touched = true;
         }

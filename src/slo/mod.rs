@@ -2,6 +2,9 @@
 //! exact counts.
 
 mod adjustment;
+mod advice;
+#[cfg(test)]
+mod behaviour;
 mod budget;
 mod budgets;
 mod burn;
@@ -9,7 +12,10 @@ mod calendar;
 mod config;
 mod counts;
 mod definition;
+mod lint;
 mod objective;
+#[cfg(test)]
+mod oracle;
 mod read;
 mod slices;
 mod tail;
@@ -17,11 +23,13 @@ mod tail;
 mod tests;
 
 pub use adjustment::{Adjustment, Undone};
+pub use advice::{Alerted, Suggestion, rehearse, suggest};
 pub use budget::{Budget, DataState, in_words};
 pub use budgets::{Budgets, RestoreError};
 pub use burn::{Burn, BurnRule, RULES, Rule, WINDOWS, burn_rate, preset};
 pub use calendar::{Calendar, Unit, is_time_zone, rolling, shorthand};
 pub use config::Config;
 pub use definition::{Counting, Definition, Method, Origin, Period};
+pub use lint::{Smell, Traffic, Warning, lint};
 pub use read::{FileError, Files, read, read_all, read_file};
 pub use tail::at_least;

@@ -180,6 +180,14 @@ impl Objective {
         }
     }
 
+    /// The coarsest grain on which it counts.
+    pub const fn grain_s(&self) -> u64 {
+        match self.method {
+            Method::Occurrences => 60,
+            Method::Timeslices { slice_s, .. } | Method::RatioTimeslices { slice_s } => slice_s,
+        }
+    }
+
     /// Whether it counts slices of time.
     pub const fn is_sliced(&self) -> bool {
         matches!(self.kept, Kept::Slices(_))
@@ -268,11 +276,13 @@ pub(super) fn judge(
                 short = read(short_s);
             }
             let short_window = Duration::from_secs(short_s);
-            if short.burn < rule.factor {
+            // A rounding error must not hide a rate that is just reached.
+            let factor = rule.factor * (1.0 - 1e-9);
+            if short.burn < factor {
                 return Seen { holds: false, long: short, short, short_window };
             }
             let long = if short_s == long_s { short } else { read(long_s) };
-            Seen { holds: long.burn >= rule.factor && begins(&long), long, short, short_window }
+            Seen { holds: long.burn >= factor && begins(&long), long, short, short_window }
         }
         Rule::EndsWithin { within, .. } => {
             let hour = read(3_600);

@@ -132,8 +132,9 @@ impl World {
             .expect("the long window is the last")
             .0;
         let (long_good, long_total) = self.sum(second, rule.long.as_secs());
-        burn_rate(good, total, TARGET) >= rule.factor
-            && burn_rate(long_good, long_total, TARGET) >= rule.factor
+        let factor = rule.factor * (1.0 - 1e-9);
+        burn_rate(good, total, TARGET) >= factor
+            && burn_rate(long_good, long_total, TARGET) >= factor
             && (self.said[row]
                 || long_total - long_good >= 3 && self.is_improbable(row, long_good, long_total))
     }

@@ -3,7 +3,9 @@
 use crate::support::daemon::Daemon;
 use crate::support::otlp::{Client, Export, now_ns, span, spans};
 use crate::support::{eventually, http};
-use serde_json::Value;
+use ::http::Method;
+use barograph::model::Timestamp;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
@@ -94,7 +96,36 @@ async fn objectives_are_read_again_and_a_bad_file_leaves_them_as_they_were() {
     eventually("the second is there", PATIENCE, async || row(&daemon, "shop-two")).await;
     assert_eq!(is_refused().await, Some(false));
     assert_eq!(row(&daemon, "shop-ok").expect("still there")["total"], total);
+
+    // The time that it all happened in is taken out of the budget, and given back.
+    let url = format!("{}/v1/adjustments", daemon.url("http"));
+    let (from, until) = (Timestamp(now_ns() - 600_000_000_000), Timestamp(now_ns() + 60_000_000_000));
+    let told =
+        json!({ "slo": "shop-ok", "from": from, "until": until, "author": "ada", "reason": "maintenance" });
+    let told = post(&url, &told, 201).await;
+    eventually("nothing counts", PATIENCE, async || row(&daemon, "shop-ok").filter(|row| row["total"] == 0))
+        .await;
+    assert_eq!(row(&daemon, "shop-ok").expect("still there")["budget_remaining_ratio"], 1.0);
+    let undo = format!("{url}/{}/undo", told["adjustment"].as_str().expect("an id"));
+    post(&undo, &json!({ "author": "bob", "reason": "it was us" }), 201).await;
+    eventually("it counts again", PATIENCE, async || {
+        row(&daemon, "shop-ok").filter(|row| row["total"] == total)
+    })
+    .await;
+    let kept = http::get_json(&url).await.expect("a list");
+    assert_eq!((&kept[0]["author"], &kept[0]["undone"]["author"]), (&"ada".into(), &"bob".into()));
+    post(&url, &json!({ "slo": "shop-ok", "from": until, "until": from, "author": "a", "reason": "b" }), 400)
+        .await;
     assert_eq!(daemon.stop(), Some(0));
+}
+
+/// What is answered to a JSON body, with this status.
+async fn post(url: &str, body: &Value, status: u16) -> Value {
+    let headers = [("content-type", "application/json")];
+    let sent = http::Sent::Whole(body.to_string().into());
+    let answer = http::send(url, (Method::POST, false), &headers, sent).await.expect("an answer");
+    assert_eq!(answer.status, status, "{body}");
+    serde_json::from_slice(&answer.body).expect("JSON")
 }
 
 fn folder_of(file: &Path) -> &Path {

@@ -1,0 +1,354 @@
+//! What people see: pages of quiet services, states of data, adjustments, and the six approaches of the SRE
+//! workbook's chapter 5.
+
+use super::oracle::{MONTH, begun, counted, definition, shop, tick};
+use super::{
+    Adjustment, Budgets, Burn, BurnRule, Config, DataState, Definition, Method, RULES, Rule, Undone, in_words,
+};
+use crate::aggregate::{Cell, Lines};
+use crate::model::{SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
+use crate::window::Tick;
+use std::sync::Arc;
+use std::time::Duration;
+
+const START: u64 = 1_700_000_000;
+
+fn config() -> Config {
+    Config { default: false, ..Config::default() }
+}
+
+fn with_rules(name: &str, target: f64, rules: Vec<Rule>) -> Definition {
+    Definition { rules: Some(rules), ..definition(name, target, Method::Occurrences, MONTH) }
+}
+
+fn pages(burns: &[Burn]) -> usize {
+    burns.iter().filter(|burn| burn.page && burn.burning).count()
+}
+
+/// Ten requests an hour, one every six minutes; which of them fail.
+fn quiet_service(target: f64, failing: impl Fn(u64) -> bool) -> (Vec<(u64, Burn)>, Option<String>) {
+    let of = definition("shop-ok", target, Method::Occurrences, MONTH);
+    let (mut budgets, registry) = begun(&config(), &[of], START);
+    let (mut said, mut words) = (Vec::new(), None);
+    for second in 1..48 * 3_600u64 {
+        let now = START + second;
+        let number = second / 360;
+        let step = if second.is_multiple_of(360) {
+            counted(&budgets, now, now, u64::from(!failing(number)), 1)
+        } else {
+            tick(now)
+        };
+        for burn in budgets.step(&step, &registry) {
+            said.push((number, burn));
+        }
+        let all = budgets.published().load_full();
+        if said.iter().any(|(_, burn)| burn.burning) && words.is_none() {
+            words = in_words(&all, &ServiceKey::named("shop")).filter(|text| text.contains(" bad)"));
+        }
+    }
+    (said, words)
+}
+
+#[test]
+fn one_failure_of_a_quiet_service_pages_nobody_and_three_in_a_row_do() {
+    for target in [0.99, 0.999] {
+        for every in [97, 50] {
+            let (said, _) = quiet_service(target, |number| number.is_multiple_of(every));
+            assert_eq!(said.iter().filter(|(_, burn)| burn.page).count(), 0, "{target} {every}");
+        }
+        let (said, words) = quiet_service(target, |number| (100..103).contains(&number));
+        let page = said.iter().find(|(_, burn)| burn.page && burn.burning).expect("a page");
+        assert_eq!(page.0, 102, "with the third");
+        assert!(page.1.bad == 3 && (10..=11).contains(&page.1.total), "the counts are told: {page:?}");
+        let text = words.expect("in words");
+        assert!(text.contains("(3 of ") && text.contains(" bad)"), "{text}");
+        // It is reset by three that succeed in a row, once, and does not come back.
+        let of_pages: Vec<_> = said.iter().filter(|(_, burn)| burn.page && burn.factor > 14.0).collect();
+        let ends: Vec<u64> =
+            of_pages.iter().filter(|(_, burn)| !burn.burning).map(|(number, _)| *number).collect();
+        assert_eq!(ends.len(), 1, "{ends:?}");
+        assert!((104..=106).contains(&ends[0]), "{ends:?}");
+    }
+}
+
+#[test]
+fn the_four_states_of_data_are_neither_good_nor_bad_and_page_nobody() {
+    let of = definition("shop-ok", 0.999, Method::Occurrences, MONTH);
+    let (series, registry) = shop();
+    let logs = SeriesKey {
+        service: ServiceKey::named("shop"),
+        signal: Signal::Logs,
+        operation: "".into(),
+        kind: SpanKind::Unspecified,
+        entry: false,
+        unit: "".into(),
+        attributes: Vec::new(),
+    };
+    let logs_id = logs.id();
+    registry.add(logs_id, Arc::new(logs));
+    let mut budgets = Budgets::new(config(), vec![of]);
+    let mut said = Vec::new();
+    // Each row: what comes each second for so many seconds, and the state at the end.
+    let rows = [
+        ("serving", 600, true, true, DataState::Ok),
+        ("half of the instances gone", 300, true, true, DataState::Ok),
+        ("no traffic", 120, false, true, DataState::Quiet),
+        ("serving again", 60, true, true, DataState::Ok),
+        ("a deploy's gap", 20, false, false, DataState::Ok),
+        ("after the deploy", 60, true, true, DataState::Ok),
+        ("exporter gone", 120, false, false, DataState::Silent),
+        ("scaled to zero", 3_700, false, false, DataState::Gone),
+        ("back", 60, true, true, DataState::Ok),
+    ];
+    let (mut now, mut total) = (START, 0);
+    for (what, seconds, requests, lines, state) in rows {
+        for _ in 0..seconds {
+            now += 1;
+            let window = WindowId(now / 10);
+            let mut changed = Vec::new();
+            if requests {
+                changed.push((series, window, Cell::Requests(Box::default())));
+            }
+            if lines {
+                changed.push((logs_id, window, Cell::Lines(Lines::default())));
+            }
+            let counted_one = requests && !budgets.indicators().is_empty();
+            total += u64::from(counted_one);
+            let of = if counted_one { counted(&budgets, now, now, 1, 1) } else { tick(now) };
+            said.extend(budgets.step(&Tick { changed, ..of }, &registry));
+        }
+        // A second to be published.
+        while budgets.published().load().first().is_none_or(|budget| budget.published_at.secs() + 600 < now) {
+            now += 1;
+            said.extend(budgets.step(&tick(now), &registry));
+        }
+        let all = budgets.published().load_full();
+        assert_eq!(all[0].state, state, "{what}");
+        assert_eq!(all[0].budget_remaining_ratio, 1.0, "{what}");
+    }
+    let all = budgets.published().load_full();
+    assert!(all[0].good == all[0].total && total - all[0].total <= 10);
+    assert_eq!(said.len(), 0, "{said:?}");
+}
+
+#[test]
+fn an_adjustment_gives_the_budget_back_ends_the_page_and_can_be_undone() {
+    let of = definition("shop-ok", 0.99, Method::Occurrences, MONTH);
+    let (mut budgets, registry) = begun(&config(), &[of], START);
+    let run = |budgets: &mut Budgets, from: u64, seconds: u64, bad: u64| {
+        let mut said = Vec::new();
+        for now in from..from + seconds {
+            said.extend(budgets.step(&counted(budgets, now, now, 10 - bad, 10), &registry));
+        }
+        said
+    };
+    let left = |budgets: &Budgets| budgets.published().load()[0].budget_remaining_ratio;
+    assert_eq!(pages(&run(&mut budgets, START + 1, 3_600, 0)), 0);
+    let begin = START + 3_601;
+    assert!(pages(&run(&mut budgets, begin, 600, 5)) > 0);
+    let burnt = left(&budgets);
+    assert!(burnt < -5.0, "{burnt}");
+    let lost = budgets.lost(
+        &ServiceKey::named("shop"),
+        Timestamp::from_secs(begin),
+        Timestamp::from_secs(begin + 600),
+    );
+    assert_eq!((lost[0].0.as_str(), lost[0].1), ("shop-ok", 3_000));
+    let mut adjustment = Adjustment {
+        adjustment: "1".into(),
+        slo: "shop-ok".into(),
+        service: "shop".into(),
+        from: Timestamp::from_secs(begin),
+        until: Timestamp::from_secs(begin + 600),
+        author: "ada".into(),
+        reason: "the data base was moved".into(),
+        incident: Some("00000000000000aa".into()),
+        told_at: Timestamp::from_secs(begin + 600),
+        undone: None,
+    };
+    budgets.adjust(adjustment.clone());
+    let said = run(&mut budgets, begin + 600, 10, 0);
+    assert!(said.iter().any(|burn| burn.page && !burn.burning), "the page ends: {said:?}");
+    assert_eq!(left(&budgets), 1.0);
+    // It outlives a restart.
+    let state = budgets.state();
+    budgets.restore(&state).expect("its own state");
+    assert_eq!(budgets.adjustments(), std::slice::from_ref(&adjustment));
+    let (author, reason) = ("bob".into(), "it was us".into());
+    adjustment.undone = Some(Undone { author, reason, at: Timestamp::from_secs(begin + 700) });
+    budgets.adjust(adjustment.clone());
+    let said = run(&mut budgets, begin + 610, 10, 0);
+    assert!(pages(&said) > 0, "it burns again: {said:?}");
+    assert!(left(&budgets) < -5.0);
+    assert_eq!(budgets.adjustments().len(), 1, "both stay on record");
+    let other = Adjustment { slo: "another".into(), undone: None, adjustment: "2".into(), ..adjustment };
+    budgets.adjust(other);
+    run(&mut budgets, begin + 620, 20, 0);
+    assert!(left(&budgets) < -5.0, "that of another objective changes nothing");
+}
+
+#[test]
+fn the_end_of_a_budget_and_its_fall_are_told() {
+    let within = Duration::from_secs(86_400);
+    let rules = vec![
+        Rule::EndsWithin { within, page: false },
+        Rule::Dropped { share: 0.02, over: Duration::from_secs(3_600), page: true },
+    ];
+    let (mut budgets, registry) = begun(&config(), &[with_rules("shop-ok", 0.99, rules)], START);
+    let mut first = [None, None];
+    for second in 1..10 * 86_400 / 10 {
+        let now = START + second * 10;
+        // Nothing fails for eight days; then a fifth does.
+        let good = if now < START + 8 * 86_400 { 100 } else { 80 };
+        for burn in budgets.step(&counted(&budgets, now, now, good, 100), &registry) {
+            let kind = usize::from(burn.long == Duration::from_secs(3_600) && burn.page);
+            if burn.burning && first[kind].is_none() {
+                first[kind] = Some(now - START - 8 * 86_400);
+            }
+        }
+    }
+    // 2 % of 30 days' budget in an hour: burning 14.4 times too fast, at 20 % errors after 14.4/20 hours.
+    let dropped = first[1].expect("told");
+    assert!(dropped.abs_diff(2_592) <= 20, "{dropped}");
+    // It ends in a day when what is left of it, times 30 days, is less than a day at the rate of an hour.
+    let (mut expected, mut bad, mut total) = (0, 0.0, 8.0 * 8_640.0 * 100.0);
+    loop {
+        expected += 10;
+        (bad, total) = (bad + 20.0, total + 100.0);
+        let hour = (expected as f64 / 3_600.0).min(1.0) * 0.2 / 0.01;
+        let left: f64 = 1.0 - bad / total / 0.01;
+        if hour > 1.0 && left.max(0.0) * 30.0 / hour <= 1.0 {
+            break;
+        }
+    }
+    let ends = first[0].expect("told");
+    assert!(ends.abs_diff(expected) <= 20, "{ends}, by the formula {expected}");
+    let all = budgets.published().load_full();
+    assert!(all[0].exhausted_at.is_some() && all[0].ends_at.is_none());
+}
+
+#[test]
+fn words_say_when_a_budget_ends() {
+    let (mut budgets, registry) = begun(
+        &Config { time_zone: "Europe/Berlin".into(), ..config() },
+        &[definition("shop-ok", 0.99, Method::Occurrences, MONTH)],
+        START,
+    );
+    for second in 1..3 * 86_400 / 10 {
+        let now = START + second * 10;
+        let good = if second < 3 * 8_640 - 400 { 1_000 } else { 970 };
+        budgets.step(&counted(&budgets, now, now, good, 1_000), &registry);
+    }
+    let all = budgets.published().load_full();
+    let budget = &all[0];
+    let ends = budget.ends_at.expect("it ends");
+    let burn = budget.burn.iter().find(|(name, _)| *name == "1h").expect("an hour").1;
+    let left_s = budget.budget_remaining_ratio * 30.0 * 86_400.0 / burn;
+    assert!((ends.since(budget.published_at).as_secs_f64() - left_s).abs() < 1.0);
+    let text = in_words(&all, &ServiceKey::named("shop")).expect("text");
+    assert!(text.contains(". At this rate the budget ends on ") && text.contains(" at "), "{text}");
+}
+
+/// The workbook's six approaches, as rules, all for 99.9 % over 30 days.
+fn approaches() -> Vec<(&'static str, Vec<(u64, u64, f64, u64)>)> {
+    let hour = 3_600;
+    vec![
+        ("1: error rate over 10 min", vec![(600, 600, 1.0, 0)]),
+        ("2: error rate over 36 h", vec![(36 * hour, 36 * hour, 1.0, 0)]),
+        ("3: error rate over 1 min, for 1 h", vec![(60, 60, 1.0, hour)]),
+        ("4: burn rate", vec![(hour, hour, 36.0, 0)]),
+        (
+            "5: several burn rates",
+            vec![(hour, hour, 14.4, 0), (6 * hour, 6 * hour, 6.0, 0), (72 * hour, 72 * hour, 1.0, 0)],
+        ),
+        ("6: several windows", RULES.map(|r| (r.long.as_secs(), r.short.as_secs(), r.factor, 0)).to_vec()),
+    ]
+}
+
+/// Detection and reset time in seconds, from the formulas: a window of W seconds that asks for the burn rate
+/// f is reached after W·f·(1 − SLO)/error; it falls below W·(1 − f·(1 − SLO)/error) after the end.
+fn formulas(rows: &[(u64, u64, f64, u64)], errors: f64) -> Option<(f64, f64)> {
+    let part = |factor: f64| factor * 0.001 / errors;
+    let reached = rows.iter().filter(|(_, _, factor, _)| part(*factor) <= 1.0 + 1e-9);
+    let detected = reached.clone().map(|&(long, _, factor, after)| long as f64 * part(factor) + after as f64);
+    let reset = reached.map(|&(_, short, factor, _)| short as f64 * (1.0 - part(factor)).max(0.0));
+    Some((detected.min_by(f64::total_cmp)?, reset.max_by(f64::total_cmp)?))
+}
+
+#[test]
+fn the_six_approaches_detect_and_reset_where_the_formulas_say() {
+    const STEP: u64 = 20;
+    let definitions: Vec<Definition> = approaches()
+        .into_iter()
+        .map(|(name, rows)| {
+            let rules = rows.into_iter().map(|(long, short, factor, after)| {
+                let (long, short) = (Duration::from_secs(long), Duration::from_secs(short));
+                Rule::Burn(BurnRule { long, short, factor, page: false, after: Duration::from_secs(after) })
+            });
+            with_rules(name, 0.999, rules.collect())
+        })
+        .collect();
+    let mut table = String::new();
+    for errors in [0.001f64, 0.01, 0.1, 1.0] {
+        let (mut budgets, registry) = begun(&config(), &definitions, START);
+        let mut holding = [0u32; 6];
+        let (mut detected, mut reset) = ([None; 6], [None; 6]);
+        let (begin, end) = (START + 73 * 3_600, START + 153 * 3_600);
+        let mut now = START;
+        while now < end + 80 * 3_600 {
+            now += STEP;
+            let bad =
+                if (begin..end).contains(&(now - STEP)) { (errors * 20_000.0).round() as u64 } else { 0 };
+            for burn in budgets.step(&counted(&budgets, now, now - STEP / 2, 20_000 - bad, 20_000), &registry)
+            {
+                let at = definitions.iter().position(|of| of.name == burn.slo).expect("one of them");
+                // Said again while it burns.
+                let row = 1u32
+                    << definitions[at]
+                        .rules
+                        .as_ref()
+                        .expect("rules")
+                        .iter()
+                        .position(|rule| matches!(rule, Rule::Burn(rule) if rule.long == burn.long))
+                        .expect("a row");
+                holding[at] = if burn.burning { holding[at] | row } else { holding[at] & !row };
+                if burn.burning {
+                    detected[at].get_or_insert(now - begin);
+                } else if holding[at] == 0 && now > end {
+                    reset[at].get_or_insert(now - end);
+                }
+            }
+        }
+        for (at, (name, rows)) in approaches().iter().enumerate() {
+            let found = detected[at].zip(reset[at].or(Some(0)));
+            let expected = formulas(rows, errors);
+            assert_eq!(
+                found.is_some(),
+                expected.is_some(),
+                "{name} at {errors}: {found:?}, not {expected:?}"
+            );
+            let (Some((took, ended)), Some((formula, formula_reset))) = (found, expected) else {
+                table.push_str(&format!("| {name} | {} % | never | – | – |\n", errors * 100.0));
+                continue;
+            };
+            // An edge on the grain of its age holds up to a minute more; then one evaluation.
+            let grain = if rows[0].0 > 7_200 || rows.len() > 1 { 10.0 } else { 1.0 };
+            let slack = STEP as f64 + grain + 1e-6;
+            assert!((took as f64 - formula).abs() <= slack, "{name} at {errors}: {took}, not {formula}");
+            assert!(
+                (ended as f64 - formula_reset).abs() <= slack,
+                "{name} at {errors}: reset {ended}, not {formula_reset}"
+            );
+            let spent = errors * formula / (0.001 * 30.0 * 86_400.0);
+            table.push_str(&format!(
+                "| {name} | {} % | {formula:.1} s | {formula_reset:.1} s | {:.3} % |\n",
+                errors * 100.0,
+                spent * 100.0
+            ));
+        }
+    }
+    let documented = include_str!("../../docs/slo.md");
+    for row in table.lines() {
+        assert!(documented.contains(row), "docs/slo.md lacks the row\n{row}\nof\n{table}");
+    }
+}

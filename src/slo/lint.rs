@@ -1,0 +1,326 @@
+//! What is wrong with objectives that can be read: those that say nothing, or that people will learn to ignore.
+
+use super::definition::{Counting, Definition, Period};
+use crate::aggregate::{Meaning, Part, Source};
+use crate::model::ServiceKey;
+use std::time::Duration;
+
+/// What an operation did in the time that advice is taken from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traffic {
+    pub service: ServiceKey,
+    pub operation: String,
+    /// Whether these are requests from outside: SERVER or CONSUMER spans.
+    pub entry: bool,
+    pub requests: u64,
+    pub errors: u64,
+    /// Quantiles of the durations.
+    pub p50_ns: u64,
+    pub p99_ns: u64,
+    pub p999_ns: u64,
+}
+
+/// A kind of mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Smell {
+    CannotFail,
+    AlwaysFails,
+    NoRatio,
+    LittleTraffic,
+    LongPolls,
+}
+
+impl Smell {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CannotFail => "cannot-fail",
+            Self::AlwaysFails => "always-fails",
+            Self::NoRatio => "no-ratio",
+            Self::LittleTraffic => "little-traffic",
+            Self::LongPolls => "long-polls",
+        }
+    }
+}
+
+/// A mistake in an objective.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warning {
+    pub slo: String,
+    /// `FILE:LINE`
+    pub origin: String,
+    pub smell: Smell,
+    pub text: String,
+}
+
+/// Failures that the budget of a period must allow for a single one not to decide.
+const FAILURES_ALLOWED: f64 = 10.0;
+/// An operation that takes as long as this at the median, and hardly ever much longer, waits for something.
+const WAITS: Duration = Duration::from_secs(5);
+/// Requests that must have been seen before anything is said of them.
+const SEEN: u64 = 100;
+
+/// Looks at objectives and at what the services that they mean did in `over`. Without traffic only what
+/// the files themselves show is said.
+#[must_use]
+pub fn lint(definitions: &[Definition], traffic: &[Traffic], over: Duration) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for definition in definitions {
+        let mut warn = |smell: Smell, text: String| {
+            let origin = format!("{}:{}", definition.origin.path.display(), definition.origin.line);
+            warnings.push(Warning { slo: definition.name.clone(), origin, smell, text });
+        };
+        if let Some(text) = cannot_fail(definition) {
+            warn(Smell::CannotFail, text);
+        }
+        if let Some(text) = no_ratio(&definition.parts) {
+            warn(Smell::NoRatio, text);
+        }
+        let counted: Vec<&Traffic> = traffic.iter().filter(|of| counts(definition, of)).collect();
+        let requests: u64 = counted.iter().map(|of| of.requests).sum();
+        let threshold = definition.parts.iter().find_map(|part| match &part.source {
+            Source::Spans { good, .. } => Some(good),
+            _ => None,
+        });
+        let Some(good) = threshold.filter(|_| !counted.is_empty()) else { continue };
+        let period = match &definition.period {
+            Period::Rolling(length) => *length,
+            Period::Calendar(calendar) => calendar.longest(),
+        };
+        let expected = requests as f64 * period.as_secs_f64() / over.as_secs_f64().max(1.0);
+        let allowed = expected * (1.0 - definition.target);
+        if allowed < FAILURES_ALLOWED {
+            warn(
+                Smell::LittleTraffic,
+                format!(
+                    "about {expected:.0} requests in a period allow {allowed:.1} failures: one decides. Take a \
+                     lower target, a longer window, or several services together"
+                ),
+            );
+        }
+        if requests < SEEN {
+            continue;
+        }
+        if let Some(limit) = good.threshold_ns {
+            let slowest = counted.iter().map(|of| of.p999_ns).max().unwrap_or(0);
+            if slowest > 0 && limit / 20 > slowest && !good.errors_are_bad {
+                let text =
+                    format!("the slowest thousandth takes {}, a twentieth of the threshold", in_ms(slowest));
+                warn(Smell::CannotFail, text);
+            }
+            let slow: u64 = counted.iter().filter(|of| of.p50_ns > limit).map(|of| of.requests / 2).sum();
+            let polls: Vec<&&Traffic> = counted.iter().filter(|of| waits(of)).collect();
+            let slow_polls: u64 = polls.iter().filter(|of| of.p50_ns > limit).map(|of| of.requests / 2).sum();
+            if slow_polls > 0 && slow_polls * 2 > slow {
+                let names: Vec<&str> = polls.iter().take(3).map(|of| of.operation.as_str()).collect();
+                let text = format!(
+                    "most of what is too slow waits on purpose: {}. Leave long polls and blocking pops out with \
+                     `operation` or `attributes`",
+                    names.join(", ")
+                );
+                warn(Smell::LongPolls, text);
+            } else if slow as f64 > requests as f64 * (1.0 - definition.target) * 2.0 {
+                let text = format!(
+                    "half of the requests and more are slower than the threshold of {}",
+                    in_ms(limit)
+                );
+                warn(Smell::AlwaysFails, text);
+            }
+        }
+        let errors: u64 = counted.iter().map(|of| of.errors).sum();
+        let share = errors as f64 / requests as f64;
+        if good.errors_are_bad && share > (1.0 - definition.target) * 2.0 {
+            let text = format!(
+                "{:.3} % fail, and {:.3} % may: it would burn all the time",
+                share * 100.0,
+                (1.0 - definition.target) * 100.0
+            );
+            warn(Smell::AlwaysFails, text);
+        }
+    }
+    warnings
+}
+
+fn in_ms(ns: u64) -> String {
+    format!("{:.1} ms", ns as f64 / 1e6)
+}
+
+/// A long poll or a blocking pop: its durations lie close together, and far from zero.
+fn waits(of: &Traffic) -> bool {
+    let name = of.operation.to_lowercase();
+    let named = ["poll", "watch", "subscribe", "stream", "blpop", "brpop", "xread", "receive"];
+    let is_long = u128::from(of.p50_ns) >= WAITS.as_nanos();
+    is_long && (of.p99_ns < of.p50_ns.saturating_mul(2) || named.iter().any(|word| name.contains(word)))
+}
+
+fn counts(definition: &Definition, of: &Traffic) -> bool {
+    definition.means(&of.service)
+        && of.entry
+        && definition.parts.iter().any(|part| match &part.source {
+            // What attributes narrow down is not known of operations.
+            Source::Spans { operation, good } => {
+                part.only.is_empty()
+                    && good.matching.is_empty()
+                    && good.bad.is_empty()
+                    && operation.as_ref().is_none_or(|name| **name == *of.operation)
+            }
+            _ => false,
+        })
+}
+
+fn cannot_fail(definition: &Definition) -> Option<String> {
+    if definition.target <= 0.0 {
+        return Some("a target of 0 is met whatever happens".to_owned());
+    }
+    let idle = definition.parts.iter().any(|part| match &part.source {
+        Source::Spans { good, .. } => {
+            good.threshold_ns.is_none()
+                && !good.errors_are_bad
+                && good.matching.is_empty()
+                && good.bad.is_empty()
+        }
+        Source::Logs { bad_from } => *bad_from > 24,
+        Source::Metric { counted: Meaning::Compared(how, value), .. } => {
+            // Nothing that is measured is infinite; most of it is not negative.
+            matches!(how, crate::aggregate::Comparison::AtLeast) && *value <= 0.0
+        }
+        Source::Metric { .. } => false,
+    });
+    if idle {
+        return Some("everything that it counts is good".to_owned());
+    }
+    let [some, total] = definition.parts.as_slice() else { return None };
+    let same = |a: &Counting, b: &Counting| match (&a.source, &b.source) {
+        (
+            Source::Metric { name: a_name, counted: Meaning::Growth(Part::Some) },
+            Source::Metric { name, counted: Meaning::Growth(Part::Total) },
+        ) => a_name == name && a.only == b.only,
+        _ => false,
+    };
+    (same(some, total) && !definition.some_is_bad)
+        .then(|| "good and total are the same sum: the ratio is always 1".to_owned())
+}
+
+/// Good ones that are not among all of them.
+fn no_ratio(parts: &[Counting]) -> Option<String> {
+    let [some, total] = parts else { return None };
+    let (Source::Metric { name: a, .. }, Source::Metric { name: b, .. }) = (&some.source, &total.source)
+    else {
+        return None;
+    };
+    let stem = |name: &str| {
+        let kinds = ["_bucket", "_count", "_total", "_sum"];
+        kinds.iter().find_map(|kind| name.strip_suffix(kind)).unwrap_or(name).to_owned()
+    };
+    let missing = total.only.iter().find(|matcher| !some.only.contains(matcher));
+    if let Some(matcher) = missing.filter(|_| stem(a) == stem(b)) {
+        return Some(format!(
+            "total asks for {:?}, and its part does not: more than all can be good",
+            matcher.key
+        ));
+    }
+    // Two metrics: the part has to be named after the whole, such as x_errors_total of x_total.
+    let family = |name: &str| {
+        let words: Vec<String> = stem(name).split(['_', '.']).map(str::to_owned).collect();
+        words.into_iter().take(2).collect::<Vec<_>>()
+    };
+    (stem(a) != stem(b) && family(a) != family(b)).then(|| {
+        format!("{a} is not counted among {b}: two metrics that count different things are no ratio")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slo::read;
+    use std::path::Path;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn slo(indicator: &str, target: f64) -> Vec<Definition> {
+        let text = format!(
+            "apiVersion: openslo/v1
+kind: SLO
+metadata: {{ name: it }}
+spec:
+  service: shop
+  indicator: {{ spec: {indicator} }}
+  timeWindow: [{{ duration: 30d, isRolling: true }}]
+  objectives: [{{ target: {target} }}]
+"
+        );
+        read(Path::new("slo.yaml"), &text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn own(spec: &str) -> String {
+        format!(
+            "{{ ratioMetric: {{ good: {{ metricSource: {{ type: barograph, spec: {{ {spec} }} }} }} }} }}"
+        )
+    }
+
+    fn sums(good: &str, total: &str) -> String {
+        let source =
+            |query: &str| format!("{{ metricSource: {{ type: prometheus, spec: {{ query: '{query}' }} }} }}");
+        format!("{{ ratioMetric: {{ good: {}, total: {} }} }}", source(good), source(total))
+    }
+
+    fn traffic(operation: &str, requests: u64, errors: u64, [p50, p99, p999]: [u64; 3]) -> Traffic {
+        let (p50_ns, p99_ns, p999_ns) = (p50 * 1_000_000, p99 * 1_000_000, p999 * 1_000_000);
+        let service = ServiceKey::named("shop");
+        Traffic {
+            service,
+            operation: operation.into(),
+            entry: true,
+            requests,
+            errors,
+            p50_ns,
+            p99_ns,
+            p999_ns,
+        }
+    }
+
+    fn smells(definitions: &[Definition], traffic: &[Traffic]) -> Vec<&'static str> {
+        lint(definitions, traffic, DAY).iter().map(|warning| warning.smell.as_str()).collect()
+    }
+
+    /// One objective that has each fault, and one beside it that has not.
+    #[test]
+    fn each_kind_of_mistake_is_found_and_its_neighbour_is_left_alone() {
+        let normal = [traffic("GET /", 100_000, 20, [20, 100, 200])];
+        let latency = |ms: u64| slo(&own(&format!("good: latency, threshold: {ms}ms")), 0.99);
+        let errors = |target| slo(&own("good: not_error"), target);
+        let nothing: [&str; 0] = [];
+
+        // Can never fail.
+        assert_eq!(smells(&slo(&own("good: not_error"), 0.0), &[]), ["cannot-fail"]);
+        assert_eq!(
+            smells(&slo(&sums("a_total{job=\"shop\"}", "a_total{job=\"shop\"}"), 0.9), &[]),
+            ["cannot-fail"]
+        );
+        assert_eq!(smells(&latency(60_000), &normal), ["cannot-fail"]);
+        assert_eq!(smells(&latency(300), &normal), nothing);
+        // Always fails.
+        assert_eq!(smells(&latency(10), &normal), ["always-fails"]);
+        assert_eq!(smells(&errors(0.9999), &normal), ["always-fails"]);
+        assert_eq!(smells(&errors(0.999), &normal), nothing);
+        // No ratio.
+        let ratio = |good, total| smells(&slo(&sums(good, total), 0.9), &[]);
+        assert_eq!(ratio("jobs_done_total", "http_requests_total"), ["no-ratio"]);
+        assert_eq!(ratio("a_total{code=\"2\"}", "a_total{method=\"GET\"}"), ["no-ratio"]);
+        assert_eq!(ratio("a_total{code=\"2\",method=\"GET\"}", "a_total{method=\"GET\"}"), nothing);
+        assert_eq!(ratio("http_requests_good_total", "http_requests_total"), nothing);
+        // Too little traffic.
+        let quiet = [traffic("GET /", 240, 0, [20, 100, 200])];
+        assert_eq!(smells(&errors(0.999), &quiet), ["little-traffic"]);
+        assert_eq!(smells(&errors(0.99), &quiet), nothing);
+        // Shaped by long polls.
+        let polls = [
+            traffic("GET /", 60_000, 0, [20, 100, 200]),
+            traffic("GET /poll", 40_000, 0, [30_000, 30_500, 31_000]),
+        ];
+        assert_eq!(smells(&latency(300), &polls), ["long-polls"]);
+        let slow = [traffic("GET /report", 40_000, 0, [600, 9_000, 20_000])];
+        assert_eq!(smells(&latency(300), &slow), ["always-fails"]);
+        assert_eq!(smells(&latency(300), &[polls[0].clone()]), nothing);
+    }
+}
