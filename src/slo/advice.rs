@@ -166,7 +166,7 @@ mod tests {
         let week = Duration::from_secs(7 * 86_400);
         let found = suggest("prod/shop", &[operation(1_000_000, 300, 40), operation(500_000, 100, 93)], week);
         let figures: Vec<_> = found.iter().map(|of| (of.target, of.threshold_ns)).collect();
-        assert_eq!(figures, [(0.999, None), (0.99, Some(120_000_000))]);
+        assert_eq!(figures, [(0.999, None), (0.99, Some(117_000_000))]);
         let text: Vec<String> = found.iter().map(|of| of.yaml("prod/shop")).collect();
         let read =
             crate::slo::read(std::path::Path::new("a.yaml"), &text.join("---\n")).expect("its own words");
