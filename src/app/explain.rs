@@ -42,10 +42,18 @@ impl Question {
     /// As [`Self::answer`], or when it cannot be written.
     pub fn write(&self, config: &Config, out: &Path) -> Result<Vec<Cause>, Error> {
         let causes = self.answer(config)?;
-        std::fs::create_dir_all(out).map_err(Error::io(format!("cannot make {}", out.display())))?;
-        let path = out.join("causes.json");
-        let text = format!("{:#}\n", json!({ "at": self.at, "causes": causes }));
-        std::fs::write(&path, text).map_err(Error::io(format!("cannot write {}", path.display())))?;
+        write_causes(out, self.at, &causes)?;
         Ok(causes)
     }
+}
+
+/// Writes `out/causes.json`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_causes(out: &Path, at: Timestamp, causes: &[Cause]) -> Result<(), Error> {
+    std::fs::create_dir_all(out).map_err(Error::io(format!("cannot make {}", out.display())))?;
+    let path = out.join("causes.json");
+    let text = format!("{:#}\n", json!({ "at": at, "causes": causes }));
+    std::fs::write(&path, text).map_err(Error::io(format!("cannot write {}", path.display())))
 }

@@ -17,4 +17,4 @@ pub use backtest::{Backtest, Outcome};
 pub use config::{Config, ConfigError, reference};
 pub use daemon::{Addresses, App};
 pub use error::Error;
-pub use explain::Question;
+pub use explain::{Question, write_causes};

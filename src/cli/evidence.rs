@@ -23,13 +23,15 @@ use std::process::ExitCode;
 Examples:
   barograph evidence
   barograph evidence 3f1c9a0d5e7b2468
-  barograph evidence 3f1c9a0d5e7b2468 --out ./evidence")]
+  barograph evidence 3f1c9a0d5e7b2468 --out ./evidence
+  barograph evidence 3f1c9a0d5e7b2468 --out ./evidence.tar.zst")]
 pub(super) struct Arguments {
     /// Id of the anomaly; all bundles are listed if it is not given.
     #[arg(value_name = "ANOMALY")]
     anomaly: Option<String>,
-    /// Writes the bundle into this directory, which is made if need be, and prints its path.
-    #[arg(long, value_name = "DIR", requires = "anomaly")]
+    /// Writes the bundle into this directory, which is made if need be, or into this file if its name
+    /// ends with .tar.zst, and prints its path.
+    #[arg(long, value_name = "PATH", requires = "anomaly")]
     out: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
@@ -116,11 +118,29 @@ async fn get(channel: Channel, anomaly: &str, daemon: &Daemon) -> Result<v1::Evi
 }
 
 fn fetch(anomaly: &str, out: &Path, output: &Output, daemon: &Daemon) -> Result<(), Failure> {
-    let evidence = daemon.ask(async |channel| {
+    let packed = out.to_str().is_some_and(|name| name.ends_with(".tar.zst"));
+    // Fetched beside where it is to lie, so that nothing is left half done on another disk.
+    let mut directory = out.to_owned();
+    if packed {
+        directory.set_extension("");
+        directory.set_extension(format!("fetched-{}", std::process::id()));
+    }
+    let fetched = daemon.ask(async |channel| {
         let evidence = get(channel.clone(), anomaly, daemon).await?;
-        download(channel, anomaly, out, daemon).await?;
+        download(channel, anomaly, &directory, daemon).await?;
         Ok(evidence)
-    })?;
+    });
+    let evidence = if packed {
+        let done = fetched.and_then(|evidence| {
+            crate::diagnose::pack(&directory, out).map_err(|error| Failure::failed(error.to_string()))?;
+            Ok(evidence)
+        });
+        // It may never have been made.
+        let _ = std::fs::remove_dir_all(&directory);
+        done?
+    } else {
+        fetched?
+    };
     let path = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
     output.print(Answer {
         table: Box::new(|| format!("{}\n", plain(&path.display().to_string()))),

@@ -18,6 +18,8 @@ pub struct Contents<'a> {
     pub causes: &'a [Cause],
     pub capture: &'a Capture,
     pub chosen: &'a Chosen,
+    /// BLAKE3 of the stage's configuration.
+    pub config: &'a str,
     /// The page, rendered.
     pub page: &'a str,
 }
@@ -49,7 +51,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         ("spans.parquet", parquet_files::spans(chosen)?),
         ("windows.parquet", parquet_files::windows(&points)?),
     ];
-    let listed: Vec<(String, u64, String)> = files
+    let mut listed: Vec<(String, u64, String)> = files
         .iter()
         .map(|(name, bytes)| {
             ((*name).to_owned(), bytes.len() as u64, blake3::hash(bytes).to_hex().to_string())
@@ -70,8 +72,14 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         "traces": traces,
         "failed_traces": chosen.failed_traces,
         "log_records": chosen.logs.len(),
+        "config": contents.config,
+        "replay": format!("barograph explain --bundle {}", anomaly.id),
         "files": listed.iter().map(|(name, bytes, hash)| json!({ "name": name, "bytes": bytes, "blake3": hash })).collect::<Vec<_>>(),
     });
+    let manifest = pretty(&manifest, "manifest.json")?;
+    // What fetches the bundle fetches what describes it, too.
+    let hash = blake3::hash(&manifest).to_hex().to_string();
+    listed.push(("manifest.json".to_owned(), manifest.len() as u64, hash));
     let path = directory.join(&anomaly.id.0);
     let (fresh, old) =
         (directory.join(format!(".{}.new", anomaly.id)), directory.join(format!(".{}.old", anomaly.id)));
@@ -85,7 +93,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         for (name, bytes) in &files {
             put(&fresh.join(name), bytes)?;
         }
-        put(&fresh.join("manifest.json"), &pretty(&manifest, "manifest.json")?)?;
+        put(&fresh.join("manifest.json"), &manifest)?;
         if path.exists() {
             fs::rename(&path, &old).map_err(Error::file(&path))?;
         }

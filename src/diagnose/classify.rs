@@ -14,7 +14,7 @@ pub fn classify(suspect: &Suspect) -> (CauseKind, Option<String>) {
     let mut votes: BTreeMap<CauseKind, f64> = BTreeMap::new();
     for clue in &suspect.clues {
         let factor = match clue.mechanism {
-            Mechanism::Version | Mechanism::Job | Mechanism::Traffic => 3.0,
+            Mechanism::Version | Mechanism::Job | Mechanism::Traffic | Mechanism::Data => 3.0,
             Mechanism::Pool => 2.0,
             Mechanism::Resource => 1.2,
             Mechanism::NewLines | Mechanism::LostLines | Mechanism::Calls => 0.5,

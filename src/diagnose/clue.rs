@@ -39,6 +39,8 @@ pub enum Mechanism {
     Job,
     /// Only what a new version runs is worse.
     Version,
+    /// Telemetry is missing, late or refused: what is seen of the service is not what it does.
+    Data,
 }
 
 impl Mechanism {
@@ -52,6 +54,7 @@ impl Mechanism {
             Self::Traffic => CauseKind::Traffic,
             Self::Job => CauseKind::Job,
             Self::Version => CauseKind::Deploy,
+            Self::Data => CauseKind::Data,
             Self::Errors
             | Self::SelfTime
             | Self::Calls

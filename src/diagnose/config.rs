@@ -23,6 +23,17 @@ crate::settings! {
     }
 }
 
+impl Config {
+    /// BLAKE3 of every key's value, in hexadecimal digits: bundles with the same one were made alike.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let Self { redact_attributes, first_healthy, healthy, complete_after, max_traces, max_rows } = self;
+        let times = [first_healthy, healthy, complete_after].map(|time| time.0.as_nanos());
+        let text = format!("{redact_attributes:?} {times:?} {max_traces} {max_rows}");
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+}
+
 const DEFAULT_REDACTED: [&str; 9] = [
     "authorization",
     "cookie",

@@ -8,6 +8,7 @@ use super::contrast::{self, Contrast};
 use super::evidence::{Cause, CauseKind, Evidence, Pass};
 use super::explain::{self, Explanation};
 use super::page::{self, Shown};
+use super::rows::Rows;
 use super::source::Source;
 use super::span_clues::{Pair, percent};
 use super::{Config, Error};
@@ -66,16 +67,8 @@ impl Diagnosis {
         let onset = anomaly.onset.earliest.min(case.now);
         let capture = capture::capture(source, &scope, onset, case.now, healthy, &self.config)?;
         let changes: Vec<Change> = recent(case.changes, onset);
-        let mut found = explain::compare_with(
-            &capture.healthy,
-            &capture.faulty,
-            capture.faulty_times.start,
-            alarm(anomaly),
-            edges(case.topology),
-        );
-        if found.causes.is_empty() {
-            found.causes.push(best_guess(anomaly, &found));
-        }
+        let since = capture.faulty_times.start;
+        let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, edges(case.topology));
         suspect_changes(&mut found.causes, &changes);
         let suspect = found.suspects.first().map(|suspect| &suspect.service);
         let chosen = capture::choose(
@@ -106,6 +99,7 @@ impl Diagnosis {
             causes: &found.causes,
             capture: &capture,
             chosen: &chosen,
+            config: &self.config.hash(),
             page: &page,
         };
         let bundle = bundle::write(&self.directory, &contents)?;
@@ -117,6 +111,22 @@ impl Diagnosis {
             bundle,
         })
     }
+}
+
+/// What the rows of both periods and the alarm itself say; a best guess when nothing stands out.
+#[must_use]
+pub fn judge(
+    anomaly: &Anomaly,
+    healthy: &Rows,
+    faulty: &Rows,
+    since: Timestamp,
+    calls: blame::Edges,
+) -> Explanation {
+    let mut found = explain::compare_with(healthy, faulty, since, alarm(anomaly), calls);
+    if found.causes.is_empty() {
+        found.causes.push(best_guess(anomaly, &found));
+    }
+    found
 }
 
 /// One line for the alert: the most likely cause and what speaks for it.
@@ -150,9 +160,8 @@ fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
                 Symptom::MissedJob => (Mechanism::Job, 12.0),
                 Symptom::TrafficDrop | Symptom::Silence => (Mechanism::Traffic, 5.0),
                 Symptom::Saturation => (Mechanism::Pool, 7.0),
-                Symptom::Errors | Symptom::Latency | Symptom::Level | Symptom::BudgetBurn | Symptom::Data => {
-                    return None;
-                }
+                Symptom::Data => (Mechanism::Data, 9.0),
+                Symptom::Errors | Symptom::Latency | Symptom::Level | Symptom::BudgetBurn => return None,
             };
             let (observed, low) = (
                 page::quantity(member.observed, &member.unit),
@@ -167,6 +176,7 @@ fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
                         page::quantity(member.expected.high, &member.unit)
                     )
                 }
+                Symptom::Data => format!("the telemetry of “{}” is incomplete: {observed}", member.signal),
                 Symptom::Silence => "sends no telemetry any more".to_owned(),
                 _ => format!("“{}” gets {observed} instead of {low} or more", member.signal),
             };

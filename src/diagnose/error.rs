@@ -15,6 +15,8 @@ pub enum Error {
     Arrow(#[from] arrow::error::ArrowError),
     #[error("the page cannot be rendered: {0}")]
     Page(#[from] askama::Error),
+    #[error("this is no evidence bundle: {0}")]
+    Bundle(String),
     #[error("{0} cannot be written as JSON: {1}")]
     Json(&'static str, serde_json::Error),
 }

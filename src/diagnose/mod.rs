@@ -1,6 +1,7 @@
 //! Why: the journal around the onset and a healthy twin period, contrasted; blame and class; and the
 //! evidence bundle.
 
+mod archive;
 mod blame;
 mod bundle;
 mod capture;
@@ -16,6 +17,7 @@ mod explain;
 mod forest;
 mod log_clues;
 mod metric_clues;
+mod offline;
 mod other_clues;
 mod page;
 mod parquet_files;
@@ -31,12 +33,14 @@ mod twin;
 #[cfg(test)]
 mod tests;
 
+pub use archive::pack;
 pub use config::Config;
 pub use decode::decode;
 pub use diagnosis::{Case, Diagnosis, summary};
 pub use error::Error;
 pub use evidence::{Cause, CauseKind, Evidence, Manifest, Pass};
 pub use explain::{Explanation, compare, explain, periods};
+pub use offline::Bundle;
 pub use redact::Redaction;
 pub use rows::{Gather, Limits, LogRow, PointKind, PointRow, Resource, Rows, SpanRow, Status};
 pub use source::{Memory, Source};

@@ -324,6 +324,29 @@ fn a_bundle_holds_the_faulty_traces_with_their_logs_and_is_equal_for_equal_input
 }
 
 #[test]
+fn a_bundle_is_diagnosed_again_without_the_daemon() {
+    let directory = tempfile::tempdir().unwrap();
+    for (fault, symptom, service, kind) in [
+        (Fault::SlowDatabase, Symptom::Latency, "billing", CauseKind::Database),
+        (Fault::FailingPeer, Symptom::Errors, "orders", CauseKind::Dependency),
+        (Fault::Code, Symptom::Errors, "billing", CauseKind::Code),
+    ] {
+        let evidence = run(fault, symptom, directory.path());
+        let packed = directory.path().join("bundle.tar.zst");
+        pack(&evidence.bundle.path, &packed).unwrap();
+        for path in [&evidence.bundle.path, &packed] {
+            let bundle = Bundle::open(path).unwrap();
+            assert_eq!(summary(&bundle.told), summary(&evidence.causes));
+            let again = bundle.explain();
+            assert_eq!((again[0].service.as_str(), again[0].kind), (service, kind), "{again:#?}");
+        }
+        std::fs::write(evidence.bundle.path.join("causes.json"), "{\"causes\": []}").unwrap();
+        let changed = Bundle::open(&evidence.bundle.path).unwrap_err().to_string();
+        assert!(changed.contains("causes.json is not what was written"), "{changed}");
+    }
+}
+
+#[test]
 fn the_page_escapes_what_telemetry_says_and_shows_no_secret() {
     let directory = tempfile::tempdir().unwrap();
     let evidence = run(Fault::Code, Symptom::Errors, directory.path());
@@ -354,6 +377,13 @@ fn the_second_pass_replaces_the_first() {
 }
 
 #[test]
+fn data_that_do_not_come_are_told_as_such() {
+    let directory = tempfile::tempdir().unwrap();
+    let evidence = run(Fault::None, Symptom::Data, directory.path());
+    assert_eq!((evidence.causes[0].service.as_str(), evidence.causes[0].kind), ("orders", CauseKind::Data));
+}
+
+#[test]
 fn the_first_divergence_is_where_the_fault_is() {
     for (fault, service, operation) in
         [(Fault::SlowDatabase, "billing", "SELECT accounts"), (Fault::FailingPeer, "orders", "POST /ship")]
@@ -379,26 +409,51 @@ fn the_first_divergence_is_where_the_fault_is() {
     }
 }
 
+/// Spans with 200 attributes of two to twenty values each. With `planted`, those with one value of one
+/// of them fail three times in four, and one in fifty of all others; without, one in ten of all.
+fn attributed(seed: u64, planted: Option<(usize, &str)>) -> Vec<SpanRow> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let template = rows(&shop(Fault::None, 5)).spans.swap_remove(0);
+    let keys: Vec<std::sync::Arc<str>> = (0..200).map(|n| format!("key.{n:03}").into()).collect();
+    let values: Vec<std::sync::Arc<str>> = (0..20).map(|n: u32| n.to_string().into()).collect();
+    (0..500)
+        .map(|_| {
+            let mut span = template.clone();
+            span.attributes = keys
+                .iter()
+                .enumerate()
+                .map(|(n, key)| (key.clone(), values[random.usize(0..2 + n % 19)].clone()))
+                .collect();
+            let failing = match planted {
+                Some((key, value)) if &*span.attributes[key].1 == value => random.u8(0..4) != 0,
+                Some(_) => random.u8(0..50) == 0,
+                None => random.u8(0..10) == 0,
+            };
+            span.status = if failing { Status::Error } else { Status::Unset };
+            span
+        })
+        .collect()
+}
+
 #[test]
-fn a_planted_attribute_is_contrasted_first() {
-    let mut all = rows(&shop(Fault::None, 5));
-    let mut random = fastrand::Rng::with_seed(1);
-    for span in &mut all.spans {
-        let tenant = if random.u8(0..3) == 0 { "acme" } else { "other" };
-        for noise in 0..20 {
-            span.attributes
-                .push((format!("noise.{noise}").into(), random.u32(0..noise + 2).to_string().into()));
-        }
-        span.attributes.push(("tenant".into(), tenant.into()));
-        if tenant == "acme" && random.u8(0..4) != 0 {
-            span.status = Status::Error;
-        }
+fn a_planted_attribute_of_two_hundred_is_ranked_first_and_none_is_named_without() {
+    let contrasts = |spans: &[SpanRow]| {
+        contrast::contrast(
+            spans.iter().filter(|span| span.failed()),
+            spans.iter().filter(|span| !span.failed()),
+        )
+    };
+    let seeds = 20usize;
+    let (mut first, mut quiet) = (0, 0);
+    for seed in 0..seeds {
+        let key = seed * 10 % 200;
+        let found = contrasts(&attributed(seed as u64, Some((key, "1"))));
+        let wanted = format!("key.{key:03}");
+        first += usize::from(found.first().is_some_and(|best| *best.key == *wanted && &*best.value == "1"));
+        quiet += usize::from(contrasts(&attributed(1_000 + seed as u64, None)).is_empty());
     }
-    let found = contrast::contrast(
-        all.spans.iter().filter(|span| span.failed()),
-        all.spans.iter().filter(|span| !span.failed()),
-    );
-    assert_eq!((&*found[0].key, &*found[0].value), ("tenant", "acme"), "{found:?}");
+    assert!(first * 100 >= seeds * 95, "ranked first in {first} of {seeds}");
+    assert!(quiet * 100 >= seeds * 95, "nothing named in {quiet} of {seeds}");
 }
 
 #[test]
