@@ -16,8 +16,8 @@ crate::settings! {
         bad_requests: u64 = 5, "1 to 1000", |n| (1..=1000).contains(n);
         /// How long a series must be healthy again, with traffic, until its finding is cleared.
         healthy: Seconds = Seconds(Duration::from_secs(20)), "5s to 1h", |t| (5..=3_600).contains(&t.0.as_secs());
-        /// Tickets about metric levels that one service may raise in a week while it is healthy.
-        level_tickets_per_week: f64 = 0.3, "0.001 to 1000", |x| (0.001..=1000.0).contains(x);
+        /// Tickets about its metrics that one service may raise in a week while it is healthy.
+        level_tickets_per_week: f64 = 0.5, "0.001 to 1000", |x| (0.001..=1000.0).contains(x);
         /// Share of its limit at which a pool, queue or disk counts as saturated.
         saturated: f64 = 0.9, "0.5 to 1.0", |x| (0.5..=1.0).contains(x);
         /// Series that are judged at most; further ones are only counted.

@@ -43,10 +43,10 @@ pub struct Census {
 #[derive(Debug)]
 pub struct Detectors {
     pub(super) config: Config,
-    with_scores: bool,
+    pub(super) with_scores: bool,
     pub(super) state: State,
     /// Services touched by the present cut.
-    touched: Vec<u32>,
+    pub(super) touched: Vec<u32>,
     census: Census,
 }
 
@@ -153,6 +153,7 @@ impl Detectors {
         for (key, facet) in &tick.facets {
             self.facet(now, key, facet);
         }
+        self.judge_rounds(now, &mut out);
         self.settle_services(now, &mut out.findings);
         for window in sealed {
             self.window(now, window, &mut out.findings);

@@ -11,9 +11,12 @@ use crate::model::{SeriesId, SeriesKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-const WEEK_S: f64 = 604_800.0;
-/// Healthy points after which a level counts as healthy again.
-const FINE_POINTS: u32 = 3;
+/// What is left of a surprise with the next point: members of an episode need not jump with one tick.
+const FADES: f32 = 0.7;
+/// From so many metrics on a service is judged by all of them together.
+const MANY: u32 = 3;
+/// A metric above this joins an episode of its service that is open.
+const JOINS: f32 = 6.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricSeries {
@@ -23,8 +26,12 @@ pub struct MetricSeries {
     resource: String,
     pub level: Level,
     pub saturation: Option<Box<Saturation>>,
-    active: bool,
-    fine: u32,
+    /// How surprising the last points were: negative natural logarithm of their probability, fading.
+    pub surprise: f32,
+    /// The last value, and where a healthy one would lie.
+    value: f64,
+    band: Band,
+    before_last_at: Timestamp,
     last_at: Timestamp,
 }
 
@@ -40,8 +47,10 @@ impl MetricSeries {
             resource,
             level: Level::default(),
             saturation,
-            active: false,
-            fine: 0,
+            surprise: 0.0,
+            value: 0.0,
+            band: Band { low: 0.0, high: 0.0 },
+            before_last_at: Timestamp::ZERO,
             last_at: Timestamp::ZERO,
         }
     }
@@ -64,35 +73,32 @@ impl MetricSeries {
         };
         self.saturate(now, id, value, service, config, findings);
         let seen = self.level.observe(at, value);
-        let pause = self.level.cadence_s().max(1.0);
-        let allowed = config.level_tickets_per_week * pause / WEEK_S / f64::from(service.metrics.max(1));
-        let mut alarm = false;
-        if self.active {
-            self.fine = if seen.tail > 0.01 { self.fine + 1 } else { 0 };
-            if self.fine >= FINE_POINTS {
-                self.active = false;
-            }
-        } else if seen.tail < allowed && seen.score > 0.0 {
-            (self.active, self.fine, alarm) = (true, 0, true);
+        service.together.add(seen.alone, seen.among, self.level.cadence_s());
+        let surprise = if service.metrics < MANY { seen.alone } else { seen.among };
+        self.surprise = (surprise as f32).max(FADES * self.surprise);
+        if service.together.is_open() && self.surprise >= JOINS {
+            service.together.joins(id);
         }
-        if alarm || self.active || self.fine >= FINE_POINTS {
-            let mut finding = Finding::of(now, &self.key, id, Symptom::Level);
-            finding.phase = if self.active { Phase::Active } else { Phase::Cleared };
-            finding.gravity = if alarm { Gravity::Ticket } else { Gravity::Support };
-            finding.decided = true;
-            finding.tail = seen.tail;
-            finding.log_evidence = -(seen.tail.max(1e-30).ln() as f32);
-            finding.observed = value;
-            finding.expected = Band { low: seen.low, high: seen.high };
-            finding.unit = self.key.unit.to_string();
-            finding.onset = Interval { earliest: self.last_at, latest: at };
-            findings.push(finding);
-            if !self.active {
-                self.fine = 0;
-            }
-        }
-        self.last_at = at;
-        Some(Score { series: id, time: at, value, score: seen.score, alarm })
+        self.value = value;
+        self.band = Band { low: seen.low, high: seen.high };
+        (self.before_last_at, self.last_at) = (self.last_at, at);
+        Some(Score { series: id, time: at, value, score: seen.alone, alarm: false })
+    }
+
+    /// What there is to say of the last point.
+    #[must_use]
+    pub fn finding(&self, now: Timestamp, id: SeriesId, phase: Phase, gravity: Gravity) -> Finding {
+        let mut finding = Finding::of(now, &self.key, id, Symptom::Level);
+        finding.phase = phase;
+        finding.gravity = gravity;
+        finding.decided = true;
+        finding.tail = (-f64::from(self.surprise)).exp();
+        finding.log_evidence = self.surprise;
+        finding.observed = self.value;
+        finding.expected = self.band;
+        finding.unit = self.key.unit.to_string();
+        finding.onset = Interval { earliest: self.before_last_at, latest: self.last_at };
+        finding
     }
 
     fn saturate(

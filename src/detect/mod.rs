@@ -3,6 +3,7 @@
 
 mod absence;
 mod config;
+mod day;
 mod detectors;
 mod errors;
 mod evidence;
@@ -13,12 +14,14 @@ mod latency;
 mod level;
 mod metrics;
 mod requests;
+mod rounds;
 mod saturation;
 mod score;
 mod service;
 mod share;
 mod silence;
 mod tail;
+mod together;
 mod traffic;
 
 pub use config::Config;

@@ -3,6 +3,7 @@
 use super::errors::Errors;
 use super::instances::Instances;
 use super::silence::Silence;
+use super::together::Together;
 use super::traffic::Traffic;
 use crate::model::{ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ pub struct Service {
     /// Entry series and metric series that belong to it.
     pub entries: u32,
     pub metrics: u32,
+    /// Its metrics as one.
+    pub together: Together,
     pub silence: Silence,
     /// Whether a deadline is set for it.
     pub silence_scheduled: bool,
@@ -52,6 +55,7 @@ impl Service {
             key,
             entries: 0,
             metrics: 0,
+            together: Together::default(),
             silence: Silence::default(),
             silence_scheduled: false,
             requests: 0,
