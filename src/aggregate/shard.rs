@@ -10,7 +10,7 @@ use super::resource::Resources;
 use super::series::SeriesTable;
 use super::streams::Streams;
 use super::{Accepted, Facet, Indicator, Partial, SecondCount};
-use crate::journal::{BlockPart, Cut, Index, Position};
+use crate::journal::{BlockPart, BlockWriter, Cut, Index, Position};
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::{Signal, Timestamp, TraceId, WindowId};
 use crate::otlp::{Checked, Malformed, ResourceView, Rows, count_items};
@@ -94,7 +94,10 @@ pub struct Shard {
     pub(super) scratch: Vec<u8>,
     /// The scope of the last cumulative point, and what it is called in the name of its stream.
     pub(super) last_scope: Option<(Box<[u8]>, [u8; 32])>,
-    pub(super) block: Option<(u64, BlockPart)>,
+    /// The block that is being filled, and its number, if one is.
+    pub(super) block: Option<(u64, BlockWriter)>,
+    /// Memory for the next one.
+    spare_block: Option<BlockWriter>,
     blocks: Vec<(u64, BlockPart)>,
     index: Option<Arc<Index>>,
     accepted: Accepted,
@@ -124,6 +127,7 @@ impl Shard {
             scratch: Vec::new(),
             last_scope: None,
             block: None,
+            spare_block: None,
             blocks: Vec::new(),
             index: None,
             accepted: Accepted::default(),
@@ -285,7 +289,14 @@ impl Shard {
         let number = BlockPart::block(at);
         if self.block.as_ref().is_none_or(|(open, _)| *open != number) {
             self.close_block();
-            self.block = Some((number, BlockPart::new(at)));
+            let writer = match self.spare_block.take() {
+                Some(mut writer) => {
+                    writer.begin(at);
+                    writer
+                }
+                None => BlockWriter::new(at),
+            };
+            self.block = Some((number, writer));
         }
         if let Some((_, part)) = &mut self.block
             && let Some(service) = self.series.service(service)
@@ -295,9 +306,9 @@ impl Shard {
     }
 
     fn close_block(&mut self) {
-        if let Some((number, mut part)) = self.block.take() {
-            part.finish();
-            self.blocks.push((number, part));
+        if let Some((number, mut writer)) = self.block.take() {
+            self.blocks.push((number, writer.finish()));
+            self.spare_block = Some(writer);
         }
     }
 

@@ -39,6 +39,7 @@ impl Counting {
                 for shard in &mut self.shards {
                     shard.apply(at, arrived, &request);
                 }
+                request.release();
                 None
             }
             Step::Barrier(cut) => Some(self.cut(cut)),

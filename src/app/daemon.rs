@@ -612,7 +612,10 @@ fn run_shard(
     let mut counted = indicators.load_full();
     while let Some(step) = steps.receive() {
         match step {
-            Step::Work { at, arrived, request } => shard.apply(at, arrived, &request),
+            Step::Work { at, arrived, request } => {
+                shard.apply(at, arrived, &request);
+                request.release();
+            }
             Step::Barrier(cut) => {
                 if partials.send(shard.cut(cut)).is_err() {
                     return;

@@ -33,9 +33,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     items: u32,
     /// Attributes of each item.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(0..=128))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=128))]
     attributes: u32,
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000), help = "Services that seem to send")]
+    /// Resources a request: one resembles an SDK, several a Collector.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    resources: u32,
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), help = "Services that seem to send")]
     services: u32,
     /// Operations, or metric series, over all services.
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -100,6 +103,7 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
             })
             .collect(),
         shape: Shape {
+            resources: arguments.resources as usize,
             items: count(arguments.items),
             attributes: count(arguments.attributes),
             services: count(arguments.services),

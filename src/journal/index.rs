@@ -40,8 +40,6 @@ pub struct BlockPart {
     times: (u64, u64),
     services: Services,
     traces: Traces,
-    /// The trace of the item before; 0, which stands for none, is not kept.
-    last_trace: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -111,22 +109,6 @@ impl Traces {
         }
     }
 
-    /// Halves the filter while few of its bits are set: a block that holds few traces needs little memory.
-    fn shrink(&mut self) {
-        let Self::Many(filter) = self else { return };
-        let mut set: u32 = filter.iter().map(|word| word.count_ones()).sum();
-        let mut words = filter.len();
-        while words > 1 && set.saturating_mul(FILTER_SHARE * 2) <= words as u32 * u64::BITS {
-            words /= 2;
-            let (low, high) = filter.split_at_mut(words);
-            low.iter_mut().zip(high.iter()).for_each(|(low, high)| *low |= high);
-            set = low.iter().map(|word| word.count_ones()).sum();
-        }
-        if words < filter.len() {
-            *filter = filter.iter().copied().take(words).collect();
-        }
-    }
-
     fn may_hold(&self, trace: u64) -> bool {
         match self {
             Self::Few(few) => few.contains(&trace),
@@ -148,28 +130,123 @@ fn set(filter: &mut [u64], trace: u64) {
     }
 }
 
-impl BlockPart {
-    /// A part whose first record is at this position.
+/// A part that is being filled, in memory that is used for one block after another.
+#[derive(Debug)]
+pub struct BlockWriter {
+    first: u64,
+    times: (u64, u64),
+    services: Vec<u64>,
+    has_all_services: bool,
+    few: Vec<u64>,
+    filter: Box<[u64]>,
+    is_filter_used: bool,
+    /// The trace of the item before; 0, which stands for none, is not kept.
+    last_trace: u64,
+}
+
+impl BlockWriter {
+    /// Begins with a part whose first record is at this position.
     #[must_use]
     pub fn new(first: Position) -> Self {
         Self {
             first: first.0,
             times: (u64::MAX, 0),
-            services: Services::Some(Vec::new()),
-            traces: Traces::Few(Vec::new()),
+            services: Vec::with_capacity(SERVICES),
+            has_all_services: false,
+            few: Vec::with_capacity(FEW_TRACES),
+            filter: vec![0; FILTER_WORDS].into_boxed_slice(),
+            is_filter_used: false,
             last_trace: 0,
         }
     }
 
+    pub fn add_service(&mut self, service: &ServiceKey) {
+        let hash = service_hash(service);
+        if !self.services.contains(&hash) {
+            if self.services.len() < SERVICES {
+                self.services.push(hash);
+            } else {
+                self.has_all_services = true;
+            }
+        }
+    }
+
+    /// Notes an item: its time, and its trace if it has one.
+    #[inline]
+    pub fn add_item(&mut self, time: Timestamp, trace: TraceId) {
+        self.times = (self.times.0.min(time.0), self.times.1.max(time.0));
+        let trace = folded(trace);
+        if trace != self.last_trace {
+            self.last_trace = trace;
+            if self.is_filter_used {
+                set(&mut self.filter, trace);
+            } else {
+                self.add_to_few(trace);
+            }
+        }
+    }
+
+    fn add_to_few(&mut self, trace: u64) {
+        if self.few.len() < FEW_TRACES {
+            self.few.push(trace);
+        } else {
+            self.is_filter_used = true;
+            self.few.iter().chain([&trace]).for_each(|&trace| set(&mut self.filter, trace));
+        }
+    }
+
+    /// Says at which position the first record of the next part is.
+    pub fn begin(&mut self, first: Position) {
+        self.first = first.0;
+    }
+
+    /// The part, in no more memory than it needs. The next one is empty.
+    pub fn finish(&mut self) -> BlockPart {
+        let part = BlockPart {
+            first: self.first,
+            times: self.times,
+            services: if self.has_all_services {
+                Services::All
+            } else {
+                Services::Some(self.services.as_slice().into())
+            },
+            traces: if self.is_filter_used {
+                Traces::Many(shrunk(&mut self.filter).into())
+            } else {
+                Traces::Few(self.few.as_slice().into())
+            },
+        };
+        if self.is_filter_used {
+            self.filter.fill(0);
+        }
+        self.services.clear();
+        self.few.clear();
+        (self.has_all_services, self.is_filter_used, self.last_trace) = (false, false, 0);
+        self.times = (u64::MAX, 0);
+        part
+    }
+}
+
+/// Halves a filter while few of its bits are set: a block that holds few traces needs little memory.
+fn shrunk(filter: &mut [u64]) -> &[u64] {
+    let mut set: u32 = filter.iter().map(|word| word.count_ones()).sum();
+    let mut words = filter.len();
+    while words > 1 && set.saturating_mul(FILTER_SHARE * 2) <= words as u32 * u64::BITS {
+        words /= 2;
+        let Some((low, high)) = filter.get_mut(..words * 2).map(|filter| filter.split_at_mut(words)) else {
+            break;
+        };
+        low.iter_mut().zip(high.iter()).for_each(|(low, high)| *low |= high);
+        set = low.iter().map(|word| word.count_ones()).sum();
+    }
+    filter.get(..words).unwrap_or_default()
+}
+
+impl BlockPart {
     /// Number of the block in which a position lies.
     #[must_use]
     pub fn block(at: Position) -> u64 {
         at.0 / BLOCK_BYTES
-    }
-
-    pub fn add_service(&mut self, service: &ServiceKey) {
-        let hash = service_hash(service);
-        self.add_service_hash(hash);
     }
 
     fn add_service_hash(&mut self, hash: u64) {
@@ -182,22 +259,6 @@ impl BlockPart {
                 self.services = Services::All;
             }
         }
-    }
-
-    /// Notes an item: its time, and its trace if it has one.
-    #[inline]
-    pub fn add_item(&mut self, time: Timestamp, trace: TraceId) {
-        self.times = (self.times.0.min(time.0), self.times.1.max(time.0));
-        let trace = folded(trace);
-        if trace != self.last_trace {
-            self.last_trace = trace;
-            self.traces.insert(trace);
-        }
-    }
-
-    /// Takes no more memory than it needs, now that nothing is added.
-    pub fn finish(&mut self) {
-        self.traces.shrink();
     }
 
     fn merge(&mut self, other: &Self) {
@@ -338,17 +399,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_put_in_is_found(traces in prop::collection::vec(any::<[u8; 16]>(), 1..5_000), split in any::<prop::sample::Index>(), shrunk: bool) {
+        fn what_was_put_in_is_found(traces in prop::collection::vec(any::<[u8; 16]>(), 1..5_000), split in any::<prop::sample::Index>()) {
             let split = split.index(traces.len());
-            let mut parts = [BlockPart::new(Position(7)), BlockPart::new(Position(3))];
-            for (number, trace) in traces.iter().enumerate() {
-                parts[usize::from(number >= split)].add_item(Timestamp(number as u64), TraceId(*trace));
-            }
-            if shrunk {
-                parts[0].finish();
-            }
-            parts[1].finish();
-            let [mut whole, other] = parts;
+            let mut writer = BlockWriter::new(Position(7));
+            let mut add = |writer: &mut BlockWriter, range: Range<usize>| {
+                for (number, trace) in traces[range.clone()].iter().enumerate() {
+                    writer.add_item(Timestamp((range.start + number) as u64), TraceId(*trace));
+                }
+            };
+            add(&mut writer, 0..split);
+            let mut whole = writer.finish();
+            writer.begin(Position(3));
+            add(&mut writer, split..traces.len());
+            let other = writer.finish();
+            let nothing = writer.finish();
+            prop_assert!(matches!(&nothing.traces, Traces::Few(few) if few.is_empty()), "the next begins anew");
             whole.merge(&other);
             prop_assert_eq!(whole.first, 3);
             for trace in &traces {
@@ -362,9 +427,9 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         let mut id = || TraceId(std::array::from_fn(|_| random.u8(..)));
         let mut strangers = |items: usize| {
-            let mut part = BlockPart::new(Position(0));
-            (0..items).for_each(|_| part.add_item(Timestamp(1), id()));
-            part.finish();
+            let mut writer = BlockWriter::new(Position(0));
+            (0..items).for_each(|_| writer.add_item(Timestamp(1), id()));
+            let part = writer.finish();
             let words = match &part.traces {
                 Traces::Few(few) => few.len(),
                 Traces::Many(filter) => filter.len(),
@@ -384,10 +449,10 @@ mod tests {
         let times = Timestamp(0)..Timestamp(100);
         let filter = Filter { services: Some([ServiceKey::named("a")].into()), traces: None };
         let part = |name: &str, block: u64| {
-            let mut part = BlockPart::new(Position(block * BLOCK_BYTES + 5));
-            part.add_service(&ServiceKey::named(name));
-            part.add_item(Timestamp(5), TraceId([1; 16]));
-            (block, part)
+            let mut writer = BlockWriter::new(Position(block * BLOCK_BYTES + 5));
+            writer.add_service(&ServiceKey::named(name));
+            writer.add_item(Timestamp(5), TraceId([1; 16]));
+            (block, writer.finish())
         };
         let through = |blocks: u64| Position(blocks * BLOCK_BYTES);
         index.publish(0, 2, through(4), vec![part("b", 0), part("b", 1), part("b", 2), part("b", 3)]);

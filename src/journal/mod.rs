@@ -32,7 +32,7 @@ pub use config::{Config, Durability};
 pub use damage::Damage;
 pub use error::Error;
 pub use event_time::latest_event;
-pub use index::{BLOCK_BYTES, BlockPart, Filter, Index};
+pub use index::{BLOCK_BYTES, BlockPart, BlockWriter, Filter, Index};
 pub use lane::{Lanes, StepReceiver, StepSender, steps};
 pub use lock::{Lock, lock};
 pub use open::Journal;

@@ -179,7 +179,7 @@ impl Sequencer {
             match record.admitted() {
                 Ok(request) => {
                     replayed.records += 1;
-                    each(Step::Work { at: record.at, arrived, request: Arc::new(request) })?;
+                    each(Step::Work { at: record.at, arrived, request: request.shared() })?;
                 }
                 Err(error) => {
                     replayed.unreadable += 1;
@@ -238,7 +238,7 @@ impl Sequencer {
             Ok(at) => {
                 request.reply.recorded(at.0);
                 request.reply.done(1);
-                Some(Step::Work { at, arrived, request: Arc::new(request) })
+                Some(Step::Work { at, arrived, request: request.shared() })
             }
             Err(why) => {
                 refuse(&request, RefusedReason::Journal, why);

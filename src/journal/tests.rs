@@ -319,14 +319,14 @@ fn a_capture_reads_what_arrived_around_its_times_and_skips_by_index() {
     let dir = tempfile::tempdir().unwrap();
     let (mut sequencer, _, recorder) = open(dir.path(), 64 << 20, None);
     let wanted = crate::model::TraceId([9; 16]);
-    let mut parts: std::collections::BTreeMap<u64, BlockPart> = Default::default();
+    let mut parts: std::collections::BTreeMap<u64, BlockWriter> = Default::default();
     for number in 0..400u32 {
         let at = Timestamp::from_secs(u64::from(1_000 + number));
         let (admitted, _) = request(wire(number, 50_000), &[]);
         for step in sequencer.append_at(admitted, at).unwrap() {
             if let Step::Work { at: position, .. } = step {
                 let part =
-                    parts.entry(BlockPart::block(position)).or_insert_with(|| BlockPart::new(position));
+                    parts.entry(BlockPart::block(position)).or_insert_with(|| BlockWriter::new(position));
                 part.add_item(at, if number == 150 { wanted } else { crate::model::TraceId([1; 16]) });
             }
         }
@@ -338,7 +338,8 @@ fn a_capture_reads_what_arrived_around_its_times_and_skips_by_index() {
     assert_eq!(arrivals(&Filter::default()), (1_090..1_390).collect::<Vec<_>>());
     let filter = Filter { traces: Some([wanted].into()), services: None };
     assert_eq!(arrivals(&filter).len(), 300, "nothing is known yet, so all is read");
-    recorder.index().publish(0, 1, sequencer.end(), parts.into_iter().collect());
+    let parts = parts.into_iter().map(|(block, mut writer)| (block, writer.finish())).collect();
+    recorder.index().publish(0, 1, sequencer.end(), parts);
     let found = arrivals(&filter);
     assert!(found.contains(&1_150) && found.len() < 50, "{found:?}");
 }

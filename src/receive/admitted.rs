@@ -5,7 +5,12 @@ use crate::model::Signal;
 use crate::otlp::{Encoding, Slice};
 use crate::receive::Reply;
 use bytes::Bytes;
+use crossbeam::queue::ArrayQueue;
 use smallvec::SmallVec;
+use std::sync::{Arc, LazyLock};
+
+/// Requests whose memory waits for the next one.
+static SPARE: LazyLock<ArrayQueue<Arc<Admitted>>> = LazyLock::new(|| ArrayQueue::new(256));
 
 /// A request that was let in: whole, framed, inflated and split, but not yet recorded or counted.
 #[derive(Debug)]
@@ -21,4 +26,61 @@ pub struct Admitted {
     /// Holds the memory of `wire` and `body` until both are let go.
     pub permit: Permit,
     pub reply: Reply,
+}
+
+impl Admitted {
+    /// Shares the request, in memory that an earlier one had if there is any: on the way of requests
+    /// nothing is allocated that can be used again.
+    #[must_use]
+    pub fn shared(self) -> Arc<Self> {
+        let Some(mut spare) = SPARE.pop() else { return Arc::new(self) };
+        match Arc::get_mut(&mut spare) {
+            Some(place) => {
+                *place = self;
+                spare
+            }
+            None => Arc::new(self),
+        }
+    }
+
+    /// Lets go of a request. The last one to do so leaves its memory to another.
+    pub fn release(mut self: Arc<Self>) {
+        if let Some(place) = Arc::get_mut(&mut self) {
+            place.wire = Bytes::new();
+            place.body = Bytes::new();
+            place.slices.clear();
+            place.permit = Permit::free();
+            place.reply = Reply::nobody();
+            // When there are enough, this one goes.
+            drop(SPARE.push(self));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Budget;
+
+    #[test]
+    fn memory_and_budget_are_free_once_the_last_has_let_go() {
+        let budget = Budget::new(100);
+        let body = Bytes::from(vec![1, 2, 3]);
+        let request = Admitted {
+            signal: Signal::Logs,
+            encoding: Encoding::Identity,
+            wire: body.clone(),
+            body: body.clone(),
+            slices: SmallVec::new(),
+            permit: budget.try_take(60).unwrap(),
+            reply: Reply::nobody(),
+        };
+        let first = request.shared();
+        let second = first.clone();
+        first.release();
+        assert_eq!((budget.used_bytes(), &second.body), (60, &body));
+        second.release();
+        assert_eq!(budget.used_bytes(), 0);
+        assert!(body.is_unique(), "neither the spare memory nor anything else holds the bytes");
+    }
 }

@@ -37,9 +37,9 @@ struct Trouble {
     refused: Option<RefusedReason>,
 }
 
-/// The side that journal and shards report to.
-#[derive(Clone, Debug)]
-pub struct Reply(Arc<Shared>);
+/// The side that journal and shards report to; `None` when nobody waits.
+#[derive(Clone, Debug, Default)]
+pub struct Reply(Option<Arc<Shared>>);
 
 /// Tells later what became of a request that nobody waits for any more.
 #[derive(Clone, Debug)]
@@ -75,13 +75,13 @@ impl Reply {
     #[must_use]
     pub fn new(parts: u32) -> (Self, Pending) {
         let shared = Arc::new(Shared { open: AtomicU32::new(parts), ..Shared::default() });
-        (Self(shared.clone()), Pending(shared))
+        (Self(Some(shared.clone())), Pending(shared))
     }
 
     /// A reply that nobody waits for.
     #[must_use]
-    pub fn nobody() -> Self {
-        Self(Arc::default())
+    pub const fn nobody() -> Self {
+        Self(None)
     }
 
     /// Says at which position of the journal the request stands. Report its part as done after it.
@@ -91,15 +91,18 @@ impl Reply {
 
     /// Reports `parts` as done.
     pub fn done(&self, parts: u32) {
-        if self.0.open.fetch_sub(parts, Ordering::AcqRel) == parts {
-            self.0.waker.wake();
+        if let Some(shared) = &self.0
+            && shared.open.fetch_sub(parts, Ordering::AcqRel) == parts
+        {
+            shared.waker.wake();
         }
     }
 
     /// Counts items as refused for good; the first message is kept.
     pub fn reject(&self, items: u64, reason: RejectedReason, message: impl FnOnce() -> String) {
-        self.0.rejected.fetch_add(items, Ordering::AcqRel);
-        let mut trouble = self.0.trouble.lock();
+        let Some(shared) = &self.0 else { return };
+        shared.rejected.fetch_add(items, Ordering::AcqRel);
+        let mut trouble = shared.trouble.lock();
         if trouble.message.is_empty() {
             trouble.message = format!("{}: {}", reason.as_str(), message());
         }
@@ -107,7 +110,8 @@ impl Reply {
 
     /// Says that the request as a whole was not taken. Report its parts as done all the same.
     pub fn refuse(&self, reason: RefusedReason, message: impl FnOnce() -> String) {
-        let mut trouble = self.0.trouble.lock();
+        let Some(shared) = &self.0 else { return };
+        let mut trouble = shared.trouble.lock();
         if trouble.refused.is_none() {
             trouble.refused = Some(reason);
             trouble.message = message();

@@ -5,6 +5,6 @@ mod process;
 mod wire;
 mod send;
 
-pub use payload::Shape;
+pub use payload::{Shape, Template, templates};
 pub use process::Usage;
 pub use send::{Compression, Error, Figures, Load, send};

@@ -3,7 +3,6 @@
 use super::payload::{Shape, Template, templates};
 use super::process::Usage;
 use super::wire::Prepared;
-use crate::drill::random::Random;
 use crate::model::{Clock, Signal, SystemClock};
 use crate::sketch::Histogram;
 use http::uri::PathAndQuery;
@@ -159,11 +158,12 @@ pub async fn send(load: &Load) -> Result<Figures, Error> {
         .map_err(|error| Error::Endpoint(load.endpoint.clone(), error))?
         .timeout(Duration::from_secs(10))
         .tcp_nodelay(true);
+    let templates = interleaved(load);
     let begin = Instant::now();
     let measured_from = begin + load.warm_up;
     let per_request = load.shape.items.max(1) as f64;
     let plan = Arc::new(Plan {
-        templates: interleaved(load),
+        templates,
         next: AtomicU64::new(0),
         begin,
         measured_from,
@@ -200,9 +200,8 @@ pub async fn send(load: &Load) -> Result<Figures, Error> {
 
 /// The requests of all signals, taking turns.
 fn interleaved(load: &Load) -> Vec<Template> {
-    let mut random = Random::new(1);
     let of_each: Vec<Vec<Template>> =
-        load.signals.iter().map(|signal| templates(*signal, &load.shape, &mut random)).collect();
+        load.signals.iter().map(|signal| templates(*signal, &load.shape, 1)).collect();
     let longest = of_each.iter().map(Vec::len).max().unwrap_or(0);
     (0..longest).flat_map(|at| of_each.iter().filter_map(move |all| all.get(at)).cloned()).collect()
 }
