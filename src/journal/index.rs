@@ -402,7 +402,7 @@ mod tests {
         fn what_was_put_in_is_found(traces in prop::collection::vec(any::<[u8; 16]>(), 1..5_000), split in any::<prop::sample::Index>()) {
             let split = split.index(traces.len());
             let mut writer = BlockWriter::new(Position(7));
-            let mut add = |writer: &mut BlockWriter, range: Range<usize>| {
+            let add = |writer: &mut BlockWriter, range: Range<usize>| {
                 for (number, trace) in traces[range.clone()].iter().enumerate() {
                     writer.add_item(Timestamp((range.start + number) as u64), TraceId(*trace));
                 }

@@ -86,7 +86,9 @@ impl Reply {
 
     /// Says at which position of the journal the request stands. Report its part as done after it.
     pub fn recorded(&self, position: u64) {
-        self.0.recorded_at.store(position, Ordering::Release);
+        if let Some(shared) = &self.0 {
+            shared.recorded_at.store(position, Ordering::Release);
+        }
     }
 
     /// Reports `parts` as done.
