@@ -1,5 +1,6 @@
 //! How much is told, and when.
 
+use crate::context::Exemption;
 use crate::settings::Seconds;
 use std::time::Duration;
 
@@ -18,5 +19,9 @@ crate::settings! {
         cool_down: Seconds = Seconds(Duration::from_secs(60)), "0s to 1h", |t| t.0.as_secs() <= 3_600;
         /// Anomalies that are open at once at most; then one storm anomaly takes the rest.
         open: u64 = 1_000, "1 to 100000", |n| (1..=100_000).contains(n);
+        /// What need not be told: known issues, silences, recurring maintenance, a line each. It is still
+        /// counted and shown with the reason, and told if it is still wrong when the line's time is over.
+        exemptions: Vec<String> = Vec::new(), "a list of `service=… symptom=… daily=HH:MM-HH:MM days=… until=… because=…`",
+            |lines| lines.iter().all(|line| Exemption::parse(line).is_ok());
     }
 }

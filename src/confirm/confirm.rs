@@ -2,6 +2,7 @@
 
 use super::anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Member, Severity};
 use super::config::Config;
+use super::exempt::Exemptions;
 use super::graph::Graph;
 use super::title::title;
 use crate::context::Changes;
@@ -51,6 +52,7 @@ fn is_key_of(member: &Member, key: &MemberKey) -> bool {
 #[derive(Debug)]
 pub struct Confirm {
     config: Config,
+    exemptions: Exemptions,
     state: State,
 }
 
@@ -115,7 +117,7 @@ fn patience(symptom: Symptom) -> Duration {
 impl Confirm {
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, state: State::default() }
+        Self { exemptions: Exemptions::new(&config), config, state: State::default() }
     }
 
     /// The whole state, for a checkpoint.
@@ -474,9 +476,13 @@ impl Confirm {
             let anomaly = &mut open.anomaly;
             if anomaly.state == AnomalyState::Gathering && at.since(anomaly.opened_at) >= self.config.gather.0
             {
-                anomaly.state = AnomalyState::Confirmed;
-                anomaly.fired_at = Some(at);
-                open.changed = true;
+                let reason = self.exemptions.explain(at, anomaly).map(str::to_owned);
+                if reason.is_none() {
+                    anomaly.state = AnomalyState::Confirmed;
+                    anomaly.fired_at = Some(at);
+                }
+                open.changed |= reason.is_none() || reason != anomaly.suppressed_by;
+                anomaly.suppressed_by = reason;
             }
             for member in anomaly.members.iter_mut().filter(|member| !member.recovered) {
                 if at.since(member.last_seen) > patience(member.symptom) {
@@ -486,6 +492,14 @@ impl Confirm {
             }
             if anomaly.state == AnomalyState::Confirmed && has_recovered(anomaly) {
                 anomaly.state = AnomalyState::Recovered;
+                anomaly.ended_at = Some(at);
+                open.changed = true;
+            }
+            if anomaly.state == AnomalyState::Gathering
+                && anomaly.suppressed_by.is_some()
+                && has_recovered(anomaly)
+            {
+                anomaly.state = AnomalyState::Suppressed;
                 anomaly.ended_at = Some(at);
                 open.changed = true;
             }

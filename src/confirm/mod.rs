@@ -5,6 +5,7 @@ mod anomaly;
 mod config;
 #[allow(clippy::module_inception, reason = "the stage's main struct has the room's name")]
 mod confirm;
+mod exempt;
 mod graph;
 mod judge;
 mod title;

@@ -478,3 +478,42 @@ fn an_empty_tick_costs_next_to_nothing() {
     let each = started.elapsed() / u32::try_from(ticks).expect("few");
     assert!(each.as_micros() < 20, "{each:?} in a build without optimisation");
 }
+
+#[test]
+fn what_is_exempt_is_counted_and_told_if_it_is_still_wrong_at_the_end() {
+    let until = |second: u64| {
+        let until = Timestamp::from_secs(START + second);
+        let line = format!("service=payment symptom=errors until={until} because=known, ticket 17");
+        Confirm::new(Config { exemptions: vec![line], ..Config::default() })
+    };
+    for (end, still_wrong) in [(400, false), (90, true)] {
+        let mut world = World::new(3);
+        let payment = world.serve("payment", 20.0);
+        world.judge.confirm = until(end);
+        world.run(40);
+        world.series[payment].errors = 0.3;
+        world.run(40);
+        assert_eq!(world.anomalies.len(), 1, "it is counted and shown");
+        assert_eq!(world.only().suppressed_by.as_deref(), Some("known, ticket 17"));
+        assert_eq!(world.only().fired_at, None, "nobody is told");
+        world.run(20);
+        assert_eq!(world.only().fired_at.is_some(), still_wrong);
+        world.series[payment].errors = 0.0;
+        world.run(120);
+        let ended = if still_wrong { AnomalyState::Recovered } else { AnomalyState::Suppressed };
+        assert_eq!(world.only().state, ended);
+    }
+}
+
+#[test]
+fn an_exemption_does_not_hide_what_is_elsewhere() {
+    let mut world = World::new(4);
+    world.serve("payment", 20.0);
+    let cart = world.serve("cart", 20.0);
+    let line = "service=payment because=known".to_owned();
+    world.judge.confirm = Confirm::new(Config { exemptions: vec![line], ..Config::default() });
+    world.run(40);
+    world.series[cart].errors = 0.3;
+    world.run(30);
+    assert!(world.only().fired_at.is_some());
+}

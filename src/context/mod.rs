@@ -2,6 +2,8 @@
 
 mod change;
 mod changes;
+mod exemption;
 
 pub use change::{Change, ChangeId, ChangeKind};
 pub use changes::{Changes, RestoreError, SUSPECT_FOR};
+pub use exemption::{Exemption, Subject};

@@ -1,0 +1,195 @@
+//! What need not be told although it is broken: known issues, silences, recurring maintenance.
+//!
+//! One line of `KEY=VALUE` words, such as
+//!
+//! ```text
+//! service=billing daily=02:00-04:00 days=sat,sun because=nightly backup
+//! service=search symptom=latency until=2026-12-01T00:00:00Z because=index is being rebuilt
+//! fingerprint=9f86d081884c7d65 at_most=0.2 because=TICKET-17, known since March
+//! ```
+//!
+//! `service`, `environment`, `namespace`, `symptom`, `signal`, `fingerprint` and any attribute of a series
+//! say what is meant; `at_most` how bad it may be (in the unit of what is observed) and still be the same;
+//! `from`, `until`, `daily` (UTC) and `days` (the days on which `daily` begins) when; `because`, the last
+//! word, why.
+
+use crate::model::{ServiceKey, Timestamp};
+
+const DAY_S: u64 = 86_400;
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exemption {
+    scope: Vec<(String, String)>,
+    at_most: Option<f64>,
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+    /// First second of the day, and the one after the last; before the first if it crosses midnight.
+    daily: Option<(u64, u64)>,
+    days: Option<[bool; 7]>,
+    because: String,
+}
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub service: &'a ServiceKey,
+    pub symptom: &'a str,
+    pub signal: &'a str,
+    pub fingerprint: &'a str,
+    pub attributes: &'a [(String, String)],
+    pub observed: f64,
+}
+
+impl Exemption {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(line: &str) -> Result<Self, String> {
+        let mut exemption = Self::default();
+        let (words, because) = line.split_once("because=").ok_or("`because=` is missing, at the end")?;
+        exemption.because = because.trim().to_owned();
+        for word in words.split_whitespace() {
+            let (key, value) = word.split_once('=').ok_or_else(|| format!("{word:?} is no KEY=VALUE"))?;
+            match key {
+                "at_most" => {
+                    exemption.at_most = Some(value.parse().map_err(|_| format!("{value:?} is no number"))?);
+                }
+                "from" => exemption.from = Some(Timestamp::parse_rfc3339(value)?),
+                "until" => exemption.until = Some(Timestamp::parse_rfc3339(value)?),
+                "daily" => exemption.daily = Some(daily(value)?),
+                "days" => exemption.days = Some(days(value)?),
+                _ => exemption.scope.push((key.to_owned(), value.to_owned())),
+            }
+        }
+        if exemption.scope.is_empty() {
+            return Err("what is meant is missing: a service, symptom, fingerprint or attribute".to_owned());
+        }
+        if exemption.days.is_some() && exemption.daily.is_none() {
+            exemption.daily = Some((0, DAY_S));
+        }
+        Ok(exemption)
+    }
+
+    /// Whether it holds at a moment.
+    #[must_use]
+    pub fn holds(&self, at: Timestamp) -> bool {
+        if self.from.is_some_and(|from| at < from) || self.until.is_some_and(|until| at >= until) {
+            return false;
+        }
+        let Some((first, end)) = self.daily else { return true };
+        let (day, second) = (at.secs() / DAY_S, at.secs() % DAY_S);
+        let begins_on = |day: u64| {
+            // 1 January 1970 was a Thursday.
+            self.days.is_none_or(|days| days.get(((day + 3) % 7) as usize).copied().unwrap_or(false))
+        };
+        if first < end {
+            (first..end).contains(&second) && begins_on(day)
+        } else {
+            (second >= first && begins_on(day)) || (second < end && begins_on(day.saturating_sub(1)))
+        }
+    }
+
+    /// Whether it is about this, and this is no worse than what is known.
+    #[must_use]
+    pub fn covers(&self, subject: &Subject<'_>) -> bool {
+        let is = |key: &str, value: &str| match key {
+            "service" => &*subject.service.name == value,
+            "environment" => &*subject.service.environment == value,
+            "namespace" => &*subject.service.namespace == value,
+            "symptom" => subject.symptom == value,
+            "signal" => subject.signal == value,
+            "fingerprint" => subject.fingerprint == value,
+            _ => subject.attributes.iter().any(|(name, known)| name == key && known == value),
+        };
+        self.scope.iter().all(|(key, value)| is(key, value))
+            && self.at_most.is_none_or(|most| subject.observed <= most)
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn because(&self) -> &str {
+        &self.because
+    }
+}
+
+fn daily(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("daily={text} is not HH:MM-HH:MM");
+    let second = |time: &str| {
+        let (hour, minute) = time.split_once(':')?;
+        let (hour, minute): (u64, u64) = (hour.parse().ok()?, minute.parse().ok()?);
+        (hour < 24 && minute < 60 || (hour, minute) == (24, 0)).then_some(hour * 3_600 + minute * 60)
+    };
+    let (first, end) = text.split_once('-').ok_or_else(wrong)?;
+    let (first, end) = second(first).zip(second(end)).ok_or_else(wrong)?;
+    if first == end { Err(wrong()) } else { Ok((first, end)) }
+}
+
+fn days(text: &str) -> Result<[bool; 7], String> {
+    let mut days = [false; 7];
+    for name in text.split(',') {
+        let known = days.iter_mut().zip(DAYS).find(|(_, day)| *day == name);
+        *known.ok_or_else(|| format!("{name:?} is none of {}", DAYS.join(", ")))?.0 = true;
+    }
+    Ok(days)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse_rfc3339(text).unwrap()
+    }
+
+    #[test]
+    fn maintenance_recurs_on_its_days_also_past_midnight() {
+        let weekend = Exemption::parse("service=a daily=22:00-04:00 days=sat because=backup").unwrap();
+        // 2024-01-06 is a Saturday.
+        assert!(!weekend.holds(at("2024-01-06T21:59:59Z")));
+        assert!(weekend.holds(at("2024-01-06T22:00:00Z")));
+        assert!(weekend.holds(at("2024-01-07T03:59:59Z")));
+        assert!(!weekend.holds(at("2024-01-07T04:00:00Z")));
+        assert!(!weekend.holds(at("2024-01-07T22:30:00Z")));
+        assert!(!weekend.holds(at("2024-01-06T03:00:00Z")));
+        assert!(weekend.holds(at("2024-01-13T23:00:00Z")));
+    }
+
+    #[test]
+    fn a_silence_ends_and_covers_what_it_says_and_no_worse() {
+        let silence = "service=search tier=gold at_most=0.2 until=2024-01-02T00:00:00Z because=index work";
+        let silence = Exemption::parse(silence).unwrap();
+        assert!(silence.holds(at("2024-01-01T23:59:59Z")) && !silence.holds(at("2024-01-02T00:00:00Z")));
+        let (search, other) = (ServiceKey::named("search"), ServiceKey::named("other"));
+        let attributes = [("tier".to_owned(), "gold".to_owned())];
+        let subject = |service, attributes, observed| Subject {
+            service,
+            symptom: "errors",
+            signal: "GET /",
+            fingerprint: "00",
+            attributes,
+            observed,
+        };
+        assert!(silence.covers(&subject(&search, &attributes, 0.2)));
+        assert!(!silence.covers(&subject(&search, &attributes, 0.3)), "it got worse");
+        assert!(!silence.covers(&subject(&other, &attributes, 0.1)));
+        assert!(!silence.covers(&subject(&search, &[], 0.1)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (line, word) in [
+            ("service=a", "because"),
+            ("because=all", "what is meant"),
+            ("service=a daily=2-4 because=x", "HH:MM"),
+            ("service=a daily=25:00-26:00 because=x", "HH:MM"),
+            ("service=a days=sunday because=x", "none of"),
+            ("service=a at_most=lots because=x", "number"),
+            ("service=a soon because=x", "KEY=VALUE"),
+        ] {
+            let error = Exemption::parse(line).unwrap_err();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}
