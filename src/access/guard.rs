@@ -123,12 +123,12 @@ impl Access {
     /// # Errors
     /// What went wrong, or that it took more than 10 s.
     pub async fn shake_hands(&self, port: Port, stream: TcpStream) -> io::Result<(Stream, bool)> {
-        let Some(tls) = &self.tls else { return Ok((Stream::Plain(stream), false)) };
+        let Some(tls) = &self.tls else { return Ok((Stream::plain(stream), false)) };
         let shaking = TlsAcceptor::from(tls.server(port)).accept(stream);
         let stream = tokio::time::timeout(HANDSHAKE_LIMIT, shaking)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let stream = Stream::Tls(Box::new(stream));
+        let stream = Stream::tls(stream);
         let certificate = stream.has_certificate();
         Ok((stream, certificate))
     }

@@ -9,6 +9,7 @@ mod config;
 mod credentials;
 mod denial;
 mod error;
+mod frames;
 mod guard;
 mod listener;
 mod role;

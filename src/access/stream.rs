@@ -1,5 +1,6 @@
 //! A connection, with or without TLS.
 
+use super::frames::FrameGuard;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,19 +17,33 @@ pub struct Peer {
     pub certificate: bool,
 }
 
-/// A connection, with or without TLS.
+/// A connection, with or without TLS, that is ended when it floods.
 #[derive(Debug)]
-pub enum Stream {
+pub struct Stream {
+    transport: Transport,
+    frames: FrameGuard,
+}
+
+#[derive(Debug)]
+enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
+    pub(super) fn plain(stream: TcpStream) -> Self {
+        Self { transport: Transport::Plain(stream), frames: FrameGuard::default() }
+    }
+
+    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { transport: Transport::Tls(Box::new(stream)), frames: FrameGuard::default() }
+    }
+
     /// Whether a trusted client certificate was shown.
     pub(super) fn has_certificate(&self) -> bool {
-        match self {
-            Self::Plain(_) => false,
-            Self::Tls(stream) => {
+        match &self.transport {
+            Transport::Plain(_) => false,
+            Transport::Tls(stream) => {
                 stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty())
             }
         }
@@ -37,12 +52,12 @@ impl Stream {
 
 macro_rules! either {
     ($this:ident, $stream:ident => $do:expr) => {
-        match $this.get_mut() {
-            Self::Plain(stream) => {
+        match &mut $this.get_mut().transport {
+            Transport::Plain(stream) => {
                 let $stream = Pin::new(stream);
                 $do
             }
-            Self::Tls(stream) => {
+            Transport::Tls(stream) => {
                 let $stream = Pin::new(stream.as_mut());
                 $do
             }
@@ -52,11 +67,21 @@ macro_rules! either {
 
 impl AsyncRead for Stream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let polled = {
+            let this = self.as_mut();
+            either!(this, stream => stream.poll_read(context, buffer))
+        };
+        if let Poll::Ready(Ok(())) = polled
+            && !self.frames.watch(buffer.filled().get(before..).unwrap_or_default())
+        {
+            return Poll::Ready(Err(io::Error::other("a flood of frames that ask for nothing")));
+        }
+        polled
     }
 }
 
@@ -74,9 +99,9 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.transport {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

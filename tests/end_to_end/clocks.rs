@@ -1,0 +1,68 @@
+//! Senders whose clocks are wrong: theirs are counted where the rules say, and alarm nobody.
+
+use crate::support::daemon::Daemon;
+use crate::support::eventually;
+use crate::support::otlp::{Client, Export, now_ns, span, spans};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const HOUR_NS: i64 = 3_600_000_000_000;
+const ROUNDS: u64 = 30;
+const EACH: u64 = 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_clocks_are_counted_by_rule_and_alarm_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(folder.path(), &[]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    let frozen = now_ns();
+    let mut too_old = 0;
+    for _ in 0..ROUNDS {
+        for (service, skew) in [
+            ("right", Some(0)),
+            ("an-hour-ahead", Some(HOUR_NS)),
+            ("a-day-ahead", Some(24 * HOUR_NS)),
+            ("fifty-minutes-behind", Some(-HOUR_NS * 5 / 6)),
+            ("a-day-behind", Some(-24 * HOUR_NS)),
+            // A leap second that is told twice.
+            ("a-second-behind", Some(-1_000_000_000)),
+            ("frozen", None),
+        ] {
+            let end = skew.map_or(frozen, |skew| now_ns().checked_add_signed(skew).expect("in range"));
+            let of = (0..EACH).map(|number| span("GET /", end, 1_000_000 + number, false)).collect();
+            match client.export(&Export::Traces(spans(service, of))).await {
+                Ok(()) => assert_ne!(service, "a-day-behind", "what is too old is refused"),
+                Err(status) => {
+                    assert_eq!(
+                        (service, status.code()),
+                        ("a-day-behind", tonic::Code::DataLoss),
+                        "{status:?}"
+                    );
+                    too_old += EACH;
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert_eq!(too_old, ROUNDS * EACH);
+    let status = eventually("all is counted", PATIENCE, async || {
+        let status = daemon.ask(&["status"]);
+        (status["accepted"]["spans"] == ROUNDS * EACH * 6).then_some(status)
+    })
+    .await;
+    assert_eq!(status["rejected"]["too_old"], too_old, "{status:#}");
+    assert_eq!(status["late"]["future"], ROUNDS * EACH * 2, "{status:#}");
+    assert!(status["late"]["amended"].as_u64() >= Some(ROUNDS * EACH), "{status:#}");
+    // Nobody's window was closed by another's clock: what is right is all there, once.
+    let rows = daemon.ask(&["services"]);
+    for service in ["right", "an-hour-ahead", "a-day-ahead", "a-second-behind", "frozen"] {
+        let row = rows.as_array().expect("rows").iter().find(|row| row["service"] == service);
+        assert_eq!(row.map(|row| row["spans"].clone()), Some((ROUNDS * EACH).into()), "{service}");
+    }
+    let latency = daemon.ask(&["latency", "--service", "right", "--step", "10s"]);
+    let starts: Vec<&str> =
+        latency.as_array().expect("windows").iter().filter_map(|of| of["start"].as_str()).collect();
+    assert!(starts.is_sorted_by(|a, b| a < b), "each window once: {starts:?}");
+    assert_eq!(daemon.ask(&["anomalies"]).as_array().map(Vec::len), Some(0), "wrong clocks alarm nobody");
+    assert_eq!(daemon.stop(), Some(0));
+}

@@ -1,0 +1,190 @@
+//! HTTP/2 used as a weapon, and sockets that do nothing: an honest client notices none of it.
+
+use crate::support::daemon::Daemon;
+use crate::support::otlp::{Client, Export};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+/// `:method: POST`, `:scheme: http`, `:path: /`, `:authority: x` in HPACK.
+const BLOCK: &[u8] = &[0x83, 0x86, 0x84, 0x41, 0x01, b'x'];
+
+/// How long each flood lasts if it is not cut off: `scripts/release-check` asks for more.
+fn lasts() -> Duration {
+    let seconds = std::env::var("BAROGRAPH_FLOOD_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(2))
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let mut out = vec![length[1], length[2], length[3], kind, flags];
+    out.extend(stream.to_be_bytes());
+    out.extend(payload);
+    out
+}
+
+/// Floods again and again for as long as a flood lasts; whether the other side closed a connection over it.
+async fn flood(address: String, mut next: impl FnMut(u32) -> Vec<u8>) -> bool {
+    let end = Instant::now() + lasts();
+    let mut closed = false;
+    while Instant::now() < end {
+        closed |= flood_once(address.clone(), &mut next, end).await;
+    }
+    closed
+}
+
+async fn flood_once(address: String, next: &mut impl FnMut(u32) -> Vec<u8>, end: Instant) -> bool {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    if stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.is_err() {
+        return true;
+    }
+    let (mut reader, mut writer) = stream.into_split();
+    let closed = Arc::new(AtomicBool::new(false));
+    let noticed = closed.clone();
+    // What comes back is read, so that only the other side's rules end it.
+    let reading = tokio::spawn(async move {
+        let mut bytes = vec![0u8; 1 << 16];
+        while let Ok(1..) = reader.read(&mut bytes).await {}
+        noticed.store(true, Ordering::SeqCst);
+    });
+    let mut number = 0;
+    while Instant::now() < end && !closed.load(Ordering::SeqCst) {
+        let mut batch = Vec::new();
+        for _ in 0..100 {
+            batch.extend(next(number));
+            number += 1;
+        }
+        match tokio::time::timeout(Duration::from_secs(1), writer.write_all(&batch)).await {
+            Ok(Ok(())) | Err(_) => tokio::task::yield_now().await,
+            Ok(Err(_)) => break,
+        }
+    }
+    let was_closed = tokio::time::timeout(Duration::from_millis(200), reading).await.is_ok();
+    was_closed || closed.load(Ordering::SeqCst)
+}
+
+/// What the honest client saw while something else went on.
+struct Seen {
+    requests: u64,
+    slowest: Duration,
+}
+
+/// Exports one request after another until told to stop. Panics over the first that fails.
+async fn honest(url: String, stop: Arc<AtomicBool>) -> Seen {
+    let mut client = Client::new(&url);
+    let mut seen = Seen { requests: 0, slowest: Duration::ZERO };
+    while !stop.load(Ordering::SeqCst) {
+        let begun = Instant::now();
+        client.export(&Export::of(0, "honest", 20)).await.expect("the honest client is served");
+        seen.slowest = seen.slowest.max(begun.elapsed());
+        seen.requests += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_and_idle_sockets_cost_the_honest_client_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(folder.path(), &[]);
+    let url = daemon.url("otlp_grpc");
+    let address = url.replace("http://", "");
+    let mut told = Vec::new();
+    for name in [
+        "nothing",
+        "rapid reset",
+        "CONTINUATION",
+        "PING",
+        "SETTINGS",
+        "empty DATA",
+        "idle sockets",
+        "slow reads",
+    ] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = tokio::spawn(honest(url.clone(), stop.clone()));
+        let address = address.clone();
+        let stream_of = |number: u32| 2 * number + 1;
+        let closed = match name {
+            "nothing" => {
+                tokio::time::sleep(lasts()).await;
+                None
+            }
+            "rapid reset" => Some(
+                flood(address, |number| {
+                    let mut out = frame(HEADERS, END_HEADERS, stream_of(number), BLOCK);
+                    out.extend(frame(RST_STREAM, 0, stream_of(number), &8u32.to_be_bytes()));
+                    out
+                })
+                .await,
+            ),
+            "CONTINUATION" => Some(
+                flood(address, |number| match number {
+                    0 => frame(HEADERS, 0, 1, BLOCK),
+                    // A header that is never indexed: name "a", value "b".
+                    _ => frame(CONTINUATION, 0, 1, &[0x10, 0x01, b'a', 0x01, b'b']),
+                })
+                .await,
+            ),
+            "PING" => {
+                Some(flood(address, |number| frame(PING, 0, 0, &u64::from(number).to_be_bytes())).await)
+            }
+            "SETTINGS" => Some(flood(address, |_| frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])).await),
+            "empty DATA" => Some(
+                flood(address, |number| match number {
+                    0 => frame(HEADERS, END_HEADERS, 1, BLOCK),
+                    _ => frame(DATA, 0, 1, &[]),
+                })
+                .await,
+            ),
+            "idle sockets" => {
+                let mut idle = Vec::new();
+                for _ in 0..500 {
+                    idle.push(TcpStream::connect(&address).await.expect("connected"));
+                }
+                tokio::time::sleep(lasts()).await;
+                drop(idle);
+                None
+            }
+            _ => {
+                // Requests whose answers nobody takes.
+                let mut stalled = Vec::new();
+                for _ in 0..50 {
+                    let mut stream = TcpStream::connect(&address).await.expect("connected");
+                    let mut sent = PREFACE.to_vec();
+                    sent.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+                    for number in 0..50 {
+                        sent.extend(frame(HEADERS, END_HEADERS | 1, stream_of(number), BLOCK));
+                    }
+                    stream.write_all(&sent).await.expect("sent");
+                    stalled.push(stream);
+                }
+                tokio::time::sleep(lasts()).await;
+                None
+            }
+        };
+        stop.store(true, Ordering::SeqCst);
+        let seen = client.await.expect("the honest client is served all the while");
+        assert!(seen.requests > 10, "{name}: only {} honest requests", seen.requests);
+        told.push((name, closed));
+        println!(
+            "flood of {name}: {} honest requests, none failed, the slowest took {:?}; attacker closed: {closed:?}",
+            seen.requests, seen.slowest
+        );
+    }
+    for (name, closed) in told {
+        if ["rapid reset", "CONTINUATION", "PING", "SETTINGS", "empty DATA"].contains(&name) {
+            assert_eq!(closed, Some(true), "{name}: the attacker is closed");
+        }
+    }
+    assert_eq!(daemon.stop(), Some(0));
+}
