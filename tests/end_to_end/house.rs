@@ -55,10 +55,10 @@ fn a_mistake_in_the_configuration_is_named_with_its_line() {
         ("\n[alert]\nresend = 7\n", 3, "alert.resend", "100ms to 1h"),
         ("[alert]\nresend = \"1ms\"\n", 2, "alert.resend", "100ms to 1h"),
         (
-            "[alert]\n\n\nalertmanagers = [\"https://a\"]\n",
+            "[alert]\n\n\nalertmanagers = [\"ftp://a\"]\n",
             4,
             "alert.alertmanagers",
-            "https:// is not spoken yet",
+            "a list of http[s]://HOST",
         ),
         ("[alerts]\nresend = \"1s\"\n", 1, "alerts", "allowed at the top: access, alert, confirm"),
         ("\n\n[listen]\nhttp = \"127.0.0.1\"\n", 4, "listen.http", "allowed: IP:PORT"),
