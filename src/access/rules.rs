@@ -66,6 +66,7 @@ const PAGES: &[(&str, &str, Need)] = &[
     ("POST", "/logout", Nothing),
     ("GET", "/session", READ),
     ("POST", "/v1/changes", OPERATE),
+    ("POST", "/api/v2/alerts", OPERATE),
     ("GET", "/v1/adjustments", READ),
     ("POST", "/v1/adjustments", OPERATE),
     ("POST", "/v1/adjustments/{id}/undo", OPERATE),

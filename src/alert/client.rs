@@ -6,7 +6,7 @@ use super::text::clean;
 use super::{Config, Error};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Request, StatusCode, Uri};
+use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -101,18 +101,48 @@ impl Client {
         Ok(Self { inner, credentials, timeout })
     }
 
+    /// What the target is shown.
+    pub(super) const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     pub(super) async fn post(&self, uri: &Uri, content_type: &'static str, body: Bytes) -> Posted {
-        match tokio::time::timeout(self.timeout, self.exchange(uri, content_type, body)).await {
+        self.post_with(uri, content_type, body, &[]).await
+    }
+
+    /// The same with further headers.
+    pub(super) async fn post_with(
+        &self,
+        uri: &Uri,
+        content_type: &'static str,
+        body: Bytes,
+        headers: &[(&'static str, String)],
+    ) -> Posted {
+        match tokio::time::timeout(self.timeout, self.exchange(uri, content_type, body, headers)).await {
             Ok(posted) => posted,
             Err(_) => Posted::Unreachable(format!("no answer within {:?}", self.timeout)),
         }
     }
 
-    async fn exchange(&self, uri: &Uri, content_type: &'static str, body: Bytes) -> Posted {
+    async fn exchange(
+        &self,
+        uri: &Uri,
+        content_type: &'static str,
+        body: Bytes,
+        headers: &[(&'static str, String)],
+    ) -> Posted {
         let mut request = match Request::post(uri).header(CONTENT_TYPE, content_type).body(Full::new(body)) {
             Ok(request) => request,
             Err(error) => return Posted::Unreachable(error.to_string()),
         };
+        for (name, value) in headers {
+            match HeaderValue::from_str(value) {
+                Ok(value) => {
+                    request.headers_mut().insert(*name, value);
+                }
+                Err(error) => return Posted::Unreachable(error.to_string()),
+            }
+        }
         match self.credentials.authorization() {
             Ok(Some(value)) => {
                 request.headers_mut().insert(AUTHORIZATION, value);

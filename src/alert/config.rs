@@ -18,7 +18,9 @@ crate::settings! {
             |urls| urls.iter().all(|url| Url::parse(url).is_ok());
         /// TOML file of what targets are shown and trusted for: `[[target]]` with `url` as it stands in one of
         /// the lists, and if they are needed `token_file` (a bearer token), `ca_file` (authorities to trust
-        /// instead of the system's), `cert_file` and `key_file` (a client certificate).
+        /// instead of the system's), `cert_file` and `key_file` (a client certificate), `format` (cloudevents,
+        /// slack, pagerduty or goalert) and `secret_file` (what CloudEvents are signed with, as Standard
+        /// Webhooks says, or PagerDuty's routing key).
         targets_file: Option<PathBuf> = None, "a readable file";
         /// URLs that get a POST every 30 s as long as what arrives is judged: for a dead-man receiver that
         /// tells when it stays away.

@@ -1,5 +1,6 @@
 //! What a target is shown, and which authorities are trusted for it: from files, one entry a target.
 
+use super::template::Format;
 use super::{Config, Error};
 use http::HeaderValue;
 use rustls::ClientConfig;
@@ -23,6 +24,12 @@ pub(super) struct Entry {
     /// PEM files of a client certificate and its key.
     cert_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
+    /// Whose form a webhook's messages have.
+    #[serde(default)]
+    format: Format,
+    /// File with the secret that CloudEvents are signed with, or with PagerDuty's routing key; read with every
+    /// message.
+    secret_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +44,8 @@ struct File {
 pub(super) struct Credentials {
     pub tls: ClientConfig,
     token_file: Option<PathBuf>,
+    pub format: Format,
+    secret_file: Option<PathBuf>,
 }
 
 impl Credentials {
@@ -55,7 +64,28 @@ impl Credentials {
                 file.target.into_iter().find(|entry| entry.url == url).unwrap_or_default()
             }
         };
-        Ok(Self { tls: tls(&entry)?, token_file: entry.token_file })
+        if let (Format::PagerDuty, None, Some(path)) =
+            (entry.format, &entry.secret_file, &config.targets_file)
+        {
+            let what = format!("{url}: pagerduty needs secret_file, which holds the routing key");
+            return Err(Error::File { path: path.clone(), what });
+        }
+        let Entry { token_file, format, secret_file, .. } = &entry;
+        let (token_file, secret_file) = (token_file.clone(), secret_file.clone());
+        Ok(Self { tls: tls(&entry)?, token_file, format: *format, secret_file })
+    }
+
+    /// The secret, if there is one.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words.
+    pub fn secret(&self) -> Result<Option<String>, String> {
+        let Some(path) = &self.secret_file else { return Ok(None) };
+        let secret = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        match secret.trim() {
+            "" => Err(format!("{}: holds no secret", path.display())),
+            secret => Ok(Some(secret.to_owned())),
+        }
     }
 
     /// The `authorization` header, if there is a token.

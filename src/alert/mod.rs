@@ -14,8 +14,10 @@ mod heartbeat;
 mod lifecycle;
 mod outbox;
 mod record;
+mod signature;
 mod state;
 mod target;
+mod template;
 mod text;
 mod webhook;
 

@@ -46,6 +46,7 @@ const fn name(symptom: Symptom) -> &'static str {
         Symptom::BudgetBurn => "ErrorBudgetBurn",
         Symptom::Level => "MetricOutOfBand",
         Symptom::Data => "TelemetryDegraded",
+        Symptom::Rule => "ForeignRuleFired",
     }
 }
 
@@ -193,6 +194,10 @@ fn sentence(member: &Member) -> String {
         Symptom::BudgetBurn => format!("{what} burns its budget at {observed} (sustainable: {healthy})"),
         Symptom::Level => format!("{what} is {observed} (usual: {healthy}); no effect on users is known"),
         Symptom::Data => format!("unknown: the telemetry of {what} is incomplete"),
+        Symptom::Rule => {
+            let said = member.attributes.iter().find(|(name, _)| name == "summary");
+            format!("unknown; the rule {what} says: {}", said.map_or("nothing", |(_, text)| text))
+        }
     }
 }
 

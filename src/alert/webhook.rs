@@ -1,7 +1,10 @@
-//! Webhooks that take CloudEvents 1.0, structured JSON, one event a request.
+//! Webhooks: a message a request. CloudEvents 1.0, structured JSON and signed if there is a secret, or the
+//! form that a target's entry names.
 
 use super::client::{Client, Posted};
+use super::signature::signature;
 use super::target::{Outcome, Target};
+use super::template::{self, Format};
 use super::{Alert, Config, Error, Url};
 use crate::model::Timestamp;
 use futures_util::FutureExt;
@@ -47,15 +50,14 @@ impl Webhook {
     }
 
     /// One after the other; when the peer is not there at all, the rest waits for the next attempt.
-    async fn tell(&self, alerts: &[Alert]) -> Vec<Outcome> {
+    async fn tell(&self, alerts: &[Alert], now: Timestamp) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(alerts.len());
         for alert in alerts {
-            let posted = match serde_json::to_vec(&self.event(alert)) {
-                Ok(body) => {
-                    let content_type = "application/cloudevents+json; charset=UTF-8";
-                    self.client.post(self.url.uri(), content_type, body.into()).await
+            let posted = match self.message(alert, now) {
+                Ok((content_type, body, headers)) => {
+                    self.client.post_with(self.url.uri(), content_type, body.into(), &headers).await
                 }
-                Err(error) => Posted::Unreachable(error.to_string()),
+                Err(why) => Posted::Unreachable(why),
             };
             match posted {
                 Posted::Accepted => outcomes.push(Outcome::Delivered),
@@ -70,6 +72,32 @@ impl Webhook {
             }
         }
         outcomes
+    }
+
+    /// Content type, body and headers of what is sent of an alert.
+    fn message(
+        &self,
+        alert: &Alert,
+        now: Timestamp,
+    ) -> Result<(&'static str, Vec<u8>, Vec<(&'static str, String)>), String> {
+        let credentials = self.client.credentials();
+        let secret = credentials.secret()?;
+        if credentials.format != Format::CloudEvents {
+            let message = template::message(credentials.format, alert, secret.as_deref().unwrap_or_default());
+            let body = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
+            return Ok(("application/json", body, Vec::new()));
+        }
+        let body = serde_json::to_vec(&self.event(alert)).map_err(|error| error.to_string())?;
+        let headers = secret.map_or_else(Vec::new, |secret| {
+            let id = alert.key();
+            let signed = signature(&secret, &id, now, &body);
+            vec![
+                ("webhook-timestamp", now.secs().to_string()),
+                ("webhook-signature", signed),
+                ("webhook-id", id),
+            ]
+        });
+        Ok(("application/cloudevents+json; charset=UTF-8", body, headers))
     }
 
     fn event<'a>(&'a self, alert: &'a Alert) -> Event<'a> {
@@ -104,7 +132,7 @@ impl Target for Webhook {
         false
     }
 
-    fn deliver<'a>(&'a self, alerts: &'a [Alert], _now: Timestamp) -> BoxFuture<'a, Vec<Outcome>> {
-        self.tell(alerts).boxed()
+    fn deliver<'a>(&'a self, alerts: &'a [Alert], now: Timestamp) -> BoxFuture<'a, Vec<Outcome>> {
+        self.tell(alerts, now).boxed()
     }
 }

@@ -6,7 +6,7 @@ use super::unwritten::Unwritten;
 use crate::alert::{Alert, Attachment, Lifecycle};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Judge};
 use crate::context::{Change, ChangeId};
-use crate::detect::Score;
+use crate::detect::{ForeignAlert, Score};
 use crate::diagnose::{self, CauseKind, Evidence, Pass};
 use crate::model::Timestamp;
 use crate::slo::{self, Adjustment};
@@ -181,6 +181,8 @@ impl Judging {
                 }
                 if let Ok(adjustment) = serde_json::from_value::<Adjustment>(record.payload.clone()) {
                     self.judge.budgets.adjust(adjustment);
+                } else if let Ok(alert) = serde_json::from_value::<ForeignAlert>(record.payload.clone()) {
+                    self.judge.tell_foreign(alert);
                 } else if let Ok(change) = serde_json::from_value::<Change>(record.payload) {
                     self.judge.changes.tell(change);
                 }

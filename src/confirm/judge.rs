@@ -3,7 +3,7 @@
 use super::anomaly::{Anomaly, Severity};
 use super::confirm::Confirm;
 use crate::context::{Change, Changes};
-use crate::detect::{Detectors, Score};
+use crate::detect::{Detectors, Foreign, ForeignAlert, Score};
 use crate::slo::Budgets;
 use crate::window::{Registry, SealedWindow, Tick, Topology};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ pub struct Judge {
     pub budgets: Budgets,
     pub changes: Changes,
     pub detectors: Detectors,
+    pub foreign: Foreign,
     pub confirm: Confirm,
 }
 
@@ -39,13 +40,19 @@ struct State {
     budgets: Vec<u8>,
     changes: Vec<u8>,
     detectors: Vec<u8>,
+    foreign: Foreign,
     confirm: Vec<u8>,
 }
 
 impl Judge {
     #[must_use]
     pub fn new(budgets: Budgets, detectors: Detectors, confirm: Confirm) -> Self {
-        Self { budgets, changes: Changes::new(), detectors, confirm }
+        Self { budgets, changes: Changes::new(), detectors, foreign: Foreign::default(), confirm }
+    }
+
+    /// Takes over an alert of somebody else's rule.
+    pub fn tell_foreign(&mut self, alert: ForeignAlert) {
+        self.foreign.tell(alert, self.detectors.census().tests.keys());
     }
 
     /// Judges what arrived with a cut, and the windows sealed with it.
@@ -60,6 +67,7 @@ impl Judge {
         let burns = self.budgets.step(tick, registry);
         let changes = self.changes.step(tick);
         let mut detected = self.detectors.step(tick, sealed, registry, &burns);
+        detected.findings.extend(self.foreign.step(at));
         let alarmed: Vec<_> = detected.scores.iter().map(|score| score.alarm).collect();
         let anomalies =
             self.confirm.step(at, detected.findings, self.detectors.census(), topology, &self.changes);
@@ -80,6 +88,7 @@ impl Judge {
             budgets: self.budgets.state(),
             changes: self.changes.state(),
             detectors: self.detectors.state(),
+            foreign: self.foreign.clone(),
             confirm: self.confirm.state(),
         };
         postcard::to_stdvec(&state).unwrap_or_default()
@@ -95,6 +104,7 @@ impl Judge {
         self.budgets.restore(&state.budgets).map_err(|error| wrong(&error))?;
         self.changes.restore(&state.changes).map_err(|error| wrong(&error))?;
         self.detectors.restore(&state.detectors).map_err(|error| wrong(&error))?;
+        self.foreign = state.foreign;
         self.confirm.restore(&state.confirm).map_err(|error| wrong(&error))
     }
 }

@@ -102,6 +102,7 @@ pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
         Symptom::Data => {
             format!("only {} of {} instances report", number(member.observed), number(member.expected.high))
         }
+        Symptom::Rule => format!("the rule {} fires", member.signal),
     };
     let mut services: Vec<_> = anomaly.members.iter().map(|member| &member.service).collect();
     services.sort();

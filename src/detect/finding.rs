@@ -20,6 +20,8 @@ pub enum Symptom {
     Level,
     /// The telemetry itself, not the service.
     Data,
+    /// A rule that somebody else evaluates.
+    Rule,
 }
 
 impl Symptom {
@@ -35,6 +37,7 @@ impl Symptom {
             Self::BudgetBurn => "budget_burn",
             Self::Level => "level",
             Self::Data => "data",
+            Self::Rule => "rule",
         }
     }
 }

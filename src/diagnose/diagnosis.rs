@@ -161,7 +161,9 @@ fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
                 Symptom::TrafficDrop | Symptom::Silence => (Mechanism::Traffic, 5.0),
                 Symptom::Saturation => (Mechanism::Pool, 7.0),
                 Symptom::Data => (Mechanism::Data, 9.0),
-                Symptom::Errors | Symptom::Latency | Symptom::Level | Symptom::BudgetBurn => return None,
+                Symptom::Errors | Symptom::Latency | Symptom::Level | Symptom::BudgetBurn | Symptom::Rule => {
+                    return None;
+                }
             };
             let (observed, low) = (
                 page::quantity(member.observed, &member.unit),

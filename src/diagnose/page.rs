@@ -248,6 +248,7 @@ const fn symptom(symptom: Symptom) -> &'static str {
         Symptom::BudgetBurn => "error budget burns too fast",
         Symptom::Level => "a metric left its range",
         Symptom::Data => "the telemetry is incomplete",
+        Symptom::Rule => "a rule fires",
     }
 }
 

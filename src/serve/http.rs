@@ -3,6 +3,7 @@
 use super::adjustments;
 use super::api::Api;
 use super::change_json;
+use super::foreign;
 use super::told::{Heard, read_change};
 use axum::Json;
 use axum::Router;
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
-/// `/metrics`, `/healthz`, `/readyz`, `POST /v1/changes` and `/v1/adjustments`.
+/// `/metrics`, `/healthz`, `/readyz`, `POST /v1/changes`, `POST /api/v2/alerts` and `/v1/adjustments`.
 pub fn routes(api: Api) -> Router {
     let limit = usize::try_from(api.sources.config.request_bytes.0).unwrap_or(usize::MAX);
     Router::new()
@@ -21,6 +22,7 @@ pub fn routes(api: Api) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/v1/changes", post(change))
+        .route("/api/v2/alerts", post(foreign::take))
         .route("/v1/adjustments", get(adjustments::list).post(adjustments::tell))
         .route("/v1/adjustments/{id}/undo", post(adjustments::undo))
         .layer(DefaultBodyLimit::max(limit))

@@ -18,6 +18,7 @@ mod incidents;
 mod sources;
 mod api;
 mod follow;
+mod foreign;
 mod guarded;
 mod download;
 mod grpc;

@@ -22,4 +22,5 @@ mod objectives;
 mod page;
 mod quantiles;
 mod replay;
+mod rules;
 mod webhooks;
