@@ -22,5 +22,4 @@ mod objectives;
 mod page;
 mod quantiles;
 mod replay;
-mod rules;
 mod webhooks;
