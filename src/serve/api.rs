@@ -4,7 +4,7 @@ use super::sources::Sources;
 use super::{Beat, Board, Error, Meter, Queries, Range, Turnstile};
 use crate::access::Access;
 use crate::api::v1;
-use crate::model::{ServiceKey, Timestamp};
+use crate::model::{Clock as _, ServiceKey, SystemClock, Timestamp};
 use crate::observe::Exposition;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,10 +45,14 @@ impl Api {
         (self.sources.access.clone(), connections)
     }
 
-    /// The journal's time.
+    /// The journal's time; that of the clock while there is none.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.sources.windows.now()
+        match self.sources.windows.now() {
+            // Before the first cut there is no journal time yet; what is told then is told now.
+            Timestamp::ZERO => SystemClock.now(),
+            now => now,
+        }
     }
 
     #[must_use]

@@ -15,6 +15,7 @@ mod damage;
 mod disk;
 mod durability;
 mod floods;
+mod foreign_rules;
 mod heartbeat;
 mod hostile;
 mod house;
