@@ -195,7 +195,7 @@ fn attributes(shape: &Shape, route: usize, random: &mut Random) -> Vec<KeyValue>
         .collect()
 }
 
-/// Traces of four spans: a SERVER span and its CLIENT children.
+/// Traces of four spans: a SERVER span and its children, of which two are CLIENT spans and one is INTERNAL.
 fn span(shape: &Shape, item: usize, own: usize, random: &mut Random) -> Span {
     let place = item % 4;
     let id = |item: usize| (item as u64 + 1).to_be_bytes().to_vec();
@@ -209,7 +209,11 @@ fn span(shape: &Shape, item: usize, own: usize, random: &mut Random) -> Span {
         span_id: id(item),
         parent_span_id: if place == 0 { Vec::new() } else { id(item - place) },
         name: format!("GET /load/{route}/items/{{id}}"),
-        kind: if place == 0 { 2 } else { 3 },
+        kind: match place {
+            0 => 2,
+            1 => 1,
+            _ => 3,
+        },
         start_time_unix_nano: marked(duration),
         end_time_unix_nano: marked(Duration::ZERO),
         attributes: attributes(shape, route, random),
