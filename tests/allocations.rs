@@ -93,13 +93,14 @@ fn load(address: SocketAddr, items: usize, requests_per_second: u32) -> Load {
         in_flight: 2,
         compression: Compression::None,
         warm_up: Duration::ZERO,
-        duration: Duration::from_secs(2),
+        duration: Duration::from_secs(4),
         pid: None,
     }
 }
 
 /// Allocations a request in steady state. Each second's barrier makes some too, however many requests there
-/// were; so these are those that more requests make in the same time.
+/// were; so these are those that more requests make in the same time. One barrier more or less in it is
+/// a quarter of an allocation a request.
 fn per_request(address: SocketAddr, items: usize) -> f64 {
     let clients =
         Builder::new_multi_thread().worker_threads(1).thread_name("client").enable_all().build().unwrap();
@@ -110,8 +111,8 @@ fn per_request(address: SocketAddr, items: usize) -> f64 {
         ((allocations() - before) as f64, figures.accepted_whole_run as f64 / items as f64)
     };
     // The first time learns: series, buffers, windows.
-    run(200);
-    let (few, many) = (run(50), run(200));
+    run(50);
+    let (few, many) = (run(50), run(250));
     (many.0 - few.0) / (many.1 - few.1)
 }
 
@@ -166,7 +167,7 @@ fn a_request_allocates_as_often_whatever_its_size_and_only_in_the_transport() {
         "allocations a request of 256 and 512 spans: transport {transport:.2} and {transport_of_512:.2}, \
          all {whole:.2} and {whole_of_512:.2}"
     );
-    // What is left is the journal's index: two for each MiB.
-    assert!(whole - transport < 0.5, "our own: {:.2}", whole - transport);
+    // What is left is the journal's index: two for each MiB, which is a quarter a request of 256 spans.
+    assert!(whole - transport < 1.0, "our own: {:.2}", whole - transport);
     assert!(whole_of_512 - whole < 1.0, "{whole_of_512:.2} and {whole:.2}");
 }
