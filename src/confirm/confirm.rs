@@ -7,7 +7,7 @@ use super::graph::Graph;
 use super::title::title;
 use crate::context::Changes;
 use crate::detect::{Census, Finding, Gravity, Phase, SUSPICION, Symptom};
-use crate::model::{ServiceKey, Timestamp};
+use crate::model::{ServiceKey, Timestamp, name_of};
 use crate::window::Topology;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,15 +94,6 @@ impl Open {
 
 fn is_absence(symptom: Symptom) -> bool {
     matches!(symptom, Symptom::TrafficDrop | Symptom::Silence)
-}
-
-fn hash(parts: &[&str]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hasher.finalize().to_hex().chars().take(16).collect()
 }
 
 /// How long a member may go without news before it counts as over.
@@ -318,8 +309,8 @@ impl Confirm {
             }
             let symptom = root.symptom.as_str();
             let fingerprint =
-                hash(&[&root.service.environment, &root.service.namespace, &root.service.name, symptom]);
-            let id = hash(&[&fingerprint, &at.secs().to_string()]);
+                name_of([&root.service.environment, &root.service.namespace, &root.service.name, symptom]);
+            let id = name_of([&fingerprint, &at.secs().to_string()]);
             let mut open = Open {
                 anomaly: Anomaly {
                     id: AnomalyId(id),

@@ -1,7 +1,7 @@
 //! Changes told and inferred.
 
 use super::change::{Change, ChangeId, ChangeKind};
-use crate::model::{ServiceKey, Timestamp};
+use crate::model::{ServiceKey, Timestamp, name_of};
 use crate::window::{Tick, Topology};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,12 +104,7 @@ impl Changes {
             }
             known.insert(key.value.clone());
             let before = std::mem::replace(latest, key.value.clone());
-            let mut hasher = blake3::Hasher::new();
-            for part in [&*key.service.to_string(), &key.name, &key.value] {
-                hasher.update(&(part.len() as u64).to_le_bytes());
-                hasher.update(part.as_bytes());
-            }
-            let id: String = hasher.finalize().to_hex().chars().take(16).collect();
+            let id = name_of([&*key.service.to_string(), &key.name, &key.value]);
             let change = Change {
                 id: ChangeId(id),
                 at: tick.cut.arrived,

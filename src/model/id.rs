@@ -1,4 +1,5 @@
-//! Trace and span ids as OpenTelemetry defines them: 16 and 8 bytes, all zero = absent.
+//! Trace and span ids as OpenTelemetry defines them: 16 and 8 bytes, all zero = absent; and ids of our own,
+//! which follow from what they stand for.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -78,6 +79,19 @@ macro_rules! hex_id {
 
 hex_id!(TraceId, 16, "Id of a trace.");
 hex_id!(SpanId, 8, "Id of a span within its trace.");
+
+/// A short name of something by what makes it up: 16 hexadecimal digits of BLAKE3 over the parts, each behind
+/// its length, so that no two lists of parts look alike.
+#[must_use]
+pub fn name_of(parts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        let part = part.as_ref();
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().chars().take(16).collect()
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ mod id;
 mod service;
 mod series;
 
-pub use id::{SpanId, TraceId};
+pub use id::{SpanId, TraceId, name_of};
 pub use series::{Interner, SeriesId, SeriesKey, Signal, SpanKind};
 pub use service::ServiceKey;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp, WINDOW, WindowId};

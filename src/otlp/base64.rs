@@ -18,7 +18,7 @@ pub fn write(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
 }
 
 /// Reads the standard and the URL-safe alphabet, with or without padding; `None` if it is neither.
-pub(super) fn read(text: &str, out: &mut Vec<u8>) -> Option<()> {
+pub fn read(text: &str, out: &mut Vec<u8>) -> Option<()> {
     let digits = text.trim_end_matches('=').as_bytes();
     if text.len().saturating_sub(digits.len()) > 2 || digits.len() % 4 == 1 {
         return None;

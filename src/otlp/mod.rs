@@ -32,7 +32,7 @@ mod split;
 mod traces;
 mod wire;
 
-pub use base64::write as write_base64;
+pub use base64::{read as read_base64, write as write_base64};
 pub use check::{Checked, count_items};
 pub use common::{
     AnyValue, Attributes, InstrumentationScope, OfResource, OfScope, ResourceView, View, Views,

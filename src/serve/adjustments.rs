@@ -1,7 +1,7 @@
 //! Times that operators take out of budgets, and give back.
 
 use super::api::Api;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, name_of};
 use crate::slo::{Adjustment, Undone};
 use crate::store::Stage;
 use axum::Json;
@@ -70,14 +70,9 @@ pub(super) async fn tell(State(api): State<Api>, body: Bytes) -> Response {
         return wrong(StatusCode::BAD_REQUEST, "slo or service has to be named");
     }
     let told_at = api.now();
-    let mut hasher = blake3::Hasher::new();
-    for part in
-        [&told.slo, &told.service, &told.from.to_string(), &told.until.to_string(), &told_at.to_string()]
-    {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    let adjustment: String = hasher.finalize().to_hex().chars().take(16).collect();
+    let times = [told.from, told.until, told_at].map(|at| at.to_string());
+    let parts = [&told.slo, &told.service].into_iter().chain(&times);
+    let adjustment = name_of(parts.map(String::as_str));
     let Told { slo, service, from, until, author, reason, incident } = told;
     let undone = None;
     keep(api, Adjustment { adjustment, slo, service, from, until, author, reason, incident, told_at, undone })

@@ -5,7 +5,7 @@ use super::board::Board;
 use super::convert::{service, to_proto};
 use crate::api::v1;
 use crate::context::{Change, ChangeId, ChangeKind};
-use crate::model::{ServiceKey, Timestamp};
+use crate::model::{ServiceKey, Timestamp, name_of};
 use crate::store::Stage;
 
 const TITLE_LIMIT_BYTES: usize = 512;
@@ -50,13 +50,9 @@ impl Board {
         if title.is_empty() || title.len() > TITLE_LIMIT_BYTES {
             return Err(Error::Invalid(format!("the title of a change has 1 to {TITLE_LIMIT_BYTES} bytes")));
         }
-        let mut hasher = blake3::Hasher::new();
         let service = told.service.as_ref().map(ToString::to_string).unwrap_or_default();
-        for part in [told.at.to_string().as_str(), &service, &format!("{:?}", told.kind), title] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        let id = hasher.finalize().to_hex().chars().take(16).collect::<String>();
+        let (at, kind) = (told.at.to_string(), format!("{:?}", told.kind));
+        let id = name_of([at.as_str(), &service, &kind, title]);
         let change = Change {
             id: ChangeId(id.clone()),
             at: told.at,

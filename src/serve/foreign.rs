@@ -2,7 +2,7 @@
 
 use super::api::Api;
 use crate::detect::{ForeignAlert, Gravity};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, name_of};
 use crate::store::Stage;
 use axum::Json;
 use axum::body::Bytes;
@@ -100,14 +100,7 @@ fn alert(of: Posted, now: Timestamp) -> Result<Option<ForeignAlert>, String> {
         Some(_) => now.saturating_add(Duration::from_secs(7 * 86_400)),
         None => told_end.unwrap_or_else(|| now.saturating_add(RESOLVED_AFTER)),
     };
-    let mut hasher = blake3::Hasher::new();
-    for (key, value) in &labels {
-        for part in [key, value] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-    }
-    let foreign_alert = hasher.finalize().to_hex().chars().take(16).collect();
+    let foreign_alert = name_of(labels.iter().flat_map(|(key, value)| [key.as_str(), value]));
     let summary = ["summary", "message", "description"].iter().find_map(|name| annotations.get(*name));
     let summary = cut(summary.map_or("", String::as_str), 300);
     Ok(Some(ForeignAlert {
