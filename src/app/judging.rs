@@ -12,6 +12,7 @@ use crate::model::Timestamp;
 use crate::slo::{self, Adjustment};
 use crate::store::{Ledger, NewRecord, Stage};
 use crate::window::{Registry, SealedWindow, Tick, Topology};
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,15 @@ pub struct Job {
 pub struct Judged {
     pub jobs: Vec<Job>,
     pub scores: Vec<Score>,
+}
+
+/// What people and pipelines tell, as the ledger holds it: each has a field that no other has.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Adjustment(Adjustment),
+    ForeignAlert(ForeignAlert),
+    Change(Change),
 }
 
 /// The judge, the alerts that follow from what it says, and the ledger that both write into.
@@ -179,12 +189,11 @@ impl Judging {
                 if record.stage != Stage::Context {
                     continue;
                 }
-                if let Ok(adjustment) = serde_json::from_value::<Adjustment>(record.payload.clone()) {
-                    self.judge.budgets.adjust(adjustment);
-                } else if let Ok(alert) = serde_json::from_value::<ForeignAlert>(record.payload.clone()) {
-                    self.judge.tell_foreign(alert);
-                } else if let Ok(change) = serde_json::from_value::<Change>(record.payload) {
-                    self.judge.changes.tell(change);
+                match serde_json::from_value(record.payload) {
+                    Ok(Told::Adjustment(adjustment)) => self.judge.budgets.adjust(adjustment),
+                    Ok(Told::ForeignAlert(alert)) => self.judge.tell_foreign(alert),
+                    Ok(Told::Change(change)) => self.judge.changes.tell(change),
+                    Err(error) => tracing::debug!(%error, "a record of the context is none that is known"),
                 }
             }
         }

@@ -5,9 +5,13 @@ mod anomaly;
 mod config;
 #[allow(clippy::module_inception, reason = "the stage's main struct has the room's name")]
 mod confirm;
+mod evidence;
 mod exempt;
 mod graph;
+mod group;
 mod judge;
+mod open;
+mod settle;
 mod title;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,222 @@
+//! One fault, one anomaly: findings find each other by the call graph and by time.
+
+use super::anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Severity};
+use super::confirm::Confirm;
+use super::graph::Graph;
+use super::open::{MEMBERS_AT_MOST, MemberKey, Open, admit, is_absence, is_key_of, key_of};
+use crate::detect::{Census, Finding, Gravity, SUSPICION, Symptom};
+use crate::model::{ServiceKey, Timestamp, name_of};
+use crate::window::Topology;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A page does not join a ticket that was told longer ago: its words would be about something else.
+const RAISED_WITHIN: Duration = Duration::from_secs(60);
+/// Onsets of absences that lie so close are one, whatever the graph knows.
+const ABSENT_TOGETHER: Duration = Duration::from_secs(60);
+
+impl Confirm {
+    /// Whether a finding belongs to an open anomaly.
+    fn belongs(&self, finding: &Finding, open: &Open, graph: &Graph, census: &Census) -> bool {
+        let anomaly = &open.anomaly;
+        let pages = self.severity_of(finding, census) == Severity::Page;
+        if pages && anomaly.severity < Severity::Page && finding.at.since(anomaly.opened_at) > RAISED_WITHIN {
+            return false;
+        }
+        if anomaly.members.iter().any(|member| member.service == finding.service) {
+            return true;
+        }
+        let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
+        let onsets_apart = apart(finding.onset.latest, anomaly.onset.latest);
+        if is_absence(finding.symptom)
+            && is_absence(anomaly.symptom)
+            && finding.service.environment == anomaly.service.environment
+            && onsets_apart <= ABSENT_TOGETHER
+        {
+            return true;
+        }
+        let together = onsets_apart <= self.config.together.0;
+        let distance = usize::try_from(self.config.distance).unwrap_or(2);
+        let mut services: Vec<&ServiceKey> = anomaly.members.iter().map(|member| &member.service).collect();
+        services.sort();
+        services.dedup();
+        together && services.iter().any(|service| graph.near(&finding.service, service, distance))
+    }
+
+    /// Lets suspicions join open anomalies.
+    pub(super) fn join(&mut self, graph: &Graph, census: &Census) {
+        let keys: Vec<MemberKey> = self.state.watched.keys().cloned().collect();
+        for key in keys {
+            let Some(finding) = self.state.watched.get(&key) else { continue };
+            if !finding.decided && f64::from(finding.log_evidence) < SUSPICION {
+                continue;
+            }
+            let home = self
+                .state
+                .anomalies
+                .iter()
+                .position(|open| open.is_open() && self.belongs(finding, open, graph, census));
+            if home.is_none() && self.is_echo(finding) {
+                self.state.watched.remove(&key);
+                continue;
+            }
+            let (Some(home), Some(finding)) = (home, self.state.watched.get(&key).cloned()) else { continue };
+            let severity = self.severity_of(&finding, census);
+            let Some(open) = self.state.anomalies.get_mut(home) else { continue };
+            self.state.watched.remove(&key);
+            admit(open, &finding, severity);
+        }
+    }
+
+    /// Whether a burn finding is the echo of an anomaly that has recovered: its long window still
+    /// holds what that anomaly burned.
+    fn is_echo(&self, finding: &Finding) -> bool {
+        let window = finding.attributes.iter().find(|(name, _)| name == "window_s");
+        let window =
+            window.and_then(|(_, seconds)| seconds.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+        finding.symptom == Symptom::BudgetBurn
+            && self.state.ended.iter().any(|ended| {
+                finding.at.since(ended.at) <= window && ended.services.contains(&finding.service)
+            })
+    }
+
+    /// Opens an anomaly for each service whose evidence reaches what the budget asks.
+    pub(super) fn open_new(&mut self, at: Timestamp, graph: &Graph, census: &Census) {
+        loop {
+            let Some(opener) = self.opener(at, census) else { return };
+            let open_ones = self.state.anomalies.iter().filter(|open| open.is_open()).count() as u64;
+            if open_ones >= self.config.open {
+                // The storm: the rest joins the youngest.
+                let severity = self.severity_of(&opener, census);
+                self.state.watched.remove(&key_of(&opener));
+                if let Some(open) = self.state.anomalies.iter_mut().rev().find(|open| open.is_open()) {
+                    admit(open, &opener, severity);
+                }
+                continue;
+            }
+            let root = self.root(&opener, graph, census);
+            let severity = self.severity_of(&opener, census);
+            let share = (self.threshold(census).ln() - f64::from(opener.log_evidence)).exp().min(1.0);
+            if severity == Severity::Page && !opener.decided {
+                self.state.spent.retain(|(when, _)| at.since(*when) < Duration::from_secs(604_800));
+                self.state.spent.push((at, share));
+            }
+            let symptom = root.symptom.as_str();
+            let fingerprint =
+                name_of([&root.service.environment, &root.service.namespace, &root.service.name, symptom]);
+            let id = name_of([&fingerprint, &at.secs().to_string()]);
+            let mut open = Open {
+                anomaly: Anomaly {
+                    id: AnomalyId(id),
+                    fingerprint: Fingerprint(fingerprint),
+                    service: root.service.clone(),
+                    symptom: root.symptom,
+                    severity,
+                    state: AnomalyState::Gathering,
+                    opened_at: at,
+                    fired_at: None,
+                    ended_at: None,
+                    onset: opener.onset,
+                    members: Vec::new(),
+                    p_value: 1.0,
+                    suspects: Vec::new(),
+                    merged_into: None,
+                    suppressed_by: None,
+                    title: String::new(),
+                    revision: 0,
+                },
+                lead: key_of(&root),
+                told_at: Timestamp::ZERO,
+                changed: true,
+                refreshed: false,
+            };
+            for member in [&opener, &root] {
+                self.state.watched.remove(&key_of(member));
+                admit(&mut open, member, severity);
+            }
+            self.state.anomalies.push(open);
+            self.join(graph, census);
+        }
+    }
+
+    /// Where the fault is: among the services under suspicion around the opener, the deepest that is
+    /// called; of absent traffic, the one where it should have entered.
+    fn root(&self, opener: &Finding, graph: &Graph, census: &Census) -> Finding {
+        if !matches!(opener.symptom, Symptom::Errors | Symptom::Latency | Symptom::TrafficDrop) {
+            return opener.clone();
+        }
+        let alike = |finding: &&Finding| {
+            finding.gravity > Gravity::Support
+                && f64::from(finding.log_evidence) >= SUSPICION
+                && is_absence(finding.symptom) == is_absence(opener.symptom)
+                && matches!(finding.symptom, Symptom::Errors | Symptom::Latency | Symptom::TrafficDrop)
+                && graph.near(&opener.service, &finding.service, 4)
+        };
+        let around: Vec<&Finding> = self.state.watched.values().filter(alike).collect();
+        let services: BTreeSet<&ServiceKey> = around.iter().map(|finding| &finding.service).collect();
+        let rank = |finding: &&&Finding| {
+            let below = graph.below(&finding.service, services.iter().copied()) as i64;
+            let depth = if is_absence(opener.symptom) { below } else { -below };
+            (depth, self.fires_alone(finding, census))
+        };
+        let strongest = around
+            .iter()
+            .max_by(|a, b| rank(a).cmp(&rank(b)).then(a.log_evidence.total_cmp(&b.log_evidence)));
+        strongest.map_or_else(|| opener.clone(), |finding| (*finding).clone())
+    }
+
+    /// Two anomalies that turn out to be one: the younger ends as merged.
+    pub(super) fn merge(&mut self, at: Timestamp, topology: &Topology) {
+        if self.state.anomalies.iter().filter(|open| open.is_open()).count() < 2
+            || at.since(self.state.merged_at) < Duration::from_secs(5)
+        {
+            return;
+        }
+        self.state.merged_at = at;
+        let graph = Graph::new(topology);
+        let distance = usize::try_from(self.config.distance).unwrap_or(2);
+        for younger in 1..self.state.anomalies.len() {
+            let Some(young) = self.state.anomalies.get(younger).filter(|open| open.is_open()) else {
+                continue;
+            };
+            let elder = self.state.anomalies.iter().take(younger).position(|old| {
+                let (a, b) = (old.anomaly.onset.latest, young.anomaly.onset.latest);
+                let alike = old.anomaly.severity >= young.anomaly.severity
+                    || young.anomaly.opened_at.since(old.anomaly.opened_at) <= RAISED_WITHIN;
+                old.is_open()
+                    && alike
+                    && a.since(b).max(b.since(a)) <= self.config.together.0
+                    && graph.near(&old.anomaly.service, &young.anomaly.service, distance)
+            });
+            let Some(elder) = elder else { continue };
+            let Some(into) = self.state.anomalies.get(elder).map(|open| open.anomaly.id.clone()) else {
+                continue;
+            };
+            let Some(young) = self.state.anomalies.get_mut(younger) else { continue };
+            young.anomaly.state = AnomalyState::Merged;
+            young.anomaly.ended_at = Some(at);
+            young.anomaly.merged_into = Some(into);
+            young.changed = true;
+            let (members, severity) = (young.anomaly.members.clone(), young.anomaly.severity);
+            let Some(old) = self.state.anomalies.get_mut(elder) else { continue };
+            old.changed = true;
+            old.anomaly.severity = old.anomaly.severity.max(severity);
+            for member in members {
+                let known = old.anomaly.members.iter().any(|known| {
+                    is_key_of(
+                        known,
+                        &(
+                            member.service.clone(),
+                            member.signal.clone(),
+                            member.attributes.clone(),
+                            member.symptom,
+                        ),
+                    )
+                });
+                if !known && old.anomaly.members.len() < MEMBERS_AT_MOST {
+                    old.anomaly.members.push(member);
+                }
+            }
+        }
+    }
+}

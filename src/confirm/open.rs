@@ -1,0 +1,107 @@
+//! An open anomaly and its members.
+
+use super::anomaly::{Anomaly, AnomalyState, Member, Severity};
+use crate::detect::{Finding, Symptom};
+use crate::model::{ServiceKey, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Members kept of one anomaly.
+pub(super) const MEMBERS_AT_MOST: usize = 200;
+
+/// What a member is recognised by.
+pub(super) type MemberKey = (ServiceKey, String, Vec<(String, String)>, Symptom);
+
+pub(super) fn key_of(finding: &Finding) -> MemberKey {
+    (finding.service.clone(), finding.signal.clone(), finding.attributes.clone(), finding.symptom)
+}
+
+pub(super) fn is_key_of(member: &Member, key: &MemberKey) -> bool {
+    member.symptom == key.3 && member.signal == key.1 && member.service == key.0 && member.attributes == key.2
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Open {
+    pub anomaly: Anomaly,
+    /// The finding that gave it its service and symptom: what the title speaks of.
+    pub lead: MemberKey,
+    pub told_at: Timestamp,
+    pub changed: bool,
+    pub refreshed: bool,
+}
+
+impl Open {
+    pub fn is_open(&self) -> bool {
+        matches!(self.anomaly.state, AnomalyState::Gathering | AnomalyState::Confirmed)
+    }
+}
+
+pub(super) fn is_absence(symptom: Symptom) -> bool {
+    matches!(symptom, Symptom::TrafficDrop | Symptom::Silence)
+}
+
+/// How long a member may go without news before it counts as over.
+pub(super) fn patience(symptom: Symptom) -> Duration {
+    match symptom {
+        Symptom::Errors | Symptom::Latency | Symptom::TrafficDrop => Duration::from_secs(600),
+        Symptom::MissedJob => Duration::from_secs(7 * 86_400),
+        _ => Duration::from_secs(3_600),
+    }
+}
+
+/// Every member is healthy again. Burn rates lag behind by their windows and are not waited for
+/// unless nothing else speaks.
+pub(super) fn has_recovered(anomaly: &Anomaly) -> bool {
+    let others = anomaly.members.iter().filter(|member| member.symptom != Symptom::BudgetBurn);
+    if others.clone().next().is_none() {
+        return anomaly.members.iter().all(|member| member.recovered);
+    }
+    others.clone().all(|member| member.recovered)
+}
+
+/// JSON, in which anomalies are kept and told, knows no infinity and no NaN. (A band is written with
+/// its open ends, which read back as such.)
+pub(super) fn finite(value: f64) -> f64 {
+    if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) }
+}
+
+/// Makes a finding a member.
+pub(super) fn admit(open: &mut Open, finding: &Finding, severity: Severity) {
+    let anomaly = &mut open.anomaly;
+    let key = key_of(finding);
+    if anomaly.members.iter().any(|member| is_key_of(member, &key))
+        || anomaly.members.len() >= MEMBERS_AT_MOST
+    {
+        return;
+    }
+    anomaly.members.push(Member {
+        service: finding.service.clone(),
+        signal: finding.signal.clone(),
+        attributes: finding.attributes.clone(),
+        symptom: finding.symptom,
+        observed: finite(finding.observed),
+        expected: finding.expected,
+        unit: finding.unit.clone(),
+        tail: finite(finding.tail),
+        log_evidence: finite(f64::from(finding.log_evidence)).clamp(-1e30, 1e30) as f32,
+        onset: finding.onset,
+        last_seen: finding.at,
+        recovered: false,
+    });
+    anomaly.severity = anomaly.severity.max(severity);
+    // A silent service whose callers see it fail hits users.
+    let silent = anomaly.members.iter().any(|member| member.symptom == Symptom::Silence);
+    let hit = |member: &Member| matches!(member.symptom, Symptom::Errors | Symptom::Latency);
+    if silent && anomaly.members.iter().any(hit) {
+        anomaly.severity = Severity::Page;
+    }
+    // The fault began when the first of them did, but not long before it was opened.
+    if anomaly.state == AnomalyState::Gathering
+        && finding.onset.latest < anomaly.onset.latest
+        && anomaly.onset.latest.since(finding.onset.latest) <= Duration::from_secs(300)
+        && finding.symptom != Symptom::BudgetBurn
+    {
+        anomaly.onset = finding.onset;
+    }
+    open.changed = true;
+}
