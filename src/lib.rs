@@ -12,7 +12,8 @@ pub mod sketch;
 pub mod observe;
 pub mod limits;
 
-// Floor 1: wire.
+// Floor 1: wire and disk.
+pub mod disk;
 pub mod otlp;
 pub mod api;
 pub mod access;

@@ -211,7 +211,7 @@ impl App {
         ] {
             access.check_address(key, address)?;
         }
-        std::fs::create_dir_all(data_dir)
+        crate::disk::make_folders(data_dir)
             .map_err(Error::io(format!("cannot make the data directory {}", data_dir.display())))?;
         let lock = journal::lock(data_dir)?;
         let evidence = data_dir.join("evidence");

@@ -4,7 +4,6 @@ use super::Position;
 use super::record::{HEADER_BYTES, Header};
 use super::segment::Segment;
 use std::fmt;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// Bytes looked through at a time.

@@ -1,9 +1,10 @@
 //! One daemon a data directory.
 
 use super::Error;
+use crate::disk;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -19,7 +20,7 @@ pub struct Lock {
 /// # Errors
 /// [`Error::Locked`], naming the process that has it, or what the file system says.
 pub fn lock(dir: &Path) -> Result<Lock, Error> {
-    fs::create_dir_all(dir).map_err(Error::io(dir, "make the directory"))?;
+    disk::make_folders(dir).map_err(Error::io(dir, "make the directory"))?;
     let path = dir.join("lock");
     let mut file = File::options()
         .read(true)

@@ -4,6 +4,8 @@
 
 mod check;
 mod config;
+#[cfg(test)]
+mod crash_images;
 mod damage;
 mod error;
 mod event_time;

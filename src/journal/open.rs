@@ -8,8 +8,8 @@ use super::shared::Shared;
 use super::stamper::Stamper;
 use super::writer::Writer;
 use super::{Config, Error, Position, Recorder, Sequencer, lock};
+use crate::disk;
 use crate::model::{Clock, SystemClock, Timestamp};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +39,7 @@ impl Journal {
                 Some(found) => break found,
                 None => {
                     // Made ahead and not used yet; it is made again where it belongs then.
-                    std::fs::remove_file(&last.path)
+                    disk::remove_file(&last.path)
                         .map_err(Error::io(&last.path, "remove an unused segment"))?;
                     segments.pop();
                 }

@@ -2,12 +2,10 @@
 
 use super::record::{HEADER_BYTES, Header, Record};
 use super::{Error, Position};
+use crate::disk::{self, DiskFile, Mode};
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -22,7 +20,7 @@ pub(super) struct Segment {
     /// Position of the file's first byte.
     pub start: u64,
     pub size: u64,
-    pub file: File,
+    pub file: DiskFile,
     pub path: PathBuf,
     /// Written since the last sync.
     pub dirty: AtomicBool,
@@ -59,21 +57,21 @@ impl Segment {
     pub fn make(dir: &Path, start: u64, size: u64, recycled: Option<&Segment>) -> io::Result<Self> {
         let raw = dir.join("next.segment");
         if let Some(old) = recycled {
-            fs::rename(&old.path, &raw)?;
+            disk::rename(&old.path, &raw)?;
         }
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&raw)?;
-        let made = Self::fill(&file, start, size).and_then(|()| fs::rename(&raw, Self::name(dir, start)));
+        let file = DiskFile::open(&raw, Mode::Make)?;
+        let made = Self::fill(&file, start, size).and_then(|()| disk::rename(&raw, &Self::name(dir, start)));
         if let Err(error) = made {
             // Without this, a file that could not be allocated would go on taking the space it got.
-            let _ = fs::remove_file(&raw);
+            let _ = disk::remove_file(&raw);
             return Err(error);
         }
         // The name must survive a power loss, or the records in the file would not be found.
-        File::open(dir)?.sync_all()?;
+        disk::sync_folder(dir)?;
         Ok(Self::of(start, size, file, Self::name(dir, start)))
     }
 
-    fn of(start: u64, size: u64, file: File, path: PathBuf) -> Self {
+    fn of(start: u64, size: u64, file: DiskFile, path: PathBuf) -> Self {
         let (dirty, used) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
         Self { start, size, file, path, dirty, used, is_headless: false }
     }
@@ -86,32 +84,18 @@ impl Segment {
         is_read && (self.is_headless || start == Some(self.start))
     }
 
-    fn fill(file: &File, start: u64, size: u64) -> io::Result<()> {
+    fn fill(file: &DiskFile, start: u64, size: u64) -> io::Result<()> {
         // Invalid until it is whole.
         file.write_all_at(&[0; SEGMENT_HEADER_BYTES as usize], 0)?;
-        let length = file.metadata()?.len();
-        if length > size {
-            file.set_len(size)?;
+        if file.length()? > size {
+            file.set_length(size)?;
         }
-        match fallocate(file, FallocateFlags::empty(), 0, size) {
-            Ok(()) => {}
-            Err(Errno::OPNOTSUPP) if length >= size => {}
-            Err(Errno::OPNOTSUPP) => {
-                let zeros = vec![0u8; 1 << 20];
-                let mut at = length;
-                while at < size {
-                    let count = (size - at).min(zeros.len() as u64) as usize;
-                    file.write_all_at(zeros.get(..count).unwrap_or_default(), at)?;
-                    at += count as u64;
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
+        file.allocate(size)?;
         Self::write_header(file, start, size)?;
         file.sync_all()
     }
 
-    fn write_header(file: &File, start: u64, size: u64) -> io::Result<()> {
+    fn write_header(file: &DiskFile, start: u64, size: u64) -> io::Result<()> {
         let mut header = Vec::with_capacity(SEGMENT_HEADER_BYTES as usize);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&VERSION.to_le_bytes());
@@ -124,7 +108,7 @@ impl Segment {
 
     /// Opens a file that an earlier start left.
     fn open(path: &Path) -> Result<Opened, Error> {
-        let file = File::options().read(true).open(path).map_err(Error::io(path, "open"))?;
+        let file = DiskFile::open(path, Mode::Read).map_err(Error::io(path, "open"))?;
         let mut header = [0u8; 36];
         let is_read = file.read_exact_at(&mut header, 0).is_ok();
         let (covered, crc) = header.split_at(32);
@@ -132,7 +116,7 @@ impl Segment {
             // A file gets its number only once its header is whole.
             let named = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
             let Some(start) = named else { return Ok(Opened::Unfinished) };
-            let size = file.metadata().map_err(Error::io(path, "measure"))?.len();
+            let size = file.length().map_err(Error::io(path, "measure"))?;
             let segment = Self { is_headless: true, ..Self::of(start, size, file, path.to_owned()) };
             let is_used = segment.next_whole(segment.first(), segment.end()).is_some();
             return Ok(if is_used { Opened::Headless(segment) } else { Opened::Unfinished });
@@ -183,12 +167,11 @@ impl Segment {
         let mut writable = Vec::new();
         let (found, unfinished) = Self::look(dir)?;
         for path in unfinished {
-            fs::remove_file(&path).map_err(Error::io(&path, "remove an unfinished segment"))?;
+            disk::remove_file(&path).map_err(Error::io(&path, "remove an unfinished segment"))?;
         }
         for mut segment in found {
             let path = segment.path.clone();
-            segment.file =
-                File::options().read(true).write(true).open(&path).map_err(Error::io(&path, "open"))?;
+            segment.file = DiskFile::open(&path, Mode::Write).map_err(Error::io(&path, "open"))?;
             if std::mem::take(&mut segment.is_headless) {
                 tracing::error!(file = %path.display(), "the header of a segment was damaged: it is written anew");
                 Self::write_header(&segment.file, segment.start, segment.size)

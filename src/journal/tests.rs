@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn request(wire: impl Into<Bytes>, partitions: &[u8]) -> (Admitted, Pending) {
+pub(super) fn request(wire: impl Into<Bytes>, partitions: &[u8]) -> (Admitted, Pending) {
     let wire = wire.into();
     let (reply, pending) = Reply::new(1 + partitions.len() as u32);
     let slices = partitions.iter().map(|&partition| Slice { partition, range: 0..0 }).collect();
@@ -33,7 +33,7 @@ fn open(dir: &Path, max_bytes: u64, resume: Option<Position>) -> (Sequencer, Lan
 }
 
 /// A wire body that is also a request without resources: one unknown field of bytes.
-fn wire(number: u32, bytes: usize) -> Vec<u8> {
+pub(super) fn wire(number: u32, bytes: usize) -> Vec<u8> {
     let mut wire = vec![0x7a];
     prost::encoding::encode_varint(bytes as u64, &mut wire);
     wire.extend(number.to_le_bytes().into_iter().cycle().take(bytes));

@@ -5,6 +5,7 @@ use super::record::{HEADER_BYTES, Header};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::shared::Shared;
 use super::{Error, Position};
+use crate::disk;
 use crate::model::Timestamp;
 use crate::receive::Admitted;
 use std::io::{self, IoSlice};
@@ -192,20 +193,8 @@ impl Writer {
                 (*first, *second) = (IoSlice::new(header), IoSlice::new(&request.wire));
             }
         }
-        let mut left = slices.get_mut(..2 * group.len()).unwrap_or_default();
-        let mut offset = self.next - segment.start;
-        while !left.is_empty() {
-            match rustix::io::pwritev(&segment.file, left, offset) {
-                Ok(0) if left.iter().all(|slice| slice.is_empty()) => break,
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    offset += count as u64;
-                    IoSlice::advance_slices(&mut left, count);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let used = slices.get_mut(..2 * group.len()).unwrap_or_default();
+        segment.file.write_all_vectored_at(used, self.next.saturating_sub(segment.start))?;
         segment.dirty.store(true, Ordering::Release);
         let mut position = self.next;
         for request in group {
@@ -220,7 +209,6 @@ impl Writer {
 
     /// Makes sure that nothing of a refused group is found by a replay: its sender will send it again.
     fn undo(&self, group: &[Admitted]) {
-        use std::os::unix::fs::FileExt;
         let Some(segment) = self.segments.last() else { return };
         let mut at = self.next;
         for request in group {
@@ -298,7 +286,7 @@ impl Writer {
                 return Err("the journal is full up to the last checkpoint".into());
             };
             if let Some(another) = recycled.replace(oldest) {
-                std::fs::remove_file(&another.path).map_err(|error| error.to_string())?;
+                disk::remove_file(&another.path).map_err(|error| error.to_string())?;
             }
         }
         Ok(Job { start, size, recycled })

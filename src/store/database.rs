@@ -1,6 +1,7 @@
 //! The one database file, and its tables.
 
 use super::salvage;
+use crate::disk;
 use crate::store::Error;
 use parking_lot::RwLock;
 use redb::backends::InMemoryBackend;
@@ -48,12 +49,14 @@ impl Db {
             }
             let db = Self { database: RwLock::new(Some(database)), path: Some(path.to_owned()), durable };
             db.prepare()?;
+            db.sync_name()?;
             Ok(db)
         });
         let Err(Error::Damaged { what, .. }) = &checked else { return checked };
         let aside = salvage::put_aside(path)?;
         let db = Self { database: RwLock::new(Some(open(path)?)), path: Some(path.to_owned()), durable };
         db.prepare()?;
+        db.sync_name()?;
         let salvaged = match &*db.database.read() {
             Some(database) => salvage::salvage(&aside, database)?,
             None => salvage::Salvaged::default(),
@@ -74,6 +77,14 @@ impl Db {
         let db = Self { path: None, durable: false, database: RwLock::new(Some(database)) };
         db.prepare()?;
         Ok(db)
+    }
+
+    /// What is committed to a new file is found again only if its name is on the disk, too.
+    fn sync_name(&self) -> Result<(), Error> {
+        match self.path.as_deref().and_then(Path::parent).filter(|_| self.durable) {
+            Some(folder) => disk::sync_folder(folder).map_err(Error::file(folder)),
+            None => Ok(()),
+        }
     }
 
     /// Checks the version, and makes the tables so that readers find them.
@@ -151,7 +162,13 @@ impl Db {
 }
 
 fn open(path: &Path) -> Result<Database, Error> {
-    match Database::builder().set_cache_size(CACHE_BYTES).create(path) {
+    let mut builder = Database::builder();
+    #[cfg(test)]
+    if crate::disk::is_traced(path) {
+        let backend = super::crash_images::Backend::open(path).map_err(Error::file(path))?;
+        return Ok(builder.create_with_backend(backend)?);
+    }
+    match builder.set_cache_size(CACHE_BYTES).create(path) {
         Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
         other => Ok(other?),
     }

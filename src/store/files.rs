@@ -1,14 +1,15 @@
 //! The folder of block files. A file counts only once the database names it.
 
 use super::block;
+use crate::disk::{self, DiskFile, Mode};
 use crate::model::WindowId;
 use crate::store::{Error, Level};
 use crate::window::SealedWindow;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ struct Cache {
 
 impl Files {
     pub fn open(folder: PathBuf, durable: bool, cache_cells: u64) -> Result<Self, Error> {
-        fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+        disk::make_folders(&folder).map_err(Error::file(&folder))?;
         Ok(Self { folder, durable, cache_cells, cache: Mutex::default(), damaged: Mutex::default() })
     }
 
@@ -67,7 +68,7 @@ impl Files {
         for entry in fs::read_dir(&self.folder).map_err(Error::file(&self.folder))? {
             let path = entry.map_err(Error::file(&self.folder))?.path();
             if path.extension().is_some_and(|extension| extension == "arrow") && !named.contains(&path) {
-                fs::remove_file(&path).map_err(Error::file(&path))?;
+                disk::remove_file(&path).map_err(Error::file(&path))?;
                 deleted += 1;
             }
         }
@@ -80,7 +81,7 @@ impl Files {
         let path = self.path(number, level);
         let written = self.write_file(&path, &bytes);
         if written.is_err() {
-            let _ = fs::remove_file(&path);
+            let _ = disk::remove_file(&path);
         }
         written.map_err(Error::file(&path))?;
         let ids = || windows.iter().map(|window| window.id);
@@ -94,8 +95,8 @@ impl Files {
     }
 
     fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
+        let file = DiskFile::open(path, Mode::Replace)?;
+        file.write_all_at(bytes, 0)?;
         if self.durable {
             file.sync_all()?;
         }
@@ -105,9 +106,7 @@ impl Files {
     /// A file's name is on disk only once its folder is.
     pub fn sync_folder(&self) -> Result<(), Error> {
         if self.durable {
-            File::open(&self.folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(Error::file(&self.folder))?;
+            disk::sync_folder(&self.folder).map_err(Error::file(&self.folder))?;
         }
         Ok(())
     }
@@ -146,7 +145,7 @@ impl Files {
         self.cache.lock().remove(number);
         self.damaged.lock().remove(&path);
         // What stays is deleted at the next start.
-        if let Err(error) = fs::remove_file(&path)
+        if let Err(error) = disk::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(path = %path.display(), %error, "a block that is no longer needed stays for now");

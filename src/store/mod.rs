@@ -6,6 +6,8 @@ mod check;
 mod checkpoint;
 mod config;
 mod contents;
+#[cfg(test)]
+mod crash_images;
 mod database;
 mod error;
 mod files;

@@ -4,6 +4,7 @@ use super::checkpoint::decode;
 use super::database::{BLOCKS, KEYS, LATEST, META, RECORDS, SERIES};
 use super::files::Block;
 use super::ledger::LedgerRecord;
+use crate::disk;
 use crate::model::SeriesKey;
 use crate::store::Error;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -53,7 +54,7 @@ pub(super) fn put_aside(path: &Path) -> Result<PathBuf, Error> {
             path: path.to_owned(),
             what: "999 damaged ones lie beside it".to_owned(),
         })?;
-    std::fs::rename(path, &free).map_err(Error::file(path))?;
+    disk::rename(path, &free).map_err(Error::file(path))?;
     Ok(free)
 }
 

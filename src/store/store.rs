@@ -6,6 +6,7 @@ use super::database::{BLOCKS, Db, META, SERIES};
 use super::files::{Block, Files};
 use super::rollup::{Left, Rollup};
 use crate::aggregate::Cell;
+use crate::disk;
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, Timestamp, WINDOW, WindowId};
 use crate::store::{Checkpoint, Config, Error, Ledger, Level};
@@ -14,7 +15,6 @@ use parking_lot::{Mutex, RwLock};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,7 @@ impl Store {
     }
 
     fn open_with(dir: &Path, config: Config, durable: bool) -> Result<Self, Error> {
-        fs::create_dir_all(dir).map_err(Error::file(dir))?;
+        disk::make_folders(dir).map_err(Error::file(dir))?;
         let db = Arc::new(Db::open(&dir.join("barograph.redb"), durable)?);
         let files = Files::open(dir.join("blocks"), durable, config.cache_cells)?;
         let (blocks, mark, floor) = db.read(|transaction| {

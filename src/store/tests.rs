@@ -13,16 +13,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-fn cut(number: u64) -> Cut {
+pub(super) fn cut(number: u64) -> Cut {
     Cut { number, arrived: Timestamp::from_secs(number), ..Cut::default() }
 }
 
 /// The cut that seals a window.
-fn seals(window: u64) -> Cut {
+pub(super) fn seals(window: u64) -> Cut {
     cut(WindowId(window).end().secs() + 15)
 }
 
-fn window(id: u64, amendment: bool, sealed: Cut, cells: &[(u8, u32)]) -> Arc<SealedWindow> {
+pub(super) fn window(id: u64, amendment: bool, sealed: Cut, cells: &[(u8, u32)]) -> Arc<SealedWindow> {
     let cells = cells
         .iter()
         .map(|&(n, delta)| (SeriesId([n; 16]), Cell::Total(Total { delta: f64::from(delta), points: 1 })))
@@ -31,7 +31,7 @@ fn window(id: u64, amendment: bool, sealed: Cut, cells: &[(u8, u32)]) -> Arc<Sea
     Arc::new(SealedWindow { id: WindowId(id), sealed, amendment, cells, quality, ..SealedWindow::default() })
 }
 
-fn checkpoint(cut: Cut) -> Checkpoint {
+pub(super) fn checkpoint(cut: Cut) -> Checkpoint {
     Checkpoint {
         cut,
         parts: BTreeMap::from([("window".to_owned(), cut.number.to_be_bytes().to_vec())]),
@@ -46,9 +46,9 @@ fn open(dir: &Path) -> Store {
 }
 
 /// Delta by window and series, of everything a level holds.
-type Sums = BTreeMap<(WindowId, SeriesId), f64>;
+pub(super) type Sums = BTreeMap<(WindowId, SeriesId), f64>;
 
-fn sums(store: &Store, level: Level) -> Sums {
+pub(super) fn sums(store: &Store, level: Level) -> Sums {
     let mut sums = Sums::new();
     for stored in store.windows(Timestamp::ZERO, Timestamp::MAX, level) {
         assert_eq!(stored.level, level);

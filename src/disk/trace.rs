@@ -1,0 +1,154 @@
+//! What was done to the files below a folder, in order.
+
+use super::Mode;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One thing that was done. A file is known by a number, whatever its name.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Make { path: PathBuf, inode: u64 },
+    MakeFolder { path: PathBuf },
+    Rename { from: PathBuf, to: PathBuf },
+    Remove { path: PathBuf },
+    SyncFolder { path: PathBuf },
+    Write { inode: u64, offset: u64, bytes: Vec<u8> },
+    Length { inode: u64, length: u64 },
+    Sync { inode: u64 },
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: BTreeMap<PathBuf, u64>,
+    next: u64,
+    ops: Vec<Op>,
+}
+
+#[derive(Debug)]
+struct Log {
+    root: PathBuf,
+    state: Mutex<State>,
+}
+
+/// All traces that run.
+static TRACES: Mutex<Vec<Arc<Log>>> = Mutex::new(Vec::new());
+
+fn log_of(path: &Path) -> Option<Arc<Log>> {
+    TRACES.lock().iter().find(|log| path.starts_with(&log.root)).cloned()
+}
+
+/// Whether what is done to a file is noted.
+#[must_use]
+pub fn is_traced(path: &Path) -> bool {
+    log_of(path).is_some()
+}
+
+/// Does something to a name, and notes it if it succeeds.
+pub(super) fn note(
+    path: &Path,
+    change: impl FnOnce() -> io::Result<()>,
+    op: impl FnOnce() -> Op,
+) -> io::Result<()> {
+    let Some(log) = log_of(path) else { return change() };
+    let mut state = log.state.lock();
+    change()?;
+    let op = op();
+    match &op {
+        Op::Rename { from, to } => {
+            if let Some(inode) = state.names.remove(from) {
+                state.names.insert(to.clone(), inode);
+            }
+        }
+        Op::Remove { path } => {
+            state.names.remove(path);
+        }
+        _ => {}
+    }
+    state.ops.push(op);
+    Ok(())
+}
+
+/// A file whose changes are noted.
+#[derive(Clone, Debug)]
+pub(super) struct Traced {
+    log: Arc<Log>,
+    inode: u64,
+}
+
+impl Traced {
+    pub fn open(
+        path: &Path,
+        mode: Mode,
+        open: impl FnOnce() -> io::Result<File>,
+    ) -> io::Result<(File, Option<Self>)> {
+        let Some(log) = log_of(path) else { return Ok((open()?, None)) };
+        let mut state = log.state.lock();
+        let file = open()?;
+        let inode = match state.names.get(path) {
+            Some(inode) => *inode,
+            None => {
+                state.next += 1;
+                let inode = state.next;
+                state.names.insert(path.to_owned(), inode);
+                state.ops.push(Op::Make { path: path.to_owned(), inode });
+                inode
+            }
+        };
+        if mode == Mode::Replace {
+            state.ops.push(Op::Length { inode, length: 0 });
+        }
+        drop(state);
+        Ok((file, Some(Self { log, inode })))
+    }
+
+    /// Does something to the file, and notes it if it succeeds.
+    pub fn note(
+        &self,
+        change: impl FnOnce() -> io::Result<()>,
+        op: impl FnOnce(u64) -> Op,
+    ) -> io::Result<()> {
+        let mut state = self.log.state.lock();
+        change()?;
+        state.ops.push(op(self.inode));
+        Ok(())
+    }
+}
+
+/// Notes what is done below a folder, which is empty at first, until it is dropped.
+#[derive(Debug)]
+pub struct Trace(Arc<Log>);
+
+impl Trace {
+    #[must_use]
+    pub fn begin(root: &Path) -> Self {
+        let log = Arc::new(Log { root: root.to_owned(), state: Mutex::default() });
+        TRACES.lock().push(log.clone());
+        Self(log)
+    }
+
+    /// How much was done so far: a moment, for [`super::Image::at`].
+    #[must_use]
+    pub fn now(&self) -> usize {
+        self.0.state.lock().ops.len()
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// What was done, once nothing more is.
+    pub(super) fn ops(&self) -> Vec<Op> {
+        std::mem::take(&mut self.0.state.lock().ops)
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        TRACES.lock().retain(|log| !Arc::ptr_eq(log, &self.0));
+    }
+}
