@@ -277,7 +277,9 @@ impl Access {
     pub async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(RELOAD_EVERY).await;
-            self.reload();
+            // Files may lie where reading takes long.
+            let this = self.clone();
+            let _ = tokio::task::spawn_blocking(move || this.reload()).await;
         }
     }
 

@@ -4,7 +4,10 @@ use super::frames::FrameGuard;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -17,11 +20,14 @@ pub struct Peer {
     pub certificate: bool,
 }
 
-/// A connection, with or without TLS, that is ended when it floods.
+/// A connection, with or without TLS, that is ended when it floods, and remembers whether it broke: the
+/// layers above take a reset between two requests for an ordinary end, but it says that the answer before it
+/// may not have arrived.
 #[derive(Debug)]
 pub struct Stream {
     transport: Transport,
     frames: FrameGuard,
+    broken: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -32,11 +38,28 @@ enum Transport {
 
 impl Stream {
     pub(super) fn plain(stream: TcpStream) -> Self {
-        Self { transport: Transport::Plain(stream), frames: FrameGuard::default() }
+        Self::new(Transport::Plain(stream))
     }
 
     pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { transport: Transport::Tls(Box::new(stream)), frames: FrameGuard::default() }
+        Self::new(Transport::Tls(Box::new(stream)))
+    }
+
+    fn new(transport: Transport) -> Self {
+        Self { transport, frames: FrameGuard::new(Instant::now()), broken: Arc::default() }
+    }
+
+    /// Whether reading or writing failed, to be asked when the connection has ended.
+    #[must_use]
+    pub fn broken(&self) -> Arc<AtomicBool> {
+        self.broken.clone()
+    }
+
+    fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(polled, Poll::Ready(Err(_))) {
+            self.broken.store(true, Ordering::Release);
+        }
+        polled
     }
 
     /// Whether a trusted client certificate was shown.
@@ -51,8 +74,9 @@ impl Stream {
 }
 
 macro_rules! either {
-    ($this:ident, $stream:ident => $do:expr) => {
-        match &mut $this.get_mut().transport {
+    ($this:expr, $stream:ident => $do:expr) => {{
+        let this = $this.get_mut();
+        let polled = match &mut this.transport {
             Transport::Plain(stream) => {
                 let $stream = Pin::new(stream);
                 $do
@@ -61,8 +85,9 @@ macro_rules! either {
                 let $stream = Pin::new(stream.as_mut());
                 $do
             }
-        }
-    };
+        };
+        this.noted(polled)
+    }};
 }
 
 impl AsyncRead for Stream {
@@ -72,14 +97,11 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = {
-            let this = self.as_mut();
-            either!(this, stream => stream.poll_read(context, buffer))
-        };
+        let polled = either!(self.as_mut(), stream => stream.poll_read(context, buffer));
         if let Poll::Ready(Ok(())) = polled
-            && !self.frames.watch(buffer.filled().get(before..).unwrap_or_default())
+            && !self.frames.watch(buffer.filled().get(before..).unwrap_or_default(), Instant::now)
         {
-            return Poll::Ready(Err(io::Error::other("a flood of frames that ask for nothing")));
+            return self.noted(Poll::Ready(Err(io::Error::other("a flood of frames that ask for nothing"))));
         }
         polled
     }

@@ -8,7 +8,6 @@ mod door;
 mod grpc;
 mod intake;
 mod memory;
-mod noting;
 mod problem;
 mod reply;
 mod respond;

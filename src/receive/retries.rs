@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 /// Requests that are remembered at most: the newest.
 const MOST: usize = 65_536;
+/// Of those that look alike at most: the newest. Each is read from the journal when one more comes.
+const ALIKE: usize = 4;
 /// Answers of one connection that are looked back on when it breaks, and how far back.
 const ANSWERS: usize = 64;
 const LOOK_BACK: Duration = Duration::from_secs(30);
@@ -78,7 +80,8 @@ enum Copy {
 #[derive(Debug, Default)]
 struct Remembered {
     copies: BTreeMap<Print, VecDeque<(u64, Copy)>>,
-    /// Number, print and end of what is remembered, oldest first. What was recognised is still listed.
+    /// Number, print and end of what is remembered, oldest first. What was recognised, or had too many
+    /// alike, is still listed.
     order: VecDeque<(u64, Print, Instant)>,
     next: u64,
 }
@@ -107,7 +110,11 @@ impl Retries {
         let mut remembered = self.remembered.lock();
         let number = remembered.next;
         remembered.next = number.wrapping_add(1);
-        remembered.copies.entry(print).or_default().push_back((number, copy));
+        let alike = remembered.copies.entry(print).or_default();
+        alike.push_back((number, copy));
+        if alike.len() > ALIKE {
+            alike.pop_front();
+        }
         remembered.order.push_back((number, print, Instant::now() + REMEMBERED_FOR));
         self.settle(&mut remembered);
     }
@@ -307,6 +314,19 @@ mod tests {
         (0..100u64).for_each(|number| answered.note(print(&[1, number as u8]), number));
         retries.connection_broke(&answered);
         assert_eq!(retries.count.load(Ordering::Acquire), MOST);
+    }
+
+    #[test]
+    fn of_many_that_look_alike_the_newest_are_remembered() {
+        let retries = Retries::default();
+        let wire = vec![7; 300];
+        let intake = Holding(wire.clone());
+        for position in [64, 64, 64, 64, 64, 1, 1] {
+            retries.remember_recorded(print(&wire), position);
+        }
+        assert_eq!(judge(&retries, &intake, &wire), Verdict::Counted(64));
+        assert_eq!(judge(&retries, &intake, &wire), Verdict::Counted(64));
+        assert_eq!(judge(&retries, &intake, &wire), Verdict::New);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The accept loops and connections of both OTLP ports.
 
 use super::door::Door;
-use super::noting::Noting;
 use super::retries::{Answered, Print};
 use super::{Config, Counters, Intake, grpc, web};
 use crate::access::{Access, Port};
@@ -16,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -197,8 +196,6 @@ pub(super) struct Connection {
     /// Whether it showed a client certificate that is trusted.
     pub certificate: bool,
     pub answered: Answered,
-    /// Whether reading or writing failed.
-    pub broken: AtomicBool,
 }
 
 async fn connection(
@@ -244,10 +241,9 @@ async fn connection(
         .initial_connection_window_size(window)
         .max_concurrent_streams(STREAMS_LIMIT)
         .max_header_list_size(HEADERS_LIMIT_BYTES);
-    let this =
-        Arc::new(Connection { certificate, answered: Answered::default(), broken: AtomicBool::new(false) });
+    let this = Arc::new(Connection { certificate, answered: Answered::default() });
+    let broken = stream.broken();
     let (connection, retries) = (this.clone(), door.clone());
-    let stream = Noting { stream, connection: this.clone() };
     let service = service_fn(move |request: Request<Incoming>| {
         let (door, connection) = (door.clone(), connection.clone());
         async move {
@@ -265,7 +261,7 @@ async fn connection(
             connection.await
         }
     };
-    if ended.is_err() || this.broken.load(Ordering::Acquire) {
+    if ended.is_err() || broken.load(Ordering::Acquire) {
         retries.retries.connection_broke(&this.answered);
     }
     if let Err(error) = ended {

@@ -308,9 +308,9 @@ async fn a_firing_alert_keeps_its_id_over_kills_and_is_told_once() {
     assert_eq!(daemon.stop(), Some(0));
 }
 
-/// Sends one body over a connection of its own and goes away before the answer can have come: after
-/// `patience`, or when the daemon ends.
-async fn send_and_vanish(address: &str, body: &[u8], patience: Duration) {
+/// Sends one body over a connection of its own and reads no answer. Closed before one is read, the other side
+/// learns that it did not arrive.
+async fn send_unread(address: &str, body: &[u8]) -> tokio::net::TcpStream {
     use tokio::io::AsyncWriteExt as _;
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
     let head = format!(
@@ -320,8 +320,7 @@ async fn send_and_vanish(address: &str, body: &[u8], patience: Duration) {
     stream.write_all(head.as_bytes()).await.expect("sent");
     stream.write_all(body).await.expect("sent");
     stream.flush().await.expect("sent");
-    tokio::time::sleep(patience).await;
-    // Closed with the answer unread: the other side learns that it did not arrive.
+    stream
 }
 
 /// Spans counted of one service.
@@ -346,7 +345,9 @@ async fn a_retry_after_a_lost_answer_is_acknowledged_and_not_counted_again() {
 
     // The answer was written, and its connection reset.
     let reset = body("reset");
-    send_and_vanish(&address(&daemon), &reset, Duration::from_millis(500)).await;
+    let stream = send_unread(&address(&daemon), &reset).await;
+    tokio::time::timeout(PATIENCE, stream.readable()).await.expect("an answer").expect("readable");
+    drop(stream);
     eventually("the first copy is counted", PATIENCE, async || {
         (spans_of(&daemon, "reset") == 7).then_some(())
     })
@@ -355,7 +356,7 @@ async fn a_retry_after_a_lost_answer_is_acknowledged_and_not_counted_again() {
 
     // The daemon dies with the answer unsent or unread.
     let killed = body("killed");
-    send_and_vanish(&address(&daemon), &killed, Duration::from_millis(100)).await;
+    let unread = send_unread(&address(&daemon), &killed).await;
     eventually("the copy is recorded", PATIENCE, async || {
         let found = std::fs::read_dir(folder.path().join("journal")).expect("a journal").any(|entry| {
             let bytes = std::fs::read(entry.expect("an entry").path()).unwrap_or_default();
@@ -365,6 +366,7 @@ async fn a_retry_after_a_lost_answer_is_acknowledged_and_not_counted_again() {
     })
     .await;
     daemon.kill();
+    drop(unread);
     let daemon = start(folder.path());
     assert_eq!(again(&daemon, &killed).await, 200);
 
