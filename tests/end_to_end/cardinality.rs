@@ -14,12 +14,6 @@ fn names() -> u64 {
     std::env::var("BAROGRAPH_NAMES").ok().and_then(|names| names.parse().ok()).unwrap_or(100_000)
 }
 
-fn peak(process: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a status");
-    let line = text.lines().find(|line| line.starts_with("VmHWM")).expect("a peak");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
-}
-
 fn row(daemon: &Daemon, service: &str) -> Option<Value> {
     daemon.ask(&["services"]).as_array()?.iter().find(|row| row["service"] == service).cloned()
 }
@@ -64,7 +58,7 @@ async fn run(is_noisy: bool) -> (Value, u64) {
         assert!(series["overflowed"].as_u64() > Some(0), "{series}");
     }
     let of = row(&daemon, "quiet").expect("a row");
-    let peak = peak(daemon.id());
+    let peak = daemon.peak_bytes();
     assert_eq!(daemon.stop(), Some(0));
     (of, peak)
 }

@@ -23,9 +23,22 @@ impl Daemon {
     /// Starts one over this data directory with further `KEY=VALUE` settings, and waits until it is ready.
     /// What it logs is in `DATA/log`.
     pub fn start(data: &Path, settings: &[&str]) -> Self {
+        Self::start_after(&[], data, settings)
+    }
+
+    /// The same with words before the command, such as `taskset -c 0`: what they name must run it in its own
+    /// place.
+    pub fn start_after(words: &[&str], data: &Path, settings: &[&str]) -> Self {
         std::fs::create_dir_all(data).expect("a data directory");
         let log = data.join("log");
-        let mut command = Command::new(&*BINARY);
+        let mut command = match words {
+            [] => Command::new(&*BINARY),
+            [program, rest @ ..] => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(&*BINARY);
+                command
+            }
+        };
         command.arg("serve").arg("--set").arg(format!("data_dir={:?}", data.display().to_string()));
         for name in ["otlp_grpc", "otlp_http", "query", "http"] {
             command.arg("--set").arg(format!("listen.{name}=\"127.0.0.1:0\""));
@@ -61,6 +74,13 @@ impl Daemon {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The most memory that it had resident so far.
+    pub fn peak_bytes(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a status");
+        let line = text.lines().find(|line| line.starts_with("VmHWM")).expect("a peak");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
     }
 
     /// `http://HOST:PORT` of `otlp_grpc`, `otlp_http`, `query` or `http`.

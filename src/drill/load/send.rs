@@ -17,6 +17,9 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
+/// What stands in the details of a status that says when to send again.
+const RETRY_INFO: &[u8] = b"google.rpc.RetryInfo";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     None,
@@ -67,6 +70,8 @@ pub struct Figures {
     pub rejected: u64,
     /// Items of requests turned away as retryable.
     pub refused: u64,
+    /// Of these, items of requests that were turned away without a word on when to send them again.
+    pub refused_without_delay: u64,
     /// Items of requests that failed otherwise.
     pub failed: u64,
     pub first_failure: Option<String>,
@@ -104,7 +109,8 @@ impl Figures {
             "items": {
                 "accepted": self.accepted_items(),
                 "spans": self.accepted[0], "log_records": self.accepted[1], "metric_points": self.accepted[2],
-                "rejected": self.rejected, "refused": self.refused, "failed": self.failed,
+                "rejected": self.rejected, "refused": self.refused,
+                "refused_without_delay": self.refused_without_delay, "failed": self.failed,
                 "per_second": per_second(self.accepted_items()),
             },
             "first_failure": self.first_failure,
@@ -129,6 +135,7 @@ impl Figures {
         }
         self.rejected += other.rejected;
         self.refused += other.refused;
+        self.refused_without_delay += other.refused_without_delay;
         self.failed += other.failed;
         self.first_failure = self.first_failure.take().or(other.first_failure);
         self.latency.merge(&other.latency);
@@ -290,7 +297,12 @@ impl Figures {
                 if measured {
                     self.requests += 1;
                     match status.code() {
-                        Code::Unavailable | Code::ResourceExhausted => self.refused += template.items,
+                        Code::Unavailable | Code::ResourceExhausted => {
+                            self.refused += template.items;
+                            if memchr::memmem::find(status.details(), RETRY_INFO).is_none() {
+                                self.refused_without_delay += template.items;
+                            }
+                        }
                         _ => self.failed += template.items,
                     }
                 }
