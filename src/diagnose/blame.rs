@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Who calls whom.
 pub type Edges = BTreeSet<(ServiceKey, ServiceKey)>;
 
-/// Summed evidence below which nothing is wrong.
-pub const NOTICEABLE: f64 = 3.0;
+/// Summed evidence below which nothing is wrong, where metrics are looked at: they are many, and chance
+/// adds up. Without them, and without either spans or logs beside, it takes so much less each time.
+const NOTICEABLE: f64 = 3.0;
+const LESS_A_SIGNAL: f64 = 0.4;
 /// Evidence that stands for “something else”, in the division into probabilities.
 const ELSE: f64 = 1.5;
 /// No suspect is surer than this: evidence is never all there is.
@@ -231,11 +233,12 @@ fn joined(clues: &[Clue], factor: impl Fn(Mechanism) -> f64) -> f64 {
     sum
 }
 
-/// The causes told: none when nothing is noticeable.
+/// The causes told: none when nothing is noticeable. `absent` says how many signals less there are to
+/// look at: 0 with metrics, else 1 or 2.
 #[must_use]
-pub fn causes(suspects: &[Suspect]) -> Vec<Cause> {
-    let noticeable: Vec<&Suspect> =
-        suspects.iter().filter(|suspect| suspect.evidence >= NOTICEABLE).collect();
+pub fn causes(suspects: &[Suspect], absent: u8) -> Vec<Cause> {
+    let enough = NOTICEABLE - LESS_A_SIGNAL * f64::from(absent);
+    let noticeable: Vec<&Suspect> = suspects.iter().filter(|suspect| suspect.evidence >= enough).collect();
     let Some(top) = noticeable.first() else { return Vec::new() };
     // Beside a strong suspect a weak one is no longer worth a person's time.
     let told: Vec<&Suspect> = noticeable

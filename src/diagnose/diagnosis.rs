@@ -6,7 +6,7 @@ use super::capture::{self, Capture, Scope};
 use super::clue::{Clue, Mechanism};
 use super::contrast::{self, Contrast};
 use super::evidence::{Cause, CauseKind, Evidence, Pass};
-use super::explain::{self, Explanation};
+use super::explain::{self, Explanation, Known};
 use super::page::{self, Shown};
 use super::rows::Rows;
 use super::source::Source;
@@ -68,7 +68,9 @@ impl Diagnosis {
         let capture = capture::capture(source, &scope, onset, case.now, healthy, &self.config)?;
         let changes: Vec<Change> = recent(case.changes, onset);
         let since = capture.faulty_times.start;
-        let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, edges(case.topology));
+        let past_s = explain::covered_s(&capture.healthy);
+        let calls = edges(case.topology);
+        let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
         suspect_changes(&mut found.causes, &changes);
         let suspect = found.suspects.first().map(|suspect| &suspect.service);
         let chosen = capture::choose(
@@ -120,9 +122,11 @@ pub fn judge(
     healthy: &Rows,
     faulty: &Rows,
     since: Timestamp,
+    past_s: f64,
     calls: blame::Edges,
 ) -> Explanation {
-    let mut found = explain::compare_with(healthy, faulty, since, alarm(anomaly), calls);
+    let known = Known { told: alarm(anomaly), calls, past_s };
+    let mut found = explain::compare_with(healthy, faulty, since, known);
     if found.causes.is_empty() {
         found.causes.push(best_guess(anomaly, &found));
     }

@@ -22,6 +22,10 @@ const LONGEST: Duration = Duration::from_secs(1_200);
 const ENOUGH_SPANS: usize = 200;
 const BESIDE_SPANS: f64 = 0.3;
 
+/// How much of a past shows what a system does when nothing is wrong: with less, what changes from
+/// one minute to the next has not been seen, and a difference says less.
+const ENOUGH_PAST_S: f64 = 120.0;
+
 /// What was compared and what came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Explanation {
@@ -58,19 +62,31 @@ pub fn periods(
 /// Contrasts two periods, of which the faulty one begins at `since`.
 #[must_use]
 pub fn compare(good: &Rows, bad: &Rows, since: Timestamp) -> Explanation {
-    compare_with(good, bad, since, Vec::new(), Edges::new())
+    compare_with(good, bad, since, Known { past_s: covered_s(good), ..Known::default() })
 }
 
-/// As [`compare`], with `told` clues and `known` calls that come from elsewhere, such as the alarm
-/// itself and the topology.
+/// What is known of the two periods beside their rows.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Clues that come from elsewhere, such as the alarm itself.
+    pub told: Vec<Clue>,
+    /// Who calls whom, such as the topology tells.
+    pub calls: Edges,
+    /// How much of a past the healthy rows were taken from, in seconds.
+    pub past_s: f64,
+}
+
+/// As [`compare`], with what is known beside the rows.
 #[must_use]
-pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, told: Vec<Clue>, known: Edges) -> Explanation {
+pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, known: Known) -> Explanation {
     let pair = Pair::new(&good.spans, &bad.spans);
     let seconds = (covered_s(good), covered_s(bad));
-    let mut clues = told;
-    clues.extend(span_clues::clues(&pair));
+    let mut clues = span_clues::clues(&pair);
     let (line_clues, lines) = log_clues::clues(&good.logs, &bad.logs, seconds);
     clues.extend(line_clues);
+    let past = (known.past_s / ENOUGH_PAST_S).min(1.0).powi(2);
+    clues.iter_mut().for_each(|clue| clue.weight *= past);
+    clues.extend(known.told);
     let mut metrics = metric_clues::clues(&good.points, &bad.points, since);
     // Spans are the finer witness of what a metric of requests sums up.
     if good.spans.len() >= ENOUGH_SPANS && bad.spans.len() >= ENOUGH_SPANS {
@@ -82,14 +98,19 @@ pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, told: Vec<Clue>, 
     clues.extend(metrics);
     clues.extend(other_clues::traffic(&pair, seconds));
     let mut edges = edges(&pair, good, bad);
-    edges.extend(known);
+    edges.extend(known.calls);
     let against: BTreeMap<ServiceKey, f64> = blame::suspects(clues.clone(), &edges)
         .into_iter()
         .map(|suspect| (suspect.service, suspect.evidence))
         .collect();
     clues.extend(other_clues::versions(&pair, &against));
     let suspects = blame::suspects(clues, &edges);
-    Explanation { causes: blame::causes(&suspects), suspects, lines }
+    let absent = match (bad.spans.is_empty(), bad.logs.is_empty(), bad.points.is_empty()) {
+        (_, _, false) => 0,
+        (false, false, true) => 1,
+        _ => 2,
+    };
+    Explanation { causes: blame::causes(&suspects, absent), suspects, lines }
 }
 
 /// Who calls whom, by spans and by the call graph's metric; services of the latter are known by
@@ -114,7 +135,7 @@ fn edges(pair: &Pair<'_>, good: &Rows, bad: &Rows) -> Edges {
 
 /// How many seconds of a period hold spans or log lines, to the next five.
 #[expect(clippy::cast_precision_loss, reason = "a count of seconds")]
-fn covered_s(rows: &Rows) -> f64 {
+pub fn covered_s(rows: &Rows) -> f64 {
     let times = rows.spans.iter().map(|row| row.end).chain(rows.logs.iter().map(|row| row.time));
     let slots: std::collections::BTreeSet<u64> = times.map(|at| at.secs() / 5).collect();
     (slots.len() * 5) as f64

@@ -51,6 +51,8 @@ pub struct Node {
     pub children: Vec<usize>,
     /// The time in which the span ran and no child of it did.
     pub self_ns: u64,
+    /// Its status says so, or its service handled an error below it.
+    pub failed: bool,
     /// It failed and no child of it did.
     pub error_origin: bool,
     /// The service it waits for while it runs itself: that of its children, if all are another's.
@@ -66,6 +68,13 @@ pub struct Forest<'a> {
 
 /// Longest chain of parents that is followed: a bound against cycles in hostile data.
 pub const DEPTH: usize = 256;
+
+/// Whether an operation's name is that of a handler of errors.
+#[must_use]
+pub fn handles_errors(operation: &str) -> bool {
+    let name = operation.to_ascii_lowercase();
+    name.contains("error") || name.contains("exception")
+}
 
 impl<'a> Forest<'a> {
     #[must_use]
@@ -95,12 +104,30 @@ impl<'a> Forest<'a> {
         }
         let mut forest = Self { spans, nodes };
         for at in 0..spans.len() {
+            let failed = forest.fails(at);
+            if let Some(node) = forest.nodes.get_mut(at) {
+                node.failed = failed;
+            }
+        }
+        for at in 0..spans.len() {
             let (self_ns, origin, remote) = forest.measure(at);
             if let Some(node) = forest.nodes.get_mut(at) {
                 (node.self_ns, node.error_origin, node.remote) = (self_ns, origin, remote);
             }
         }
         forest
+    }
+
+    /// Frameworks that answer an error through a handler of their own, such as the error controller of
+    /// Spring, leave the request's status unset: the handler's span is then what tells of the failure.
+    fn fails(&self, at: usize) -> bool {
+        let (Some(span), Some(node)) = (self.spans.get(at), self.nodes.get(at)) else { return false };
+        span.failed()
+            || node
+                .children
+                .iter()
+                .filter_map(|&child| self.spans.get(child))
+                .any(|child| child.service() == span.service() && handles_errors(&child.operation))
     }
 
     fn measure(&self, at: usize) -> (u64, bool, Option<usize>) {
@@ -114,7 +141,7 @@ impl<'a> Forest<'a> {
             let (from, to) = (child.start.0.max(covered_to), child.end.0.min(span.end.0));
             covered_ns = covered_ns.saturating_add(to.saturating_sub(from));
             covered_to = covered_to.max(to);
-            failed_child |= child.failed();
+            failed_child |= self.nodes.get(child_at).is_some_and(|node| node.failed);
             if child.service() == span.service() {
                 own_child = true;
             } else {
@@ -122,7 +149,7 @@ impl<'a> Forest<'a> {
             }
         }
         let self_ns = span.duration_ns().saturating_sub(covered_ns);
-        (self_ns, span.failed() && !failed_child, remote.filter(|_| !own_child))
+        (self_ns, node.failed && !failed_child, remote.filter(|_| !own_child))
     }
 
     /// The span, if there is one at this place.

@@ -28,6 +28,7 @@ mod source;
 mod span_clues;
 mod statistics;
 mod templates;
+mod time_clues;
 mod twin;
 
 #[cfg(test)]

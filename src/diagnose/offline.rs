@@ -29,6 +29,7 @@ pub struct Bundle {
     /// Causes as they were told then.
     pub told: Vec<Cause>,
     since: Timestamp,
+    past_s: f64,
     healthy: Rows,
     faulty: Rows,
 }
@@ -39,12 +40,14 @@ struct Manifest {
     at: Timestamp,
     anomaly: Anomaly,
     faulty: Range,
+    healthy: Range,
     files: Vec<Listed>,
 }
 
 #[derive(Deserialize)]
 struct Range {
     from: Timestamp,
+    to: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +92,7 @@ impl Bundle {
             at: manifest.at,
             told: told.causes,
             since: manifest.faulty.from,
+            past_s: manifest.healthy.to.since(manifest.healthy.from).as_secs_f64(),
             healthy: healthy.finish(),
             faulty: faulty.finish(),
         })
@@ -97,7 +101,8 @@ impl Bundle {
     /// The causes as this version of the program sees them.
     #[must_use]
     pub fn explain(&self) -> Vec<Cause> {
-        judge(&self.anomaly, &self.healthy, &self.faulty, self.since, Edges::new()).causes
+        let edges = Edges::new();
+        judge(&self.anomaly, &self.healthy, &self.faulty, self.since, self.past_s, edges).causes
     }
 }
 
