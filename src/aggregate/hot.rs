@@ -12,8 +12,9 @@ use crossbeam::queue::ArrayQueue;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// Sets of memory that wait to be used again.
-const KEPT: usize = 2;
+/// Sets of memory that wait to be used again. With one there are two in turn: the receiver of a set has
+/// made cells of it long before the next barrier.
+const KEPT: usize = 1;
 
 /// Spans of one series and window. What every span touches lies together.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use crate::journal::Recorder;
 use crate::model::{Timestamp, WINDOW, WindowId};
 use crate::observe::{Collect, Exposition, Kind};
 use crate::receive::Counters;
-use crate::serve::{Cells, Condition, Objectives, Piece, Records, Windows, to_proto};
+use crate::serve::{Condition, Objectives, Piece, Records, Windows, to_proto};
 use crate::slo::{Adjustment, Budget, DataState};
 use crate::store::{Ledger, LedgerRecord, Level, Stage, Store};
 use crate::window::Snapshot;
@@ -85,7 +85,7 @@ impl Windows for AllWindows {
         for open in snapshot.open.iter() {
             let (start, end) = (open.id.start(), open.id.end());
             if wanted(start, end) && !held.contains(&open.id) {
-                let piece = Piece { start, end, cells: Cells::Open(&open.cells), edges: &open.edges };
+                let piece = Piece { start, end, cells: &open.cells, edges: &open.edges };
                 if visit(piece).is_break() {
                     return Ok(());
                 }

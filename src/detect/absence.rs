@@ -126,10 +126,10 @@ impl Detectors {
             return;
         }
         self.state.judged = window.id;
-        for (id, cell) in &window.cells {
-            if let Cell::Requests(requests) = cell
-                && let Some(series) = self.state.requests.get(id)
+        for (id, packed) in window.cells.packed() {
+            if let Some(series) = self.state.requests.get(&id)
                 && series.key.entry
+                && let Some(Cell::Requests(requests)) = packed.cell()
                 && let Some(service) = self.state.services.get_mut(series.service as usize)
             {
                 service.in_window += requests.seen;

@@ -50,7 +50,7 @@ pub use meter::{Meter, Turnstile};
 pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
 pub use records::Records;
 pub use sources::{Condition, Objectives, Sources};
-pub use windows::{Cells, Piece, Windows};
+pub use windows::{Piece, Windows};
 
 #[cfg(test)]
 mod tests;

@@ -142,14 +142,18 @@ impl Queries {
     ) -> Result<Vec<(Arc<SeriesKey>, Cell)>, Error> {
         let mut known: HashMap<SeriesId, Option<(Arc<SeriesKey>, Cell)>> = HashMap::new();
         self.visit(range, meter, |piece, meter| {
-            for (id, cell) in piece.cells() {
+            for (id, packed) in piece.cells.packed() {
                 match known.get_mut(&id) {
-                    Some(Some((_, sum))) => sum.merge(cell),
+                    Some(Some((_, sum))) => {
+                        if let Some(cell) = packed.cell() {
+                            sum.merge(&cell);
+                        }
+                    }
                     Some(None) => {}
                     None => {
                         meter.take(SERIES_BYTES)?;
                         let key = self.registry.get(id).filter(|key| wanted(key));
-                        known.insert(id, key.map(|key| (key, cell.clone())));
+                        known.insert(id, key.and_then(|key| Some((key, packed.cell()?))));
                     }
                 }
             }
@@ -259,8 +263,7 @@ impl Queries {
         self.visit(range, meter, |piece, meter| {
             last = last.max(piece.end);
             let at = step.map_or(Timestamp::ZERO, |step| step_of(piece.start, step));
-            for (id, cell) in piece.cells() {
-                let Cell::Requests(cell) = cell else { continue };
+            for (id, packed) in piece.cells.packed() {
                 let wanted = *wanted.entry(id).or_insert_with(|| {
                     self.registry.get(id).is_some_and(|key| {
                         key.service == *of
@@ -274,6 +277,7 @@ impl Queries {
                 if !wanted {
                     continue;
                 }
+                let Some(Cell::Requests(cell)) = packed.cell() else { continue };
                 if !rows.contains_key(&at) {
                     meter.take(SERIES_BYTES)?;
                 }
@@ -340,23 +344,24 @@ impl Queries {
         let mut all: BTreeMap<Place, BTreeMap<Timestamp, Cell>> = BTreeMap::new();
         self.visit(range, meter, |piece, meter| {
             let at = step_of(piece.start, step);
-            for (id, cell) in piece.cells() {
+            for (id, packed) in piece.cells.packed() {
                 let place =
                     places.entry(id).or_insert_with(|| self.registry.get(id).and_then(|key| place(&key)));
                 let Some(place) = place else { continue };
                 if !all.contains_key(place) && all.len() >= MOST_SERIES {
                     continue;
                 }
+                let Some(cell) = packed.cell() else { continue };
                 let points = all.entry(place.clone()).or_default();
                 if let Some(sum) = points.get_mut(&at) {
-                    sum.merge(cell);
+                    sum.merge(&cell);
                 } else if points.len() as u64 >= MOST_STEPS {
                     return Err(Error::Invalid(format!(
                         "more than {MOST_STEPS} points: ask for longer steps"
                     )));
                 } else {
                     meter.take(SERIES_BYTES)?;
-                    points.insert(at, cell.clone());
+                    points.insert(at, cell);
                 }
             }
             Ok(())
@@ -434,15 +439,15 @@ impl Queries {
         let mut all: BTreeMap<ServiceKey, BTreeMap<Timestamp, Requests>> = BTreeMap::new();
         self.visit(range, meter, |piece, meter| {
             let at = step_of(piece.start, step);
-            for (id, cell) in piece.cells() {
-                let Cell::Requests(cell) = cell else { continue };
+            for (id, packed) in piece.cells.packed() {
                 let key = keys.entry(id).or_insert_with(|| self.registry.get(id).filter(|key| key.entry));
                 let Some(key) = key else { continue };
+                let Some(Cell::Requests(cell)) = packed.cell() else { continue };
                 let steps = all.entry(key.service.clone()).or_default();
                 if !steps.contains_key(&at) {
                     meter.take(SERIES_BYTES)?;
                 }
-                steps.entry(at).or_default().merge(cell);
+                steps.entry(at).or_default().merge(&cell);
             }
             Ok(())
         })?;

@@ -113,7 +113,7 @@ fn requests(durations_ms: &[u64], errors: u64) -> Cell {
 
 fn window(id: WindowId, mut cells: Vec<(SeriesId, Cell)>) -> SealedWindow {
     cells.sort_by_key(|(id, _)| *id);
-    SealedWindow { id, cells, ..SealedWindow::default() }
+    SealedWindow { id, cells: cells.into_iter().collect(), ..SealedWindow::default() }
 }
 
 /// Two services of one name, with roots, inner spans and log records, in two windows and an amendment.

@@ -1,8 +1,8 @@
 //! Where queries read counts from.
 
-use crate::aggregate::{Cell, EdgeCell};
-use crate::model::{SeriesId, Timestamp};
-use crate::window::{EdgeKey, SealedWindow};
+use crate::aggregate::EdgeCell;
+use crate::model::Timestamp;
+use crate::window::{Cells, EdgeKey, SealedWindow};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -12,30 +12,14 @@ pub struct Piece<'a> {
     pub start: Timestamp,
     /// First moment after it.
     pub end: Timestamp,
-    pub cells: Cells<'a>,
+    pub cells: &'a Cells,
     pub edges: &'a [(Arc<EdgeKey>, EdgeCell)],
-}
-
-/// Cells by series, as sealed and open windows hold them.
-#[derive(Clone, Copy, Debug)]
-pub enum Cells<'a> {
-    Sealed(&'a [(SeriesId, Cell)]),
-    Open(&'a [(SeriesId, Arc<Cell>)]),
 }
 
 impl<'a> Piece<'a> {
     #[must_use]
     pub fn sealed(window: &'a SealedWindow, end: Timestamp) -> Self {
-        Self { start: window.id.start(), end, cells: Cells::Sealed(&window.cells), edges: &window.edges }
-    }
-
-    /// Each series and its cell.
-    pub fn cells(&self) -> impl Iterator<Item = (SeriesId, &'a Cell)> + use<'a> {
-        let (sealed, open): (&[(SeriesId, Cell)], &[(SeriesId, Arc<Cell>)]) = match self.cells {
-            Cells::Sealed(cells) => (cells, &[]),
-            Cells::Open(cells) => (&[], cells),
-        };
-        sealed.iter().map(|(id, cell)| (*id, cell)).chain(open.iter().map(|(id, cell)| (*id, &**cell)))
+        Self { start: window.id.start(), end, cells: &window.cells, edges: &window.edges }
     }
 }
 

@@ -4,6 +4,8 @@
 //! (three bits), and how many, less one (five bits). The largest of each means that what goes beyond
 //! follows as a varint. Equal lists have equal bytes.
 
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 use std::iter::Peekable;
 
@@ -64,6 +66,23 @@ pub(super) struct Iter<'a> {
 }
 
 impl Iter<'_> {
+    /// Whether the rest is what a [`Writer`] makes: complete, and no bucket beyond the largest there is.
+    fn is_sound(mut self) -> bool {
+        while let Some(&head) = self.bytes.as_slice().first() {
+            let varints =
+                usize::from(u64::from(head) >> 5 == GAP) + usize::from(u64::from(head) & COUNT == COUNT);
+            let mut rest = self.bytes.as_slice().iter().skip(1);
+            if (0..varints).any(|_| !rest.by_ref().take(10).any(|&byte| byte < 0x80)) {
+                return false;
+            }
+            let before = self.before;
+            if self.next().is_none() || self.before <= before || self.before > i64::from(i32::MAX) {
+                return false;
+            }
+        }
+        true
+    }
+
     #[inline]
     fn varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
@@ -86,12 +105,12 @@ impl Iterator for Iter<'_> {
         let head = u64::from(*self.bytes.next()?);
         let (mut gap, mut count) = (head >> 5, head & COUNT);
         if gap == GAP {
-            gap += self.varint()?;
+            gap = gap.saturating_add(self.varint()?);
         }
         if count == COUNT {
             count = count.saturating_add(self.varint()?);
         }
-        self.before += gap as i64 + 1;
+        self.before = self.before.saturating_add_unsigned(gap.saturating_add(1));
         Some((self.before as i32, count.saturating_add(1)))
     }
 }
@@ -171,6 +190,43 @@ impl Buckets {
     }
 }
 
+/// As the bytes that they are.
+impl Serialize for Buckets {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Buckets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(Written)
+    }
+}
+
+/// Reads what was written; formats without bytes of their own give a list of numbers.
+struct Written;
+
+impl<'de> Visitor<'de> for Written {
+    type Value = Buckets;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("packed buckets")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Buckets, E> {
+        let read = Buckets { bytes: bytes.to_vec() };
+        if read.iter().is_sound() { Ok(read) } else { Err(E::custom("packed buckets that do not ascend")) }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Buckets, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = numbers.next_element()? {
+            bytes.push(byte);
+        }
+        self.visit_bytes(&bytes)
+    }
+}
+
 /// Two ascending lists as one, counts of equal buckets added up.
 #[inline]
 fn merge(
@@ -221,7 +277,23 @@ mod tests {
     proptest! {
         #[test]
         fn a_list_comes_out_as_it_went_in(of in list()) {
-            prop_assert!(packed(&of).iter().eq(of));
+            let written = packed(&of);
+            prop_assert!(written.iter().eq(of));
+            let bytes = postcard::to_stdvec(&written).unwrap();
+            prop_assert_eq!(&postcard::from_bytes::<Buckets>(&bytes).unwrap(), &written);
+            let json = serde_json::to_string(&written).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Buckets>(&json).unwrap(), written);
+        }
+
+        #[test]
+        fn whatever_is_read_ascends(bytes in prop::collection::vec(any::<u8>(), 0..30)) {
+            let written = postcard::to_stdvec(&Buckets { bytes }).unwrap();
+            if let Ok(read) = postcard::from_bytes::<Buckets>(&written) {
+                let buckets: Vec<i32> = read.iter().map(|(bucket, _)| bucket).collect();
+                prop_assert!(buckets.is_sorted_by(|a, b| a < b));
+                // All of it was read.
+                prop_assert_eq!(Buckets::of(read.iter()).iter().count(), buckets.len());
+            }
         }
 
         #[test]

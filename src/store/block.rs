@@ -22,7 +22,7 @@ use crate::aggregate::{Cell, EdgeCell, Facet, FacetKey};
 use crate::journal::Cut;
 use crate::model::{SeriesId, ServiceKey, WindowId};
 use crate::store::{Error, Level};
-use crate::window::{EdgeKey, Node, Quality, SealedWindow};
+use crate::window::{EdgeKey, Node, Packed, Quality, SealedWindow};
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, FixedSizeBinaryArray,
     FixedSizeBinaryBuilder, Float64Builder, StringBuilder, TimestampNanosecondBuilder, UInt8Array,
@@ -36,7 +36,7 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::sync::Arc;
 
-const SCHEMA: &str = "1";
+const SCHEMA: &str = "2";
 /// Rows after which a record batch is closed.
 const BATCH_ROWS: usize = 16_384;
 /// Bytes of bodies after which a record batch is closed: far below the 2 GiB of its offsets.
@@ -77,8 +77,8 @@ pub(super) fn write<'a>(
     let mut rows = Rows::new();
     for window in windows {
         rows.window(window)?;
-        for (series, cell) in &window.cells {
-            rows.cell(window, *series, cell)?;
+        for (series, packed) in window.cells.packed() {
+            rows.cell(window, series, packed)?;
             rows.flush_if_full(&mut writer, &schema)?;
         }
         for (key, facet) in &window.facets {
@@ -167,17 +167,17 @@ impl Rows {
         self.push(of, &Row { row: WINDOW_ROW, items: of.quality.late, body: &body, ..Row::default() })
     }
 
-    fn cell(&mut self, of: &SealedWindow, series: SeriesId, cell: &Cell) -> Result<(), Error> {
-        let (errors, sum) = match cell {
+    fn cell(&mut self, of: &SealedWindow, series: SeriesId, packed: Packed<'_>) -> Result<(), Error> {
+        let Some(cell) = packed.cell() else { return Ok(()) };
+        let (errors, sum) = match &cell {
             Cell::Requests(cell) => (Some(cell.errors), Some(cell.sum_ns as f64)),
             Cell::Lines(_) => (None, None),
             Cell::Level(cell) => (None, Some(cell.sum)),
             Cell::Total(cell) => (None, Some(cell.delta)),
             Cell::Distribution(cell) => (None, Some(cell.sum)),
         };
-        let body = encode(cell)?;
-        let (series, items) = (Some(series), cell.items());
-        self.push(of, &Row { row: CELL_ROW, series, items, errors, sum, body: &body, ..Row::default() })
+        let (series, items, body) = (Some(series), cell.items(), packed.as_bytes());
+        self.push(of, &Row { row: CELL_ROW, series, items, errors, sum, body, ..Row::default() })
     }
 
     fn facet(&mut self, of: &SealedWindow, key: &FacetKey, facet: &Facet) -> Result<(), Error> {
@@ -291,7 +291,7 @@ fn read_batch(batch: &RecordBatch, windows: &mut Vec<SealedWindow>) -> Result<()
         match row.value(at) {
             CELL_ROW => {
                 let id = series.value(at).try_into().map_err(|_| format!("row {at}: no series id"))?;
-                into.cells.push((SeriesId(id), decode(body).map_err(wrong)?));
+                into.cells.push(SeriesId(id), &decode(body).map_err(wrong)?);
             }
             FACET_ROW => into.facets.push(decode(body).map_err(wrong)?),
             EDGE_ROW => into.edges.push(decode(body).map_err(wrong)?),
@@ -342,7 +342,7 @@ mod tests {
         let late = SealedWindow {
             id: WindowId(3),
             amendment: true,
-            cells: vec![(SeriesId([9; 16]), Cell::Lines(Lines { by_severity: [1; 7] }))],
+            cells: [(SeriesId([9; 16]), Cell::Lines(Lines { by_severity: [1; 7] }))].into_iter().collect(),
             ..SealedWindow::default()
         };
         let all = [full, empty, late];

@@ -26,8 +26,8 @@ pub(super) const KEYS: TableDefinition<(u8, &str), u64> = TableDefinition::new("
 pub(super) const LATEST: TableDefinition<(u8, &str), u64> = TableDefinition::new("ledger_latest");
 
 /// Format of everything in the data directory that the store writes.
-const VERSION: u32 = 1;
-const CACHE_BYTES: usize = 32 << 20;
+const VERSION: u32 = 2;
+const CACHE_BYTES: usize = 8 << 20;
 
 /// The database. After a failed write (a full disk) redb refuses further ones until the file is
 /// opened again; this does so, so that the daemon can go on when there is room.

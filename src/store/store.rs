@@ -14,6 +14,7 @@ use crate::window::{Registry, SealedWindow};
 use parking_lot::{Mutex, RwLock};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -223,11 +224,12 @@ impl Store {
             // Piece by piece, so that a long range is never in memory as a whole.
             let next = step.end(step.slot(WindowId::of(at))).saturating_add(step.width() * 59).min(to);
             for Stored { window, .. } in self.windows(at, next, step) {
-                for (series, cell) in window.cells.iter().filter(|(series, _)| filter(*series)) {
-                    match sums.get_mut(series) {
-                        Some(sum) => sum.merge(cell),
-                        None => {
-                            sums.insert(*series, cell.clone());
+                for (series, packed) in window.cells.packed().filter(|(series, _)| filter(*series)) {
+                    let Some(cell) = packed.cell() else { continue };
+                    match sums.entry(series) {
+                        Entry::Occupied(mut sum) => sum.get_mut().merge(&cell),
+                        Entry::Vacant(free) => {
+                            free.insert(cell);
                         }
                     }
                 }

@@ -52,9 +52,9 @@ pub(super) fn sums(store: &Store, level: Level) -> Sums {
     let mut sums = Sums::new();
     for stored in store.windows(Timestamp::ZERO, Timestamp::MAX, level) {
         assert_eq!(stored.level, level);
-        for (series, cell) in &stored.window.cells {
+        for (series, cell) in stored.window.cells.iter() {
             let Cell::Total(total) = cell else { panic!("{cell:?}") };
-            assert!(sums.insert((stored.window.id, *series), total.delta).is_none(), "twice");
+            assert!(sums.insert((stored.window.id, series), total.delta).is_none(), "twice");
         }
     }
     sums
@@ -142,9 +142,9 @@ proptest! {
         for level in Level::ALL {
             let mut expected = Sums::new();
             for window in &history {
-                for (series, cell) in &window.cells {
+                for (series, cell) in window.cells.iter() {
                     let Cell::Total(total) = cell else { continue };
-                    *expected.entry((level.slot(window.id), *series)).or_default() += total.delta;
+                    *expected.entry((level.slot(window.id), series)).or_default() += total.delta;
                 }
             }
             prop_assert_eq!(sums(&store, level), expected, "{:?}", level);

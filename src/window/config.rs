@@ -1,11 +1,13 @@
 //! Settings of the window stage.
 
+use crate::settings::ByteSize;
+
 crate::settings! {
     /// Windows of event time and the call graph.
     pub struct Config in "window" {
-        /// How many cells (series times windows) of sealed windows are kept in memory for queries,
-        /// beyond the six newest windows, which are always kept.
-        recent_cells: u64 = 200_000, "0 to 10000000", |n| *n <= 10_000_000;
+        /// How much memory sealed windows may take that are kept for queries, beyond the two newest, which
+        /// are always kept; older ones are read from disk.
+        recent_bytes: ByteSize = ByteSize(8 << 20), "at most 16 GiB", |size| size.0 <= 16 << 30;
         /// How many spans are held for at most a minute until the other end of their call arrives.
         /// The oldest are let go first.
         span_halves: u64 = 200_000, "1000 to 10000000", |n| (1_000..=10_000_000).contains(n);

@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(15);
 /// of journal time can leave more, and the ones before it are passed over.
 const EMPTY_AT_ONCE: u64 = 360;
 const RECENT_WINDOWS: usize = 60;
-const RECENT_WINDOWS_ALWAYS: usize = 6;
+const RECENT_WINDOWS_ALWAYS: usize = 2;
 
 /// What one cut brought.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ pub struct Windows {
     addresses: Addresses,
     told: Told,
     recent: VecDeque<Arc<SealedWindow>>,
-    recent_cells: usize,
+    recent_bytes: usize,
     shown_open: Arc<[OpenWindow]>,
     shown_recent: Arc<[Arc<SealedWindow>]>,
     published: Arc<ArcSwap<Snapshot>>,
@@ -93,7 +93,7 @@ impl Windows {
             addresses: Addresses::default(),
             told: Told::default(),
             recent: VecDeque::new(),
-            recent_cells: 0,
+            recent_bytes: 0,
             shown_open: Arc::new([]),
             shown_recent: Arc::new([]),
             published: Arc::default(),
@@ -337,14 +337,14 @@ impl Windows {
     }
 
     fn remember(&mut self, window: Arc<SealedWindow>) {
-        self.recent_cells += window.cells.len();
+        self.recent_bytes += window.cells.size_bytes();
         self.recent.push_back(window);
         while self.recent.len() > RECENT_WINDOWS
             || (self.recent.len() > RECENT_WINDOWS_ALWAYS
-                && self.recent_cells as u64 > self.config.recent_cells)
+                && self.recent_bytes as u64 > self.config.recent_bytes.0)
         {
             let Some(oldest) = self.recent.pop_front() else { break };
-            self.recent_cells -= oldest.cells.len();
+            self.recent_bytes -= oldest.cells.size_bytes();
         }
     }
 

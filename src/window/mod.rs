@@ -3,6 +3,7 @@
 //! queries read.
 
 mod addresses;
+mod cells;
 mod collect;
 mod config;
 mod graph;
@@ -17,6 +18,7 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+pub use cells::{Cells, Packed};
 pub use config::Config;
 pub use merge::{Merged, RestoreError, Windows};
 pub use registry::Registry;

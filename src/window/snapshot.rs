@@ -3,25 +3,22 @@
 use crate::aggregate::{Cell, EdgeCell};
 use crate::journal::Cut;
 use crate::model::{SeriesId, WindowId};
-use crate::window::{EdgeKey, SealedWindow, Topology};
+use crate::window::{Cells, EdgeKey, SealedWindow, Topology};
 use std::sync::Arc;
 
-/// A window that still takes on-time data, as of one cut. Unchanged cells are shared between the
-/// snapshots of following cuts.
+/// A window that still takes on-time data, as of one cut.
 #[derive(Clone, Debug)]
 pub struct OpenWindow {
     pub id: WindowId,
-    /// Sorted by series id.
-    pub cells: Arc<Vec<(SeriesId, Arc<Cell>)>>,
+    pub cells: Arc<Cells>,
     /// Sorted by key.
     pub edges: Arc<Vec<(Arc<EdgeKey>, EdgeCell)>>,
 }
 
 impl OpenWindow {
     #[must_use]
-    pub fn cell(&self, series: SeriesId) -> Option<&Cell> {
-        let at = self.cells.binary_search_by_key(&series, |&(id, _)| id).ok()?;
-        self.cells.get(at).map(|(_, cell)| &**cell)
+    pub fn cell(&self, series: SeriesId) -> Option<Cell> {
+        self.cells.get(series)
     }
 
     /// The window as it would be if it were sealed now (facets and quality left out).
@@ -30,7 +27,7 @@ impl OpenWindow {
         SealedWindow {
             id: self.id,
             sealed: cut,
-            cells: self.cells.iter().map(|(series, cell)| (*series, (**cell).clone())).collect(),
+            cells: (*self.cells).clone(),
             edges: self.edges.to_vec(),
             ..SealedWindow::default()
         }
@@ -44,7 +41,7 @@ pub struct Snapshot {
     /// Ascending by id.
     pub open: Arc<[OpenWindow]>,
     /// The last sealed windows, ascending by id: as many of the last ten minutes as fit into
-    /// `window.recent_cells`, and no fewer than six. Amendments are not in them.
+    /// `window.recent_bytes`, and no fewer than two. Amendments are not in them.
     pub sealed: Arc<[Arc<SealedWindow>]>,
     pub topology: Arc<Topology>,
 }

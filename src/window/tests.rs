@@ -76,7 +76,7 @@ fn add(sums: &mut Sums, window: WindowId, series: SeriesId, cell: &Cell) {
 
 fn add_windows(sums: &mut Sums, windows: &[Arc<SealedWindow>]) {
     for window in windows {
-        window.cells.iter().for_each(|(series, cell)| add(sums, window.id, *series, cell));
+        window.cells.iter().for_each(|(series, cell)| add(sums, window.id, series, &cell));
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::aggregate::{Accepted, Cell, EdgeCell, Facet, FacetKey, IndicatorId, SecondCount};
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, WindowId};
-use crate::window::EdgeKey;
+use crate::window::{Cells, EdgeKey};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -50,8 +50,7 @@ pub struct SealedWindow {
     pub sealed: Cut,
     /// Whether this is an amendment of the window: what came after it had been sealed.
     pub amendment: bool,
-    /// Sorted by series id.
-    pub cells: Vec<(SeriesId, Cell)>,
+    pub cells: Cells,
     /// Sorted by key.
     pub facets: Vec<(Arc<FacetKey>, Facet)>,
     pub edges: Vec<(Arc<EdgeKey>, EdgeCell)>,
@@ -60,9 +59,8 @@ pub struct SealedWindow {
 
 impl SealedWindow {
     #[must_use]
-    pub fn cell(&self, series: SeriesId) -> Option<&Cell> {
-        let at = self.cells.binary_search_by_key(&series, |&(id, _)| id).ok()?;
-        self.cells.get(at).map(|(_, cell)| cell)
+    pub fn cell(&self, series: SeriesId) -> Option<Cell> {
+        self.cells.get(series)
     }
 
     /// Adds what another window, or an amendment of this one, holds. Id and kind stay; the later cut
@@ -71,7 +69,7 @@ impl SealedWindow {
         if other.sealed.number > self.sealed.number {
             self.sealed = other.sealed;
         }
-        merge_sorted(&mut self.cells, &other.cells, |cell, more| cell.merge(more));
+        self.cells.merge(&other.cells);
         merge_sorted(&mut self.facets, &other.facets, |facet, more| facet.merge(more));
         merge_sorted(&mut self.edges, &other.edges, |edge, more| edge.merge(more));
         self.quality.merge(&other.quality);
