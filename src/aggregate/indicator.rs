@@ -174,33 +174,23 @@ impl Indicator {
     /// Good and total of explicit buckets: bucket `i` holds (bounds[i-1], bounds[i]].
     #[must_use]
     pub fn explicit(&self, counts: &[u64], bounds: &[f64]) -> Option<(u64, u64)> {
-        let total = counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count));
-        let Source::Metric { counted, .. } = &self.source else { return None };
-        match *counted {
-            Meaning::Growth(part) => Some(part.of(total)),
-            Meaning::Compared(how, threshold) => {
-                let edge = |at: Option<usize>| at.and_then(|at| bounds.get(at)).copied();
-                let good = counts.iter().enumerate().filter(|&(at, _)| {
-                    let low = edge(at.checked_sub(1)).unwrap_or(f64::NEG_INFINITY);
-                    how.holds_for_bucket(low, edge(Some(at)).unwrap_or(f64::INFINITY), threshold)
-                });
-                Some((good.fold(0, |sum, (_, count)| sum.saturating_add(*count)), total))
-            }
-            Meaning::UpTo(part, bound) => {
-                self.as_compared(bound).explicit(counts, bounds).map(|(good, _)| part.of(good))
-            }
-            Meaning::Ratio { .. } => None,
-        }
+        let total = || counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count));
+        self.of_buckets(total, |how, threshold| {
+            let edge = |at: Option<usize>| at.and_then(|at| bounds.get(at)).copied();
+            let good = counts.iter().enumerate().filter(|&(at, _)| {
+                let low = edge(at.checked_sub(1)).unwrap_or(f64::NEG_INFINITY);
+                how.holds_for_bucket(low, edge(Some(at)).unwrap_or(f64::INFINITY), threshold)
+            });
+            good.fold(0, |sum, (_, count)| sum.saturating_add(*count))
+        })
     }
 
     /// Good and total of an exponential histogram. Negative values are below every threshold above 0.
     #[must_use]
     pub fn exponential(&self, histogram: &Histogram) -> Option<(u64, u64)> {
-        let Source::Metric { counted, .. } = &self.source else { return None };
-        let total = histogram.count();
-        match *counted {
-            Meaning::Growth(part) => Some(part.of(total)),
-            Meaning::Compared(how, threshold) => {
+        self.of_buckets(
+            || histogram.count(),
+            |how, threshold| {
                 let width = f64::from(-histogram.scale()).exp2();
                 let edge = |bucket: i32| (f64::from(bucket) * width).exp2();
                 let (mut above_zero, mut good) = (0u64, 0u64);
@@ -212,20 +202,26 @@ impl Indicator {
                     }
                 }
                 if how.holds_for_bucket(f64::NEG_INFINITY, 0.0, threshold) {
-                    good = good.saturating_add(total.saturating_sub(above_zero));
+                    good = good.saturating_add(histogram.count().saturating_sub(above_zero));
                 }
-                Some((good, total))
-            }
-            Meaning::UpTo(part, bound) => {
-                self.as_compared(bound).exponential(histogram).map(|(good, _)| part.of(good))
-            }
-            Meaning::Ratio { .. } => None,
-        }
+                good
+            },
+        )
     }
 
-    fn as_compared(&self, bound: f64) -> Self {
-        let counted = Meaning::Compared(Comparison::AtMost, bound);
-        Self { source: Source::Metric { name: "".into(), counted }, only: Vec::new(), ..self.clone() }
+    /// What buckets mean: `total` counts all of them, `holding` those that lie whole where a comparison holds.
+    fn of_buckets(
+        &self,
+        total: impl FnOnce() -> u64,
+        holding: impl FnOnce(Comparison, f64) -> u64,
+    ) -> Option<(u64, u64)> {
+        let Source::Metric { counted, .. } = &self.source else { return None };
+        match *counted {
+            Meaning::Growth(part) => Some(part.of(total())),
+            Meaning::Compared(how, threshold) => Some((holding(how, threshold), total())),
+            Meaning::UpTo(part, bound) => Some(part.of(holding(Comparison::AtMost, bound))),
+            Meaning::Ratio { .. } => None,
+        }
     }
 }
 

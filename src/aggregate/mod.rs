@@ -18,6 +18,7 @@ mod partial;
 mod peer_facts;
 mod peers;
 mod place;
+mod point_names;
 mod points;
 mod resource;
 mod series;

@@ -109,10 +109,15 @@ impl Evidence {
         self.active && self.recovery < HEALTHY_AGAIN
     }
 
-    /// Last healthy and first bad moment of the present run-up.
+    /// Last healthy and first bad moment of the present run-up. What was never healthy began, as far as is
+    /// known, when it was first seen.
     #[must_use]
     pub fn onset(&self) -> (Timestamp, Timestamp) {
-        (self.healthy_at, if self.bad_at == Timestamp::ZERO { self.healthy_at } else { self.bad_at })
+        match (self.healthy_at, self.bad_at) {
+            (Timestamp::ZERO, bad) => (bad, bad),
+            (healthy, Timestamp::ZERO) => (healthy, healthy),
+            both => both,
+        }
     }
 }
 
@@ -122,6 +127,15 @@ mod tests {
 
     fn seen(second: u64) -> Observed {
         Observed { now: Timestamp::from_secs(second), interval: second, last: Timestamp::from_secs(second) }
+    }
+
+    #[test]
+    fn what_was_bad_from_the_first_moment_began_with_it() {
+        let mut evidence = Evidence::default();
+        for second in 100..110 {
+            evidence.observe(seen(second), 6.0, -2.0, Duration::from_secs(20));
+        }
+        assert_eq!(evidence.onset(), (Timestamp::from_secs(100), Timestamp::from_secs(100)));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(super) struct Iter<'a> {
 
 impl Iter<'_> {
     /// Whether the rest is what a [`Writer`] makes: complete, and no bucket beyond the largest there is.
-    fn is_sound(mut self) -> bool {
+    fn ascends(&mut self) -> bool {
         while let Some(&head) = self.bytes.as_slice().first() {
             let varints =
                 usize::from(u64::from(head) >> 5 == GAP) + usize::from(u64::from(head) & COUNT == COUNT);
@@ -215,7 +215,7 @@ impl<'de> Visitor<'de> for Written {
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Buckets, E> {
         let read = Buckets { bytes: bytes.to_vec() };
-        if read.iter().is_sound() { Ok(read) } else { Err(E::custom("packed buckets that do not ascend")) }
+        if read.iter().ascends() { Ok(read) } else { Err(E::custom("packed buckets that do not ascend")) }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Buckets, A::Error> {
