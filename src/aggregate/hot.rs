@@ -207,6 +207,10 @@ impl HotCells {
         let cell = series.slots.cell(number, window, made, self.epoch, more);
         if cell == made {
             series.used = second;
+            if spans.len() == spans.capacity() {
+                // Doubling would leave a third of the largest piece of memory there is unused.
+                spans.reserve_exact(spans.len() / 8 + 64);
+            }
             spans.push(SpanCell::new(series.id, window));
         }
         if let Some(cell) = spans.get_mut(cell as usize) {
