@@ -2,9 +2,8 @@
 
 use super::backtest::recordings;
 use super::{Config, Error};
-use crate::diagnose::{Cause, Gather, Limits, Redaction, decode, explain};
+use crate::diagnose::{Explanation, Gather, Limits, Redaction, decode, explain};
 use crate::model::Timestamp;
-use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// A question to recordings.
@@ -17,11 +16,11 @@ pub struct Question {
 }
 
 impl Question {
-    /// The causes, most likely first; none when nothing is wrong. Nothing timed after `at` is looked at.
+    /// The causes, most likely first, and the lines that changed; no cause when nothing is wrong. Nothing timed after `at` is looked at.
     ///
     /// # Errors
     /// When a recording cannot be read.
-    pub fn answer(&self, config: &Config) -> Result<Vec<Cause>, Error> {
+    pub fn answer(&self, config: &Config) -> Result<Explanation, Error> {
         let redaction = Redaction::new(&config.diagnose.redact_attributes);
         let mut gather = Gather::new(Limits::default());
         let ((good_from, _), (bad_from, _)) = crate::diagnose::periods(self.at, self.baseline);
@@ -40,10 +39,10 @@ impl Question {
     ///
     /// # Errors
     /// As [`Self::answer`], or when it cannot be written.
-    pub fn write(&self, config: &Config, out: &Path) -> Result<Vec<Cause>, Error> {
-        let causes = self.answer(config)?;
-        write_causes(out, self.at, &causes)?;
-        Ok(causes)
+    pub fn write(&self, config: &Config, out: &Path) -> Result<Explanation, Error> {
+        let explanation = self.answer(config)?;
+        write_causes(out, self.at, &explanation)?;
+        Ok(explanation)
     }
 }
 
@@ -51,9 +50,9 @@ impl Question {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_causes(out: &Path, at: Timestamp, causes: &[Cause]) -> Result<(), Error> {
+pub fn write_causes(out: &Path, at: Timestamp, explanation: &Explanation) -> Result<(), Error> {
     std::fs::create_dir_all(out).map_err(Error::io(format!("cannot make {}", out.display())))?;
     let path = out.join("causes.json");
-    let text = format!("{:#}\n", json!({ "at": at, "causes": causes }));
+    let text = format!("{:#}\n", explanation.json(at));
     std::fs::write(&path, text).map_err(Error::io(format!("cannot write {}", path.display())))
 }

@@ -63,21 +63,21 @@ fn explain(arguments: Arguments) -> Result<(), Failure> {
     let (Some(at), Some(out)) = (at, out) else { return Err(Failure::usage("--at and --out are needed")) };
     let config = Config::load(config.as_deref(), &set).map_err(|error| Failure::usage(error.to_string()))?;
     let question = Question { inputs: recordings, at, baseline };
-    let causes = question.write(&config, &out).map_err(|error| Failure::failed(error.to_string()))?;
-    super::output::write_out(&listed(&causes))
+    let found = question.write(&config, &out).map_err(|error| Failure::failed(error.to_string()))?;
+    super::output::write_out(&listed(&found.causes))
 }
 
 fn explain_bundle(path: &Path, out: Option<&Path>) -> Result<(), Failure> {
     let failed = |error: crate::diagnose::Error| Failure::failed(format!("{}: {error}", path.display()));
     let bundle = Bundle::open(path).map_err(failed)?;
-    let causes = bundle.explain();
+    let found = bundle.explain();
     if let Some(out) = out {
-        write_causes(out, bundle.at, &causes).map_err(|error| Failure::failed(error.to_string()))?;
+        write_causes(out, bundle.at, &found).map_err(|error| Failure::failed(error.to_string()))?;
     }
     let title = crate::serve::text::plain(&bundle.anomaly.title);
     super::output::write_out(&format!(
         "{title}\n\nnow:\n{}\ntold at {}:\n{}",
-        listed(&causes),
+        listed(&found.causes),
         bundle.at,
         listed(&bundle.told)
     ))

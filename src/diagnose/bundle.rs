@@ -2,6 +2,8 @@
 
 use super::capture::{Capture, Chosen, Period};
 use super::evidence::{Cause, Manifest, Pass};
+use super::log_clues::{self, ChangedLine};
+use super::twin::Divergence;
 use super::{Error, parquet_files, series};
 use crate::confirm::Anomaly;
 use crate::model::Timestamp;
@@ -16,6 +18,10 @@ pub struct Contents<'a> {
     pub pass: Pass,
     pub at: Timestamp,
     pub causes: &'a [Cause],
+    /// Where bad requests first part from healthy ones.
+    pub divergence: Option<Divergence>,
+    /// Lines that changed, strongest first.
+    pub lines: &'a [ChangedLine],
     pub capture: &'a Capture,
     pub chosen: &'a Chosen,
     /// BLAKE3 of the stage's configuration.
@@ -42,7 +48,12 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
     for (period, rows) in [(Period::Healthy, &capture.healthy), (Period::Faulty, &capture.faulty)] {
         points.extend(series::series(rows.spans.iter(), step).into_iter().map(|point| (period, point)));
     }
-    let causes = json!({ "at": contents.at, "causes": contents.causes });
+    let causes = json!({
+        "at": contents.at,
+        "causes": contents.causes,
+        "divergence": contents.divergence,
+        "lines": log_clues::shown(contents.lines),
+    });
     let files: Vec<(&'static str, Vec<u8>)> = vec![
         ("causes.json", pretty(&causes, "causes.json")?),
         ("exemplars.parquet", parquet_files::exemplars(chosen)?),

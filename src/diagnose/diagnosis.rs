@@ -11,6 +11,7 @@ use super::page::{self, Shown};
 use super::rows::Rows;
 use super::source::Source;
 use super::span_clues::{Pair, percent};
+use super::twin;
 use super::{Config, Error};
 use crate::confirm::Anomaly;
 use crate::context::{Change, ChangeKind};
@@ -99,6 +100,8 @@ impl Diagnosis {
             pass: case.pass,
             at: case.now,
             causes: &found.causes,
+            divergence: twin::first(&pair, &chosen, &found.causes),
+            lines: &found.lines,
             capture: &capture,
             chosen: &chosen,
             config: &self.config.hash(),

@@ -35,13 +35,21 @@ pub struct Explanation {
     pub lines: Vec<ChangedLine>,
 }
 
+impl Explanation {
+    /// As in `causes.json`.
+    #[must_use]
+    pub fn json(&self, at: Timestamp) -> serde_json::Value {
+        serde_json::json!({ "at": at, "causes": self.causes, "lines": log_clues::shown(&self.lines) })
+    }
+}
+
 /// What broke at `at`: the causes, most likely first; none when nothing is wrong. `baseline` is the
 /// healthy period, from its start up to but not including its end; without one, the ten minutes
 /// before the last two.
 #[must_use]
-pub fn explain(rows: &Rows, at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> Vec<Cause> {
+pub fn explain(rows: &Rows, at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> Explanation {
     let (good, bad) = periods(at, baseline);
-    compare(&rows.between(good.0, good.1), &rows.between(bad.0, bad.1), bad.0).causes
+    compare(&rows.between(good.0, good.1), &rows.between(bad.0, bad.1), bad.0)
 }
 
 /// Healthy and faulty period.

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Fewest times a line must be there in both periods before what follows it is compared.
 const FEWEST: u64 = 4;
+/// Characters of a line that are shown.
+const LONGEST: usize = 400;
 
 /// A line that changed, as the evidence page shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +32,24 @@ pub struct ChangedLine {
     pub before: u64,
     pub now: u64,
     pub weight: f64,
+}
+
+/// Lines that are shown of an explanation.
+pub const SHOWN: usize = 10;
+
+/// The lines that are shown, as in `causes.json`.
+#[must_use]
+pub fn shown(lines: &[ChangedLine]) -> Vec<serde_json::Value> {
+    let line = |line: &ChangedLine| {
+        serde_json::json!({
+            "service": line.service.name,
+            "line": line.example.lines().next().unwrap_or_default().chars().take(LONGEST).collect::<String>(),
+            "severity": line.severity,
+            "before": line.before,
+            "now": line.now,
+        })
+    };
+    lines.iter().take(SHOWN).map(line).collect()
 }
 
 type Line = (ServiceKey, TemplateId);

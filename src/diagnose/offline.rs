@@ -9,6 +9,7 @@ use super::archive::{Files, read};
 use super::blame::Edges;
 use super::diagnosis::judge;
 use super::evidence::Cause;
+use super::explain::Explanation;
 use super::rows::{Attribute, Gather, Limits, LogRow, Resource, Rows, SpanRow, Status};
 use crate::confirm::Anomaly;
 use crate::model::{ServiceKey, SpanId, SpanKind, Timestamp, TraceId};
@@ -100,9 +101,9 @@ impl Bundle {
 
     /// The causes as this version of the program sees them.
     #[must_use]
-    pub fn explain(&self) -> Vec<Cause> {
+    pub fn explain(&self) -> Explanation {
         let edges = Edges::new();
-        judge(&self.anomaly, &self.healthy, &self.faulty, self.since, self.past_s, edges).causes
+        judge(&self.anomaly, &self.healthy, &self.faulty, self.since, self.past_s, edges)
     }
 }
 

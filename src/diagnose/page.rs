@@ -2,11 +2,11 @@
 //! askama escapes every text.
 
 use super::Error;
-use super::capture::{Capture, Chosen, Role, Scope};
+use super::capture::{Capture, Chosen, Scope};
 use super::contrast::Contrast;
 use super::evidence::{Cause, CauseKind, Pass};
 use super::forest::Forest;
-use super::log_clues::ChangedLine;
+use super::log_clues::{ChangedLine, SHOWN};
 use super::series::{series, step_of};
 use super::span_clues::{Pair, duration, percent, short};
 use super::twin::{self, Twin};
@@ -17,9 +17,8 @@ use crate::model::{ServiceKey, Timestamp};
 use askama::Template;
 use std::collections::BTreeMap;
 
-/// Rows of a waterfall, lines, and members shown; the files hold the rest.
+/// Rows of a waterfall, and members shown; the files hold the rest.
 const TWIN_ROWS: usize = 40;
-const LINES: usize = 10;
 const MEMBERS: usize = 12;
 
 /// What the page shows.
@@ -174,7 +173,7 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         changes: shown.changes.iter().map(|change| change_view(change, onset)).collect(),
         charts: charts(shown, onset),
         twin: twin_view(shown),
-        lines: shown.lines.iter().take(LINES).map(line_view).collect(),
+        lines: shown.lines.iter().take(SHOWN).map(line_view).collect(),
         contrasts: shown.contrasts.iter().map(contrast_view).collect(),
         last_run: anomaly.symptom == Symptom::MissedJob,
         traces: shown.chosen.traces.len(),
@@ -417,41 +416,9 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
     ]
 }
 
-/// The most telling twin: of the chosen bad traces, in the order of choice, the first whose
-/// divergence lies in the first cause's service, else the first that diverges.
 fn twin_view(shown: &Shown<'_>) -> Option<TwinView> {
-    let (bad, good) = (&shown.pair.bad, &shown.pair.good);
-    let mut tops: BTreeMap<_, usize> = BTreeMap::new();
-    for at in bad.tops() {
-        if let Some(span) = bad.span(at) {
-            let longer = tops
-                .get(&span.trace)
-                .and_then(|&known| bad.span(known))
-                .is_none_or(|known| known.duration_ns() < span.duration_ns());
-            if longer {
-                tops.insert(span.trace, at);
-            }
-        }
-    }
-    let wanted = shown.causes.first().map(|cause| cause.service.as_str());
-    let mut best: Option<(u8, Twin)> = None;
-    let candidates = shown.chosen.traces.iter().filter(|(_, role)| *role != Role::Healthy).take(40);
-    for twin in candidates.filter_map(|(id, _)| twin::twin(bad, *tops.get(id)?, good)) {
-        let Some(row) = twin.first_divergence.and_then(|first| twin.rows.get(first)) else { continue };
-        let service = row
-            .bad
-            .and_then(|at| bad.span(at))
-            .or(row.good.and_then(|at| good.span(at)))
-            .map(|span| &*span.service().name);
-        let score = if service == wanted && service.is_some() { 2 } else { 1 };
-        if best.as_ref().is_none_or(|(known, _)| *known < score) {
-            best = Some((score, twin));
-        }
-        if score == 2 {
-            break;
-        }
-    }
-    best.map(|(_, twin)| waterfall(&twin, bad, good))
+    let twin = twin::telling(shown.pair, shown.chosen, shown.causes)?;
+    Some(waterfall(&twin, &shown.pair.bad, &shown.pair.good))
 }
 
 fn waterfall(twin: &Twin, bad: &Forest<'_>, good: &Forest<'_>) -> TwinView {

@@ -209,7 +209,7 @@ fn rows(source: &Memory) -> Rows {
 
 fn causes(fault: Fault, seed: u64) -> Vec<Cause> {
     let baseline = (Timestamp::from_secs(START_S), Timestamp::from_secs(ONSET_S));
-    explain(&rows(&shop(fault, seed)), Timestamp::from_secs(END_S), Some(baseline))
+    explain(&rows(&shop(fault, seed)), Timestamp::from_secs(END_S), Some(baseline)).causes
 }
 
 fn anomaly(symptom: Symptom) -> Anomaly {
@@ -291,7 +291,7 @@ fn nothing_after_the_moment_is_used() {
     let all = rows(&shop(Fault::Code, 3));
     let before = Timestamp::from_secs(ONSET_S - 1);
     let baseline = Some((Timestamp::from_secs(START_S), Timestamp::from_secs(ONSET_S - 30)));
-    assert!(explain(&all, before, baseline).is_empty());
+    assert!(explain(&all, before, baseline).causes.is_empty());
 }
 
 #[test]
@@ -332,13 +332,24 @@ fn a_bundle_is_diagnosed_again_without_the_daemon() {
         (Fault::Code, Symptom::Errors, "billing", CauseKind::Code),
     ] {
         let evidence = run(fault, symptom, directory.path());
+        let causes = std::fs::read(evidence.bundle.path.join("causes.json")).unwrap();
+        let causes: serde_json::Value = serde_json::from_slice(&causes).unwrap();
+        assert_eq!(causes["divergence"]["service"], service, "{fault:?}: {causes:#}");
+        if fault == Fault::Code {
+            assert!(causes["lines"][0]["line"].as_str().unwrap().contains("cannot bill order"), "{causes:#}");
+        }
         let packed = directory.path().join("bundle.tar.zst");
         pack(&evidence.bundle.path, &packed).unwrap();
         for path in [&evidence.bundle.path, &packed] {
             let bundle = Bundle::open(path).unwrap();
             assert_eq!(summary(&bundle.told), summary(&evidence.causes));
             let again = bundle.explain();
-            assert_eq!((again[0].service.as_str(), again[0].kind), (service, kind), "{again:#?}");
+            assert_eq!(
+                (again.causes[0].service.as_str(), again.causes[0].kind),
+                (service, kind),
+                "{:#?}",
+                again.causes
+            );
         }
         std::fs::write(evidence.bundle.path.join("causes.json"), "{\"causes\": []}").unwrap();
         let changed = Bundle::open(&evidence.bundle.path).unwrap_err().to_string();

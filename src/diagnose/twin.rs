@@ -1,8 +1,11 @@
 //! The healthy twin of a bad trace: the good trace most like it, aligned span by span, and the span
 //! at which the two first part.
 
+use super::capture::{Chosen, Role};
+use super::evidence::{Cause, CauseKind};
 use super::forest::{DEPTH, Forest, OperationId};
-use super::span_clues::duration;
+use super::span_clues::{Pair, duration};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Candidates whose shape is compared.
@@ -11,7 +14,8 @@ const CANDIDATES: usize = 200;
 const ROWS: usize = 400;
 
 /// How a span differs from its twin's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Difference {
     Failed,
     Slower,
@@ -38,6 +42,78 @@ pub struct Twin {
     pub rows: Vec<Aligned>,
     /// Which of `rows` is where they part: the deepest span to which the difference can be traced.
     pub first_divergence: Option<usize>,
+}
+
+/// Where bad requests first part from healthy ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Divergence {
+    pub service: String,
+    pub operation: String,
+    pub difference: Difference,
+}
+
+/// The most telling twin: of the chosen bad traces, in the order of choice, the first that parts at the
+/// first cause's operation, else in its service, else the first that parts at all.
+#[must_use]
+pub fn telling(pair: &Pair<'_>, chosen: &Chosen, causes: &[Cause]) -> Option<Twin> {
+    let (bad, good) = (&pair.bad, &pair.good);
+    let mut tops: BTreeMap<_, usize> = BTreeMap::new();
+    for at in bad.tops() {
+        if let Some(span) = bad.span(at) {
+            let longer = tops
+                .get(&span.trace)
+                .and_then(|&known| bad.span(known))
+                .is_none_or(|known| known.duration_ns() < span.duration_ns());
+            if longer {
+                tops.insert(span.trace, at);
+            }
+        }
+    }
+    // A trace may also have failed by chance: at best it parts where the cause says.
+    let wanted = causes.first();
+    let closeness = |at: &Divergence| {
+        let service = wanted.is_some_and(|cause| cause.service == at.service);
+        let operation = wanted.is_some_and(|cause| cause.operation.as_deref() == Some(&*at.operation));
+        u8::from(service) + u8::from(service && operation)
+    };
+    let mut best: Option<(u8, Twin)> = None;
+    let candidates = chosen.traces.iter().filter(|(_, role)| *role != Role::Healthy).take(40);
+    for found in candidates.filter_map(|(id, _)| twin(bad, *tops.get(id)?, good)) {
+        let Some(close) = divergence(pair, &found).as_ref().map(closeness) else { continue };
+        if best.as_ref().is_none_or(|(known, _)| *known < close) {
+            best = Some((close, found));
+        }
+        if close == 2 {
+            break;
+        }
+    }
+    best.map(|(_, twin)| twin)
+}
+
+fn divergence(pair: &Pair<'_>, twin: &Twin) -> Option<Divergence> {
+    let row = twin.rows.get(twin.first_divergence?)?;
+    let of_bad = row.bad.and_then(|at| pair.bad.span(at));
+    let span = of_bad.or(row.good.and_then(|at| pair.good.span(at)))?;
+    Some(Divergence {
+        service: span.service().name.to_string(),
+        operation: span.operation.to_string(),
+        difference: row.difference?,
+    })
+}
+
+/// The first divergence: that of the most telling twin. Where requests or runs stay away, it is the
+/// request that is missing.
+#[must_use]
+pub fn first(pair: &Pair<'_>, chosen: &Chosen, causes: &[Cause]) -> Option<Divergence> {
+    let cause = causes.first();
+    if let Some(cause) = cause.filter(|cause| matches!(cause.kind, CauseKind::Traffic | CauseKind::Job)) {
+        return Some(Divergence {
+            service: cause.service.clone(),
+            operation: cause.operation.clone().unwrap_or_default(),
+            difference: Difference::Missing,
+        });
+    }
+    divergence(pair, &telling(pair, chosen, causes)?)
 }
 
 /// Operations below a span, with how often each occurs.
