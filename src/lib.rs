@@ -10,6 +10,7 @@ pub mod model;
 pub mod settings;
 pub mod sketch;
 pub mod observe;
+pub mod parallel;
 pub mod limits;
 
 // Floor 1: wire and disk.

@@ -1,15 +1,15 @@
 //! Bounded hand-offs between threads.
 
 use super::shared::Shared;
-use super::sleeper::Sleeper;
 use super::{Position, Recorder, Step};
 use crate::limits::RefusedReason;
 use crate::otlp::Encoding;
+use crate::parallel::{Gate, Sleeper};
 use crate::receive::{Admitted, Intake, same_body};
 use crossbeam::queue::ArrayQueue;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// One lane an I/O thread; more threads than lanes share them, which is correct but not lock-free.
@@ -88,16 +88,14 @@ impl Lanes {
 
 impl Intake for Lanes {
     fn try_push(&self, admitted: Admitted) -> Result<(), Admitted> {
-        if self.shared.closed.load(Ordering::Acquire) {
+        if self.shared.closed.is_closed() {
             return Err(admitted);
         }
         let number = LANE.with(|lane| lane.number);
         let Some(queue) = self.queues.get(number % LANES) else { return Err(admitted) };
         queue.push(admitted)?;
-        // The sequencer may have ended since the look: it closes and then empties the lanes, this pushes
-        // and then looks again, so at least one of the two finds the request.
-        fence(Ordering::SeqCst);
-        if self.shared.closed.load(Ordering::SeqCst) {
+        // The sequencer may have ended since the look: it closes and then empties the lanes.
+        if self.shared.closed.was_closed_meanwhile() {
             while let Some(request) = queue.pop() {
                 refuse(&request, RefusedReason::NotReady, "the daemon is stopping".into());
             }
@@ -137,7 +135,7 @@ struct Pipe {
     consumer: Sleeper,
     producer: Sleeper,
     /// One side is gone.
-    closed: AtomicBool,
+    closed: Gate,
 }
 
 /// The sequencer's end of the way to a shard.
@@ -158,7 +156,7 @@ pub fn steps(capacity: usize) -> (StepSender, StepReceiver) {
         queue: ArrayQueue::new(capacity.max(1)),
         consumer: Sleeper::default(),
         producer: Sleeper::default(),
-        closed: AtomicBool::new(false),
+        closed: Gate::default(),
     });
     (StepSender(pipe.clone()), StepReceiver(pipe))
 }
@@ -173,13 +171,12 @@ impl StepSender {
                 Err(back) => step = back,
             }
             self.announce();
-            if self.0.closed.load(Ordering::Acquire) {
+            if self.0.closed.is_closed() {
                 return false;
             }
             let pipe = &*self.0;
-            pipe.producer.sleep(LOOK_AGAIN, || {
-                pipe.queue.len() < pipe.queue.capacity() || pipe.closed.load(Ordering::Acquire)
-            });
+            pipe.producer
+                .sleep(LOOK_AGAIN, || pipe.queue.len() < pipe.queue.capacity() || pipe.closed.is_closed());
         }
     }
 }
@@ -200,11 +197,11 @@ impl StepReceiver {
                 pipe.producer.wake();
                 return Some(step);
             }
-            if pipe.closed.load(Ordering::Acquire) {
+            if pipe.closed.is_closed() {
                 // It may have sent something just before it went.
                 return pipe.queue.pop();
             }
-            pipe.consumer.sleep(LOOK_AGAIN, || !pipe.queue.is_empty() || pipe.closed.load(Ordering::Acquire));
+            pipe.consumer.sleep(LOOK_AGAIN, || !pipe.queue.is_empty() || pipe.closed.is_closed());
         }
     }
 
@@ -221,14 +218,14 @@ impl StepReceiver {
 
 impl Drop for StepSender {
     fn drop(&mut self) {
-        self.0.closed.store(true, Ordering::Release);
+        self.0.closed.close();
         self.0.consumer.wake();
     }
 }
 
 impl Drop for StepReceiver {
     fn drop(&mut self) {
-        self.0.closed.store(true, Ordering::Release);
+        self.0.closed.close();
         self.0.producer.wake();
     }
 }

@@ -12,7 +12,7 @@ use crate::model::{Clock, Timestamp};
 use crate::receive::Admitted;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Seconds between checkpoints.
@@ -268,8 +268,7 @@ impl Sequencer {
         let started = Instant::now();
         let mut clock = JournalClock::new(self.stamper.last(), self.clock.now(), Duration::ZERO);
         let result = self.run_until_closed(shards, &mut clock, started);
-        self.shared.closed.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        self.shared.closed.close();
         let mut group = Vec::new();
         self.lanes.drain(0, usize::MAX, usize::MAX, &mut group);
         for request in &group {
@@ -289,7 +288,7 @@ impl Sequencer {
         let mut ending = false;
         loop {
             // Whether the end was asked for is read before the lanes are: nothing is left in them then.
-            let closed = self.shared.closed.load(Ordering::Acquire);
+            let closed = self.shared.closed.is_closed();
             self.lanes.drain(turn, GROUP_REQUESTS, GROUP_BYTES, &mut group);
             turn = turn.wrapping_add(1);
             let now = clock.read(self.clock.now(), started.elapsed());
@@ -321,9 +320,7 @@ impl Sequencer {
             let next = Timestamp::from_secs(now.secs().saturating_add(1)).since(now);
             let (shared, lanes) = (&*self.shared, &self.lanes);
             shared.sequencer.sleep(next, || {
-                !lanes.is_empty()
-                    || shared.poisoned().is_some()
-                    || (!ending && shared.closed.load(Ordering::Acquire))
+                !lanes.is_empty() || shared.poisoned().is_some() || (!ending && shared.closed.is_closed())
             });
         }
     }

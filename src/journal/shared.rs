@@ -1,8 +1,8 @@
 //! What the writer, the reader and whoever steers them share.
 
 use super::segment::Segment;
-use super::sleeper::Sleeper;
 use super::{Error, Index, Position};
+use crate::parallel::{Gate, Sleeper};
 use arc_swap::ArcSwap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ pub(super) struct Shared {
     /// A checkpoint was asked for.
     pub checkpoint_wanted: AtomicBool,
     /// No more requests are taken.
-    pub closed: AtomicBool,
+    pub closed: Gate,
     poisoned: OnceLock<String>,
     pub index: Arc<Index>,
     pub sequencer: Sleeper,
@@ -58,7 +58,7 @@ impl Handle {
     /// Takes no more requests. What was taken is still appended and counted; then, after a last
     /// barrier for a checkpoint, the sequencer ends.
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::Release);
+        self.0.closed.close();
         self.0.sequencer.wake();
     }
 

@@ -443,7 +443,7 @@ fn every_request_of_many_threads_reaches_its_shards_once_and_in_order() {
 #[test]
 fn a_sleeper_misses_no_waking() {
     // Without the announcement and the second look, this would take a sleep of 100 s for each loss.
-    let sleeper = Arc::new(Sleeper::default());
+    let sleeper = Arc::new(crate::parallel::Sleeper::default());
     let queue = Arc::new(crossbeam::queue::ArrayQueue::new(4));
     let consumer = std::thread::spawn({
         let (sleeper, queue) = (sleeper.clone(), queue.clone());

@@ -1,7 +1,7 @@
 //! A budget of bytes from which permits are taken and to which they return.
 
+use crate::parallel::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A bounded amount of bytes. Taking and returning are one atomic operation each, without a lock.
 #[derive(Debug)]
@@ -72,22 +72,5 @@ impl Drop for Permit {
         if let Some(budget) = &self.budget {
             budget.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permits_never_exceed_the_limit_and_return() {
-        let budget = Budget::new(10);
-        let mut first = budget.try_take(6).unwrap();
-        assert!(budget.try_take(5).is_none());
-        assert!(first.try_grow(4));
-        assert!(!first.try_grow(1));
-        assert_eq!(budget.used_bytes(), 10);
-        drop(first);
-        assert_eq!(budget.used_bytes(), 0);
     }
 }

@@ -105,8 +105,7 @@ fn live(folder: &Path, trace: &Trace, is_small: bool, random: &mut Rng) -> Life 
 /// Delta by window and series of what a checkpoint holds.
 fn expected(life: &Life, through: u64) -> Sums {
     let held = life.windows.iter().filter(|window| window.sealed.number <= through);
-    let cells =
-        held.flat_map(|window| window.cells.iter().map(|(series, cell)| ((window.id, series), cell)));
+    let cells = held.flat_map(|window| window.cells.iter().map(|(series, cell)| ((window.id, series), cell)));
     cells
         .map(|(key, cell)| {
             let crate::aggregate::Cell::Total(total) = cell else { panic!("{cell:?}") };

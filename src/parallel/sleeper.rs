@@ -1,9 +1,8 @@
 //! Sleep of a thread that waits for work, and its waking without a lock.
 
+use super::primitives::{AtomicBool, Ordering, Thread, current, fence, park_timeout};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// Where one thread sleeps. The sleeper announces itself and then looks again; the waker makes its
@@ -19,16 +18,17 @@ impl Sleeper {
     /// Sleeps until woken or until `at_most` has passed, unless `ready` already holds. Only one thread
     /// at a time may call this.
     pub fn sleep(&self, at_most: Duration, ready: impl Fn() -> bool) {
-        let current = thread::current();
+        let current = current();
         if self.thread.load().as_ref().is_none_or(|known| known.id() != current.id()) {
             self.thread.store(Some(Arc::new(current)));
         }
-        self.asleep.store(true, Ordering::SeqCst);
+        // Swapped, not stored, here and below: so the swap of a waker finds the latest of them.
+        self.asleep.swap(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if !ready() {
-            thread::park_timeout(at_most);
+            park_timeout(at_most);
         }
-        self.asleep.store(false, Ordering::SeqCst);
+        self.asleep.swap(false, Ordering::SeqCst);
     }
 
     /// Wakes the sleeper, if it sleeps. To be called after what it waits for was made visible.
