@@ -526,8 +526,13 @@ fn both(signal: Signal, bytes: &[u8]) -> (Result<Vec<u8>, Malformed>, Option<Vec
     }
 }
 
+/// Resources that are compared: `scripts/release-check` asks for more.
+fn cases() -> u32 {
+    std::env::var("BAROGRAPH_COMPARED").ok().and_then(|cases| cases.parse().ok()).unwrap_or(6_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn a_resource_is_accepted_exactly_if_prost_decodes_it_with_equal_values(seed: u64, damaged: bool) {

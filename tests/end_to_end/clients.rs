@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-const ITEMS: u64 = 10_000;
+pub const ITEMS: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 const WAYS: [(&str, &str); 4] = [("grpc", "none"), ("grpc", "gzip"), ("http", "none"), ("http", "gzip")];
 

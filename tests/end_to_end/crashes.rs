@@ -200,15 +200,15 @@ async fn what_was_acknowledged_before_a_kill_amid_traffic_is_counted_once() {
 }
 
 /// 50 requests a second to one service, of which so many percent fail.
-struct Traffic {
+pub struct Traffic {
     url: watch::Sender<String>,
-    failing_percent: Arc<AtomicU32>,
+    pub failing_percent: Arc<AtomicU32>,
     acknowledged: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Traffic {
-    fn start(url: String) -> Self {
+    pub fn start(url: String) -> Self {
         let (url, mut urls) = watch::channel(url);
         let failing_percent = Arc::new(AtomicU32::new(0));
         let (done, acknowledged) = watch::channel(0);
@@ -238,7 +238,7 @@ impl Traffic {
     }
 
     /// Waits until so many more requests were acknowledged.
-    async fn more(&mut self, requests: u64) {
+    pub async fn more(&mut self, requests: u64) {
         let enough = *self.acknowledged.borrow() + requests;
         let within = Duration::from_millis(requests * 20) + PATIENCE;
         tokio::time::timeout(within, self.acknowledged.wait_for(|sent| *sent >= enough))
@@ -255,7 +255,7 @@ impl Drop for Traffic {
 }
 
 /// The anomalies that notifications of this status are about, one each notification.
-fn told(requests: &[Request], status: &str) -> Vec<String> {
+pub fn told(requests: &[Request], status: &str) -> Vec<String> {
     let of = requests.iter().filter(|request| request.body["status"] == status);
     of.map(|request| request.body["groupLabels"]["anomaly_id"].as_str().expect("an id").to_owned()).collect()
 }

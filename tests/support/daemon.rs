@@ -104,6 +104,11 @@ impl Daemon {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
+    /// Its exit code, if it has ended of its own accord.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().expect("it can be asked").map(|status| status.code())
+    }
+
     /// Asks it to stop and waits; its exit code.
     pub fn stop(mut self) -> Option<i32> {
         let id = rustix::process::Pid::from_child(&self.child);

@@ -2,9 +2,12 @@
 
 pub mod alertmanager;
 pub mod alerts;
+pub mod cgroup;
 pub mod daemon;
 pub mod http;
+pub mod load;
 pub mod otlp;
+pub mod proxy;
 pub mod receiver;
 pub mod tools;
 
