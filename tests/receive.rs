@@ -541,7 +541,8 @@ async fn one_bad_resource_is_rejected_and_the_rest_counted() {
 
 #[tokio::test]
 async fn under_pressure_clients_are_told_to_come_back() {
-    let daemon = daemon(Config { memory_bytes: ByteSize(16 << 20), ..Config::default() }).await;
+    let config = Config { memory_bytes: ByteSize(16 << 20), caller_share: 1.0, ..Config::default() };
+    let daemon = daemon(config).await;
     *daemon.shop.behaviour.lock() = Behaviour::Hold;
     // Three quarters of the memory are for requests: 12 MiB.
     let large = spans("a", 100_000);
@@ -585,6 +586,35 @@ async fn under_pressure_clients_are_told_to_come_back() {
     let error = client.export(spans("a", 1)).await.unwrap_err();
     assert_eq!((error.code(), error.message()), (Code::Unavailable, "the journal is full"));
     assert!(!error.details().is_empty());
+}
+
+#[tokio::test]
+async fn one_caller_cannot_have_all_the_memory_nor_more_than_its_rate() {
+    let config = Config { memory_bytes: ByteSize(16 << 20), caller_share: 0.1, ..Config::default() };
+    let daemon = daemon(config).await;
+    let mut client = daemon.traces().await.max_encoding_message_size(64 << 20);
+    let error = client.export(spans("a", 100_000)).await.unwrap_err();
+    assert!(error.code() == Code::Unavailable && error.message().contains("limits.caller_share"), "{error}");
+    assert!(!error.details().is_empty(), "with a delay");
+    client.export(spans("a", 10)).await.unwrap();
+    assert_eq!(
+        daemon.counters.refused().find(|(reason, _)| *reason == RefusedReason::Caller),
+        Some((RefusedReason::Caller, 1))
+    );
+
+    let config = Config { caller_bytes_per_second: Some(ByteSize(1 << 10)), ..Config::default() };
+    let daemon = self::daemon(config).await;
+    let mut client = daemon.traces().await;
+    let request = spans("a", 1_000);
+    let seconds = request.encoded_len() as u64 >> 10;
+    client.export(request.clone()).await.unwrap();
+    let error = client.export(request.clone()).await.unwrap_err();
+    assert!(error.message().contains("limits.caller_bytes_per_second"), "{error}");
+    let status = RpcStatus::decode(error.details()).unwrap();
+    let retry = RetryInfo::decode(&*status.details[0].value).unwrap().retry_delay.unwrap();
+    assert!((seconds as i64 - 5..=seconds as i64).contains(&retry.seconds), "{retry:?} of {seconds} s");
+    let response = daemon.post("/v1/traces", &[PROTOBUF], request.encode_to_vec()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "the same caller over HTTP");
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ const LONGEST_CALL: usize = 200;
 pub struct Caller {
     /// Name of the token; `certificate` or `anyone` where there is none.
     pub name: Arc<str>,
+    /// Whether it is the name of a token, which tells callers apart.
+    pub has_token: bool,
     pub roles: Roles,
 }
 
@@ -78,8 +80,8 @@ impl Access {
             tokens: ArcSwapOption::new(tokens),
             tokens_digest: Mutex::new(tokens_digest),
             open,
-            anyone: Caller { name: Arc::from("anyone"), roles: Roles::ALL },
-            certified: Caller { name: Arc::from("certificate"), roles: client_roles },
+            anyone: Caller { name: Arc::from("anyone"), has_token: false, roles: Roles::ALL },
+            certified: Caller { name: Arc::from("certificate"), has_token: false, roles: client_roles },
             sessions: Mutex::new(Sessions::new()),
             clock,
             denied: Default::default(),

@@ -103,7 +103,7 @@ fn read(entry: &Value) -> Result<(Digest, Holder), String> {
         Some(Value::String(at)) => Some(moment(at)?),
         Some(_) => return Err("expires is no time".to_owned()),
     };
-    Ok((digest, Holder { caller: Caller { name: Arc::from(name), roles }, expires }))
+    Ok((digest, Holder { caller: Caller { name: Arc::from(name), has_token: true, roles }, expires }))
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {

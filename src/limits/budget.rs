@@ -19,12 +19,31 @@ impl Budget {
     /// A permit for `bytes`, or `None` when they would go over the limit.
     #[must_use]
     pub fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
-        self.used_bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                used.checked_add(bytes).filter(|&sum| sum <= self.limit_bytes)
-            })
-            .ok()
-            .map(|_| Permit { budget: Some(self.clone()), bytes })
+        self.add(bytes).then(|| Permit { budget: Some(self.clone()), within: None, bytes })
+    }
+
+    /// The same of this budget and of a smaller one; of neither when one lacks them.
+    #[must_use]
+    pub fn try_take_within(self: &Arc<Self>, smaller: &Arc<Self>, bytes: u64) -> Option<Permit> {
+        let mut permit = Permit { budget: Some(self.clone()), within: Some(smaller.clone()), bytes: 0 };
+        permit.try_grow(bytes).then_some(permit)
+    }
+
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.used_bytes().saturating_add(bytes) <= self.limit_bytes
+    }
+
+    /// Whether there was room.
+    fn add(&self, bytes: u64) -> bool {
+        let added = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+            used.checked_add(bytes).filter(|&sum| sum <= self.limit_bytes)
+        });
+        added.is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     #[must_use]
@@ -42,6 +61,8 @@ impl Budget {
 #[derive(Debug)]
 pub struct Permit {
     budget: Option<Arc<Budget>>,
+    /// A smaller budget of which they were taken, too.
+    within: Option<Arc<Budget>>,
     bytes: u64,
 }
 
@@ -49,7 +70,7 @@ impl Permit {
     /// A permit that was taken from no budget, for replays.
     #[must_use]
     pub fn free() -> Self {
-        Self { budget: None, bytes: 0 }
+        Self { budget: None, within: None, bytes: 0 }
     }
 
     #[must_use]
@@ -57,20 +78,34 @@ impl Permit {
         self.bytes
     }
 
+    /// Whether there would be room for `more` bytes but for the smaller budget.
+    #[must_use]
+    pub fn is_held_back(&self, more: u64) -> bool {
+        self.budget.as_ref().is_some_and(|budget| budget.has_room(more))
+    }
+
     /// Takes `more` bytes into this permit; `false`, and nothing taken, when they would go over the limit.
     #[must_use]
     pub fn try_grow(&mut self, more: u64) -> bool {
         let Some(budget) = &self.budget else { return true };
-        let Some(mut extra) = budget.try_take(more) else { return false };
-        self.bytes = self.bytes.saturating_add(std::mem::take(&mut extra.bytes));
+        if self.within.as_ref().is_some_and(|within| !within.add(more)) {
+            return false;
+        }
+        if !budget.add(more) {
+            if let Some(within) = &self.within {
+                within.give_back(more);
+            }
+            return false;
+        }
+        self.bytes = self.bytes.saturating_add(more);
         true
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(budget) = &self.budget {
-            budget.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        for budget in self.budget.iter().chain(&self.within) {
+            budget.give_back(self.bytes);
         }
     }
 }

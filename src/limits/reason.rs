@@ -24,6 +24,8 @@ reasons! {
     RefusedReason {
         /// The budget of ingest memory is taken.
         Memory = "memory",
+        /// The caller has its share of the memory in use, or sends faster than it may.
+        Caller = "caller",
         /// The journal cannot take more: it is full up to the checkpoint, or its disk is.
         Journal = "journal",
         /// The daemon is starting or stopping.

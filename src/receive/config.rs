@@ -14,6 +14,11 @@ crate::settings! {
         /// Memory for requests that are being read, recorded and counted. The default is a quarter of
         /// what the cgroup, or else the machine, has. When it is taken, senders are told to wait.
         memory_bytes: ByteSize = ByteSize(memory::available_bytes() / 4), "at least 16 MiB", |size| size.0 >= 16 << 20;
+        /// Share of this that one caller (the holder of a token, else an address) may have: the others are
+        /// served while one floods.
+        caller_share: f64 = 0.75, "above 0 to 1", |share| *share > 0.0 && *share <= 1.0;
+        /// Bytes that one caller may send in a second, as they come over the wire. No bound by default.
+        caller_bytes_per_second: Option<ByteSize> = None, "1 KiB to 1 TiB", |size| size.is_none_or(|size| (1 << 10..=1 << 40).contains(&size.0));
         /// How long a request's body may take to arrive, whatever it does meanwhile: what is slow holds memory.
         body_time: Seconds = Seconds(Duration::from_secs(60)), "1s to 10m", |time| (1..=600).contains(&time.0.as_secs());
         /// Open connections on both OTLP ports together.

@@ -1,5 +1,6 @@
 //! Admission: what happens to a request whatever protocol it came by.
 
+use super::callers::{Allowance, Callers};
 use super::problem::{Problem, ProblemKind};
 use super::retries::{Answered, Print, Retries, Verdict, Waiting};
 use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
@@ -37,6 +38,7 @@ pub(super) struct Door {
     pub access: Arc<Access>,
     pub retries: Retries,
     pub counters: Arc<Counters>,
+    pub callers: Callers,
     pub request_limit_bytes: usize,
     body_time: Duration,
     inflated_limit_bytes: usize,
@@ -56,11 +58,14 @@ impl Door {
     pub fn new(intake: Arc<dyn Intake>, access: Arc<Access>, config: &Config) -> Self {
         let windows_bytes = config.memory_bytes.0 / WINDOWS_SHARE;
         let budget = Budget::new(config.memory_bytes.0.saturating_sub(windows_bytes));
+        let share_bytes = (budget.limit_bytes() as f64 * config.caller_share) as u64;
+        let callers = Callers::new(share_bytes, config.caller_bytes_per_second.map(|bytes| bytes.0));
         Self {
             intake,
             access,
             retries: Retries::default(),
             counters: Arc::new(Counters::new(budget)),
+            callers,
             body_time: config.body_time.0,
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
             inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),
@@ -88,8 +93,12 @@ impl Door {
     }
 
     /// Memory for a request of which `bytes` are announced.
-    pub fn permit(&self, bytes: usize) -> Result<Permit, Problem> {
-        self.counters.budget.try_take(bytes as u64).ok_or_else(Problem::memory)
+    pub fn permit(&self, caller: &Allowance, bytes: usize) -> Result<Permit, Problem> {
+        if let Some(delay) = caller.wait(Instant::now()) {
+            return Err(Problem::too_fast(delay));
+        }
+        let budget = &self.counters.budget;
+        caller.try_take(budget, bytes as u64).ok_or_else(|| lacking(budget.has_room(bytes as u64)))
     }
 
     /// Inflates, splits and hands over a request that was read whole, and waits until it is recorded
@@ -101,9 +110,11 @@ impl Door {
         encoding: Encoding,
         wire: Bytes,
         mut permit: Permit,
+        caller: &Allowance,
         answered: &Answered,
     ) -> Result<Outcome, Problem> {
         let wire_bytes = wire.len() as u64;
+        caller.charge(wire.len(), Instant::now());
         let mut body = self.inflate(encoding, &wire, &mut permit).await?;
         let (mut encoding, mut wire) = (encoding, wire);
         if format == Format::Json {
@@ -207,10 +218,13 @@ impl Door {
 
     /// When to send a refused request again: the time in which half of the memory in use is freed at
     /// the rate of late.
-    pub fn retry_delay(&self) -> Duration {
+    pub fn retry_delay(&self, problem: &Problem) -> Duration {
         const SHORTEST_S: f64 = 0.1;
         const LONGEST_S: f64 = 30.0;
         const UNKNOWN_S: f64 = 1.0;
+        if let Some(delay) = problem.delay {
+            return delay.max(Duration::from_secs_f64(SHORTEST_S));
+        }
         let done = self.counters.body_bytes.get();
         let mut drain = self.drain.lock();
         let elapsed = drain.since.elapsed().as_secs_f64();
@@ -230,7 +244,15 @@ impl Door {
 
 /// Takes more memory into a permit.
 pub(super) fn grow(permit: &mut Permit, bytes: usize) -> Result<(), Problem> {
-    if bytes == 0 || permit.try_grow(bytes as u64) { Ok(()) } else { Err(Problem::memory()) }
+    if bytes == 0 || permit.try_grow(bytes as u64) {
+        return Ok(());
+    }
+    Err(lacking(permit.is_held_back(bytes as u64)))
+}
+
+/// Why there is no memory: because the caller has its share, or because there is none for anybody.
+fn lacking(has_room_for_others: bool) -> Problem {
+    if has_room_for_others { Problem::share() } else { Problem::memory() }
 }
 
 /// The next bytes of a body; `None` at its end. Trailers are skipped.

@@ -2,6 +2,7 @@
 //! inflated nor copied before it was let in.
 
 use super::Outcome;
+use super::callers::Allowance;
 use super::door::{Door, Format, grow, next_data};
 use super::problem::{Problem, ProblemKind};
 use super::respond::{Answer, export_response, status};
@@ -70,7 +71,9 @@ async fn export(
     let path = request.uri().path();
     // Before anything else: a stranger is not told which methods there are. Whoever may send telemetry is.
     let need = rpc_need(path).or(Some(Need::Role(Role::Ingest)));
-    door.access.admit(&Credentials::of(request.headers(), connection.certificate), need, path)?;
+    let caller =
+        door.access.admit(&Credentials::of(request.headers(), connection.certificate), need, path)?;
+    let caller = connection.allowance(door, &caller);
     let signal = method(path)
         .ok_or_else(|| Problem::new(ProblemKind::UnknownPath, format!("no such method: {path}")))?;
     if request.method() != Method::POST {
@@ -97,7 +100,8 @@ async fn export(
             ));
         }
     };
-    let (compressed, message, permit) = door.in_time(read_message(door, request.into_body())).await?;
+    let (compressed, message, permit) =
+        door.in_time(read_message(door, &caller, request.into_body())).await?;
     let encoding = match (compressed, encoding) {
         (false, _) => Encoding::Identity,
         (true, Some(encoding)) => encoding,
@@ -105,7 +109,7 @@ async fn export(
             return Err(malformed("the message is flagged as compressed, but no grpc-encoding was given"));
         }
     };
-    door.admit(signal, Format::Protobuf, encoding, message, permit, &connection.answered).await
+    door.admit(signal, Format::Protobuf, encoding, message, permit, &caller, &connection.answered).await
 }
 
 fn malformed(message: impl Into<String>) -> Problem {
@@ -113,8 +117,12 @@ fn malformed(message: impl Into<String>) -> Problem {
 }
 
 /// Reads the one message of a call. A message that comes in one piece is not copied.
-async fn read_message(door: &Door, mut body: Incoming) -> Result<(bool, Bytes, Permit), Problem> {
-    let mut permit = door.permit(0)?;
+async fn read_message(
+    door: &Door,
+    caller: &Allowance,
+    mut body: Incoming,
+) -> Result<(bool, Bytes, Permit), Problem> {
+    let mut permit = door.permit(caller, 0)?;
     let mut piece = Bytes::new();
     while piece.len() < PREFIX_BYTES {
         let Some(next) = next_data(&mut body).await? else {
@@ -187,7 +195,7 @@ fn success(outcome: Outcome) -> Response<Answer> {
 
 /// An answer that consists of headers alone.
 fn failure(door: &Door, problem: &Problem) -> Response<Answer> {
-    let retry = matches!(problem.kind, ProblemKind::Refused(_)).then(|| door.retry_delay());
+    let retry = matches!(problem.kind, ProblemKind::Refused(_)).then(|| door.retry_delay(problem));
     let mut response = Response::new(Answer::default());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, APPLICATION_GRPC);

@@ -2,6 +2,7 @@
 //! and the statuses that OTLP asks for.
 
 mod admitted;
+mod callers;
 mod config;
 mod counters;
 mod door;

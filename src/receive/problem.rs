@@ -4,6 +4,7 @@ use crate::access::Denial;
 use crate::limits::{RefusedReason, RejectedReason};
 use crate::otlp::{InflateError, JsonError, Malformed};
 use http::StatusCode;
+use std::time::Duration;
 
 /// Longest message that is sent back.
 const MESSAGE_LIMIT_BYTES: usize = 1_024;
@@ -14,6 +15,8 @@ pub(super) struct Problem {
     pub kind: ProblemKind,
     /// In words: which field, which limit.
     pub message: String,
+    /// When to send it again, where that follows from more than how fast memory is freed.
+    pub delay: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ impl Problem {
             message.truncate(message.floor_char_boundary(MESSAGE_LIMIT_BYTES));
             message.push('…');
         }
-        Self { kind, message }
+        Self { kind, message, delay: None }
     }
 
     pub fn request_too_large(limit_bytes: usize) -> Self {
@@ -70,6 +73,19 @@ impl Problem {
             ProblemKind::Refused(RefusedReason::Memory),
             "the memory for requests is taken (limits.memory_bytes), send it again later",
         )
+    }
+
+    pub fn share() -> Self {
+        Self::new(
+            ProblemKind::Refused(RefusedReason::Caller),
+            "this caller has its share of the memory for requests in use (limits.caller_share), send it again later",
+        )
+    }
+
+    pub fn too_fast(delay: Duration) -> Self {
+        let message =
+            "this caller sends faster than it may (limits.caller_bytes_per_second), send it again later";
+        Self { delay: Some(delay), ..Self::new(ProblemKind::Refused(RefusedReason::Caller), message) }
     }
 
     /// The code in gRPC. OTLP clients send again on UNAVAILABLE (with `RetryInfo`), and drop the data on

@@ -1,9 +1,10 @@
 //! The accept loops and connections of both OTLP ports.
 
+use super::callers::Allowance;
 use super::door::Door;
 use super::retries::{Answered, Print};
 use super::{Config, Counters, Intake, grpc, web};
-use crate::access::{Access, Port};
+use crate::access::{Access, Caller, Port};
 use crate::limits::RefusedReason;
 use http::Request;
 use hyper::body::Incoming;
@@ -14,8 +15,8 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -143,12 +144,12 @@ async fn serve(
             () = stopped(&mut stopping) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 let Some(held) = Held::take(&door) else {
                     door.counters.refuse(RefusedReason::Connections);
                     continue;
                 };
-                open.spawn(connection(stream, protocol, door.clone(), held, stopping.clone()));
+                open.spawn(connection(stream, address, protocol, door.clone(), held, stopping.clone()));
             }
             Err(error) => {
                 door.counters.accept_failures.add(1);
@@ -193,13 +194,28 @@ impl Drop for Held {
 
 /// What is known of a connection.
 pub(super) struct Connection {
+    /// The address it comes from: who calls, where no token says so.
+    address: Arc<str>,
+    /// Whose allowance was looked up last.
+    allowance: OnceLock<(Arc<str>, Arc<Allowance>)>,
     /// Whether it showed a client certificate that is trusted.
     pub certificate: bool,
     pub answered: Answered,
 }
 
+impl Connection {
+    /// What whoever calls over it may have.
+    pub fn allowance(&self, door: &Door, caller: &Caller) -> Arc<Allowance> {
+        let name = if caller.has_token { &caller.name } else { &self.address };
+        // Nearly always all calls of a connection are of one caller.
+        let (of, allowance) = self.allowance.get_or_init(|| (name.clone(), door.callers.of(name)));
+        if Arc::ptr_eq(of, name) { allowance.clone() } else { door.callers.of(name) }
+    }
+}
+
 async fn connection(
     stream: TcpStream,
+    address: SocketAddr,
     protocol: Protocol,
     door: Arc<Door>,
     held: Held,
@@ -241,7 +257,12 @@ async fn connection(
         .initial_connection_window_size(window)
         .max_concurrent_streams(STREAMS_LIMIT)
         .max_header_list_size(HEADERS_LIMIT_BYTES);
-    let this = Arc::new(Connection { certificate, answered: Answered::default() });
+    let this = Arc::new(Connection {
+        address: address.ip().to_canonical().to_string().into(),
+        allowance: OnceLock::new(),
+        certificate,
+        answered: Answered::default(),
+    });
     let broken = stream.broken();
     let (connection, retries) = (this.clone(), door.clone());
     let service = service_fn(move |request: Request<Incoming>| {

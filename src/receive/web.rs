@@ -1,6 +1,7 @@
 //! OTLP/HTTP: `POST /v1/traces`, `/v1/logs`, `/v1/metrics` in protobuf or JSON.
 
 use super::Outcome;
+use super::callers::Allowance;
 use super::door::{Door, Format, grow, next_data};
 use super::grpc::content_type;
 use super::problem::{Problem, ProblemKind};
@@ -115,15 +116,17 @@ async fn respond(
     // Before anything else: a stranger is not told which paths there are. Whoever may send telemetry is.
     let path = head.uri.path();
     let need = page_need("POST", path).or(Some(Need::Role(Role::Ingest)));
-    door.access
+    let caller = door
+        .access
         .admit(&Credentials::of(&head.headers, connection.certificate), need, path)
         .map_err(|denial| refused(denial.into()))?;
+    let caller = connection.allowance(door, &caller);
     let signal = signal.map_err(refused)?;
     if head.method != Method::POST {
         return Err(refused(Problem::new(ProblemKind::WrongMethod, "telemetry is sent with POST")));
     }
     let format = format.map_err(refused)?;
-    match export(door, signal, format, &head.headers, body, connection).await {
+    match export(door, signal, format, &head.headers, body, &caller, connection).await {
         Ok(outcome) => Ok(success(signal, answer_format, outcome)),
         Err(problem) => Err(refused(problem)),
     }
@@ -156,6 +159,7 @@ async fn export(
     format: Format,
     headers: &HeaderMap,
     body: &mut Incoming,
+    caller: &Allowance,
     connection: &Connection,
 ) -> Result<Outcome, Problem> {
     let encoding = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
@@ -169,18 +173,18 @@ async fn export(
             ));
         }
     };
-    let (wire, permit) = door.in_time(read_body(door, body)).await?;
-    door.admit(signal, format, encoding, wire, permit, &connection.answered).await
+    let (wire, permit) = door.in_time(read_body(door, caller, body)).await?;
+    door.admit(signal, format, encoding, wire, permit, caller, &connection.answered).await
 }
 
 /// Reads a body whole. One that comes in one piece is not copied.
-async fn read_body(door: &Door, body: &mut Incoming) -> Result<(Bytes, Permit), Problem> {
+async fn read_body(door: &Door, caller: &Allowance, body: &mut Incoming) -> Result<(Bytes, Permit), Problem> {
     let limit = door.request_limit_bytes;
     let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     if announced.is_some_and(|length| length > limit) {
         return Err(Problem::request_too_large(limit));
     }
-    let mut permit = door.permit(announced.unwrap_or(0))?;
+    let mut permit = door.permit(caller, announced.unwrap_or(0))?;
     let Some(first) = next_data(body).await? else { return Ok((Bytes::new(), permit)) };
     if announced.is_none() {
         grow(&mut permit, first.len())?;
@@ -227,7 +231,7 @@ fn failure(door: &Door, format: Format, problem: &Problem) -> Response<Answer> {
     headers.insert(CONTENT_TYPE, kind);
     match problem.kind {
         ProblemKind::Refused(_) => {
-            let seconds = door.retry_delay().as_secs_f64().ceil() as u64;
+            let seconds = door.retry_delay(problem).as_secs_f64().ceil() as u64;
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         ProblemKind::Denied(denial) if denial.is_unauthenticated() => {
