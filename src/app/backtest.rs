@@ -110,7 +110,7 @@ fn open_journal(directory: &Path, config: &Config) -> Result<(Sequencer, Recorde
 }
 
 /// A request as if it had just been let in. What cannot be split is counted as a whole without slices.
-fn admitted(signal: Signal, body: bytes::Bytes) -> Admitted {
+pub(crate) fn admitted(signal: Signal, body: bytes::Bytes) -> Admitted {
     Admitted {
         signal,
         encoding: Encoding::Identity,
@@ -141,7 +141,7 @@ impl Drop for Work {
 }
 
 /// The stages on one thread, and the files that are written as they go.
-struct Bench {
+pub(crate) struct Bench {
     sequencer: Sequencer,
     recorder: Recorder,
     stages: Stages,
@@ -163,7 +163,8 @@ struct Stages {
 }
 
 impl Bench {
-    fn new(config: &Config, work: &Path, backtest: &Backtest) -> Result<Self, Error> {
+    /// Stages that work below `work`.
+    pub(crate) fn new(config: &Config, work: &Path, backtest: &Backtest) -> Result<Self, Error> {
         let mut journal_config = config.journal.clone();
         journal_config.durability = journal::Durability::Os;
         journal_config.max_bytes = Some(JOURNAL);
@@ -199,7 +200,8 @@ impl Bench {
         Ok(Self { sequencer: sequencer.without_checkpoints(), recorder, stages, templates })
     }
 
-    fn take(&mut self, request: Admitted, arrived: Timestamp) -> Result<(), Error> {
+    /// A request that arrives then.
+    pub(crate) fn take(&mut self, request: Admitted, arrived: Timestamp) -> Result<(), Error> {
         if let Some(templates) = &mut self.templates
             && request.signal == Signal::Logs
         {
@@ -211,11 +213,18 @@ impl Bench {
         Ok(())
     }
 
-    fn run_out(&mut self, until: Timestamp) -> Result<(), Error> {
+    /// Nothing more comes until then.
+    pub(crate) fn run_out(&mut self, until: Timestamp) -> Result<(), Error> {
         for step in self.sequencer.idle_until(until) {
             self.stages.step(step)?;
         }
         Ok(())
+    }
+
+    /// All that was judged, said and found out.
+    #[cfg(test)]
+    pub(crate) const fn ledger(&self) -> &Ledger {
+        &self.stages.ledger
     }
 
     /// Writes what is known at the end; gives the number of anomalies.

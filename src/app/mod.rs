@@ -14,6 +14,8 @@ mod totals;
 mod unwritten;
 
 pub use backtest::{Backtest, Outcome};
+#[cfg(test)]
+pub(crate) use backtest::{Bench, admitted};
 pub use config::{Config, ConfigError, reference};
 pub use daemon::{Addresses, App};
 pub use error::Error;

@@ -4,7 +4,7 @@ use super::anomaly::{Anomaly, Severity};
 use super::config::Config;
 use super::exempt::Exemptions;
 use super::graph::Graph;
-use super::open::{MemberKey, Open, finite, is_key_of, key_of};
+use super::open::{MemberKey, Open, finite, is_blindness, is_key_of, key_of};
 use crate::context::Changes;
 use crate::detect::{Census, Finding, Gravity, Phase};
 use crate::model::{ServiceKey, Timestamp};
@@ -17,6 +17,11 @@ use std::time::Duration;
 const WATCHED_AT_MOST: usize = 10_000;
 /// A suspicion that is not renewed for so long is forgotten.
 const WATCHED_FOR: Duration = Duration::from_secs(600);
+
+/// Findings about data that hide whether a service is well: what is renamed or sampled still shows it.
+const HIDES: [&str; 4] = ["telemetry", "instances", "pipeline", "lateness"];
+/// What has not been seen for so long is gone.
+const BLIND_FOR: Duration = Duration::from_secs(3_600);
 
 /// State that cannot be read back.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,8 @@ pub(super) struct State {
     /// When a page drew on the budget, and how much of a false page it may have been.
     pub spent: Vec<(Timestamp, f64)>,
     pub merged_at: Timestamp,
+    /// Services of which something is not seen, by what hides it, and since when.
+    pub blind: BTreeMap<(ServiceKey, String), Timestamp>,
 }
 
 /// What is remembered of an anomaly that has ended.
@@ -98,13 +105,28 @@ impl Confirm {
             self.join(&graph, census);
             self.open_new(at, &graph, census);
         }
+        self.state.blind.retain(|_, since| at.since(*since) < BLIND_FOR);
         self.merge(at, topology);
         self.settle(at, topology, changes)
+    }
+
+    /// Remembers what is not seen of a service: nobody may say then that it has recovered.
+    fn note_blindness(&mut self, finding: &Finding) {
+        if !is_blindness(finding.symptom) || !HIDES.contains(&&*finding.signal) {
+            return;
+        }
+        let key = (finding.service.clone(), finding.signal.clone());
+        if finding.phase == Phase::Cleared {
+            self.state.blind.remove(&key);
+        } else if self.state.blind.len() < WATCHED_AT_MOST {
+            self.state.blind.entry(key).or_insert(finding.at);
+        }
     }
 
     /// Brings a finding to the anomaly that it is a member of, or watches it.
     fn take(&mut self, finding: Finding, census: &Census) {
         let key = key_of(&finding);
+        self.note_blindness(&finding);
         let fires = self.fires_alone(&finding, census);
         let mut taken = false;
         for open in self.state.anomalies.iter_mut().filter(|open| open.is_open()) {

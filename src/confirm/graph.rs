@@ -3,6 +3,7 @@
 use crate::model::ServiceKey;
 use crate::window::{Node, Topology};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How far calls are followed when looking for the deepest service.
 const DEPTH: usize = 6;
@@ -10,13 +11,20 @@ const DEPTH: usize = 6;
 /// Services and peers as numbers, so that searching does not compare texts.
 pub(super) struct Graph {
     numbers: BTreeMap<Node, usize>,
+    /// Peers by their address, which is the name that findings about them have.
+    peers: BTreeMap<Arc<str>, usize>,
     neighbours: Vec<Vec<usize>>,
     calls: Vec<Vec<usize>>,
 }
 
 impl Graph {
     pub fn new(topology: &Topology) -> Self {
-        let mut graph = Self { numbers: BTreeMap::new(), neighbours: Vec::new(), calls: Vec::new() };
+        let mut graph = Self {
+            numbers: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            neighbours: Vec::new(),
+            calls: Vec::new(),
+        };
         for edge in &topology.edges {
             let client = graph.number(Node::Service(edge.key.client.clone()));
             let server = graph.number(edge.key.server.clone());
@@ -30,16 +38,27 @@ impl Graph {
 
     fn number(&mut self, node: Node) -> usize {
         let next = self.neighbours.len();
+        let peer = match &node {
+            Node::Peer { address, .. } => Some(address.clone()),
+            Node::Service(_) => None,
+        };
         let number = *self.numbers.entry(node).or_insert(next);
         if number == next {
             self.neighbours.push(Vec::new());
             self.calls.push(Vec::new());
+            self.peers.extend(peer.map(|address| (address, number)));
         }
         number
     }
 
+    /// The number of a service, or of the peer that a finding names as one.
+    fn find(&self, service: &ServiceKey) -> Option<usize> {
+        let known = self.numbers.get(&Node::Service(service.clone()));
+        known.or_else(|| self.peers.get(&service.name)).copied()
+    }
+
     fn reach(&self, from: &ServiceKey, edges: &[Vec<usize>], at_most: usize) -> BTreeSet<usize> {
-        let Some(&start) = self.numbers.get(&Node::Service(from.clone())) else { return BTreeSet::new() };
+        let Some(start) = self.find(from) else { return BTreeSet::new() };
         let mut seen = BTreeSet::from([start]);
         let mut ring = vec![start];
         for _ in 0..at_most {
@@ -58,10 +77,7 @@ impl Graph {
     /// Whether two services are at most so many edges apart, whichever way they point.
     pub fn near(&self, a: &ServiceKey, b: &ServiceKey, at_most: usize) -> bool {
         a == b
-            || self
-                .numbers
-                .get(&Node::Service(b.clone()))
-                .is_some_and(|number| self.reach(a, &self.neighbours, at_most).contains(number))
+            || self.find(b).is_some_and(|number| self.reach(a, &self.neighbours, at_most).contains(&number))
     }
 
     /// How many of `others` are reached from `service` by following calls.
@@ -69,11 +85,7 @@ impl Graph {
         let reached = self.reach(service, &self.calls, DEPTH);
         others
             .filter(|other| *other != service)
-            .filter(|other| {
-                self.numbers
-                    .get(&Node::Service((*other).clone()))
-                    .is_some_and(|number| reached.contains(number))
-            })
+            .filter(|other| self.find(other).is_some_and(|number| reached.contains(&number)))
             .count()
     }
 }
@@ -83,7 +95,6 @@ mod tests {
     use super::*;
     use crate::model::SpanKind;
     use crate::window::{Edge, EdgeKey};
-    use std::sync::Arc;
 
     #[test]
     fn near_and_below() {

@@ -3,7 +3,7 @@
 use super::anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Severity};
 use super::confirm::Confirm;
 use super::graph::Graph;
-use super::open::{MEMBERS_AT_MOST, MemberKey, Open, admit, is_absence, is_key_of, key_of};
+use super::open::{MEMBERS_AT_MOST, MemberKey, Open, admit, is_absence, is_blindness, is_key_of, key_of};
 use crate::detect::{Census, Finding, Gravity, SUSPICION, Symptom};
 use crate::model::{ServiceKey, Timestamp, name_of};
 use crate::window::Topology;
@@ -28,8 +28,8 @@ impl Confirm {
         }
         let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
         let onsets_apart = apart(finding.onset.latest, anomaly.onset.latest);
-        if is_absence(finding.symptom)
-            && is_absence(anomaly.symptom)
+        let alike = |is: fn(Symptom) -> bool| is(finding.symptom) && is(anomaly.symptom);
+        if (alike(is_absence) || alike(is_blindness))
             && finding.service.environment == anomaly.service.environment
             && onsets_apart <= ABSENT_TOGETHER
         {
@@ -146,7 +146,7 @@ impl Confirm {
             return opener.clone();
         }
         let alike = |finding: &&Finding| {
-            finding.gravity > Gravity::Support
+            (finding.gravity > Gravity::Support || finding.blames)
                 && f64::from(finding.log_evidence) >= SUSPICION
                 && is_absence(finding.symptom) == is_absence(opener.symptom)
                 && matches!(finding.symptom, Symptom::Errors | Symptom::Latency | Symptom::TrafficDrop)
@@ -157,7 +157,8 @@ impl Confirm {
         let rank = |finding: &&&Finding| {
             let below = graph.below(&finding.service, services.iter().copied()) as i64;
             let depth = if is_absence(opener.symptom) { below } else { -below };
-            (depth, self.fires_alone(finding, census))
+            // What a service says of itself tells more than what its callers do.
+            (depth, !finding.blames, self.fires_alone(finding, census))
         };
         let strongest = around
             .iter()

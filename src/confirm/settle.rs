@@ -1,8 +1,8 @@
 //! Confirms what has gathered, ends what has recovered, and gives out what changed.
 
-use super::anomaly::{Anomaly, AnomalyState};
+use super::anomaly::{Anomaly, AnomalyState, Member};
 use super::confirm::{Confirm, Ended};
-use super::open::{Open, has_recovered, is_key_of, patience};
+use super::open::{Open, has_recovered, is_blindness, is_key_of, patience};
 use super::title::title;
 use crate::context::Changes;
 use crate::model::{ServiceKey, Timestamp};
@@ -20,6 +20,8 @@ impl Confirm {
     /// Confirms what has gathered, ends what has recovered, and gives out what changed.
     pub(super) fn settle(&mut self, at: Timestamp, topology: &Topology, changes: &Changes) -> Vec<Anomaly> {
         let mut told = Vec::new();
+        let blind: BTreeSet<ServiceKey> =
+            self.state.blind.keys().map(|(service, _)| service.clone()).collect();
         for open in &mut self.state.anomalies {
             let anomaly = &mut open.anomaly;
             if anomaly.state == AnomalyState::Gathering && at.since(anomaly.opened_at) >= self.config.gather.0
@@ -32,21 +34,21 @@ impl Confirm {
                 open.changed |= reason.is_none() || reason != anomaly.suppressed_by;
                 anomaly.suppressed_by = reason;
             }
-            for member in anomaly.members.iter_mut().filter(|member| !member.recovered) {
+            // No news of a service that cannot be seen is no good news.
+            let hidden = |member: &Member| !is_blindness(member.symptom) && blind.contains(&member.service);
+            for member in anomaly.members.iter_mut().filter(|member| !member.recovered && !hidden(member)) {
                 if at.since(member.last_seen) > patience(member.symptom) {
                     member.recovered = true;
                     open.changed = true;
                 }
             }
-            if anomaly.state == AnomalyState::Confirmed && has_recovered(anomaly) {
+            let recovered = has_recovered(anomaly) && !anomaly.members.iter().any(hidden);
+            if anomaly.state == AnomalyState::Confirmed && recovered {
                 anomaly.state = AnomalyState::Recovered;
                 anomaly.ended_at = Some(at);
                 open.changed = true;
             }
-            if anomaly.state == AnomalyState::Gathering
-                && anomaly.suppressed_by.is_some()
-                && has_recovered(anomaly)
-            {
+            if anomaly.state == AnomalyState::Gathering && anomaly.suppressed_by.is_some() && recovered {
                 anomaly.state = AnomalyState::Suppressed;
                 anomaly.ended_at = Some(at);
                 open.changed = true;

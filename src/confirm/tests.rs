@@ -6,9 +6,11 @@ use crate::detect::{self, Detectors, Symptom};
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
 use crate::slo::{self, Budgets};
-use crate::window::{Edge, EdgeKey, Node, Registry, SealedWindow, Tick, Topology};
+use crate::window::{CallCount, Edge, EdgeKey, Node, Registry, SealedWindow, Tick, Topology};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+mod callers;
 
 const START: u64 = 1_700_000_000;
 
@@ -35,6 +37,8 @@ struct World {
     topology: Topology,
     series: Vec<Sim>,
     gauges: Vec<(SeriesId, f64)>,
+    /// What a series' requests call: its number, the server, the share that fails.
+    calls: Vec<(usize, Node, f64)>,
     random: fastrand::Rng,
     second: u64,
     windows: BTreeMap<WindowId, BTreeMap<SeriesId, Cell>>,
@@ -71,6 +75,7 @@ impl World {
             topology: Topology::default(),
             series: Vec::new(),
             gauges: Vec::new(),
+            calls: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             second: 0,
             windows: BTreeMap::new(),
@@ -165,6 +170,12 @@ impl World {
                     self.poisson(rate)
                 }
             };
+            for (_, server, failing) in self.calls.clone().iter().filter(|(of, ..)| *of == at && n > 0) {
+                let client = self.series[at].key.service.clone();
+                let key = EdgeKey { client, server: server.clone(), kind: SpanKind::Client };
+                let errors = (0..n).filter(|_| self.random.f64() < *failing).count() as u64;
+                tick.calls.push((Arc::new(key), CallCount { requests: n, errors }));
+            }
             if n > 0 {
                 let cell = self.requests(at, n, second);
                 self.series[at].waiting.push((second, cell));

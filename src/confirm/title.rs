@@ -99,9 +99,7 @@ pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
             number(member.expected.low),
             number(member.expected.high)
         ),
-        Symptom::Data => {
-            format!("only {} of {} instances report", number(member.observed), number(member.expected.high))
-        }
+        Symptom::Data => data(member),
         Symptom::Rule => format!("the rule {} fires", member.signal),
     };
     let mut services: Vec<_> = anomaly.members.iter().map(|member| &member.service).collect();
@@ -117,7 +115,34 @@ pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
 }
 
 fn operation(signal: &str) -> String {
-    if signal == "all requests" { "all requests".to_owned() } else { format!("`{signal}` requests") }
+    if signal == "all requests" || signal.starts_with("calls from ") {
+        signal.to_owned()
+    } else {
+        format!("`{signal}` requests")
+    }
+}
+
+/// What is wrong with the telemetry.
+fn data(member: &Member) -> String {
+    let (seen, usual) = (member.observed, &member.expected);
+    match &*member.signal {
+        "pipeline" => format!("nothing arrives, nor from most others, for {}", seconds(seen)),
+        "lateness" => format!("{} of its telemetry comes too late to be judged", percent(seen)),
+        "sampling" => format!(
+            "a span stands for {} requests (normally {} to {})",
+            number(seen),
+            number(usual.low),
+            number(usual.high)
+        ),
+        "spans a request" => format!(
+            "{} spans come for each request that its metrics count (normally {} to {})",
+            number(seen),
+            number(usual.low),
+            number(usual.high)
+        ),
+        "operations" => format!("{} of its requests have names that are new", percent(seen)),
+        _ => format!("only {} of {} instances report", number(seen), number(usual.high)),
+    }
 }
 
 #[cfg(test)]

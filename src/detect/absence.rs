@@ -1,18 +1,19 @@
-//! What did not come: judged on sealed windows, which are complete, and on deadlines.
+//! What did not come by its deadline, once everything up to then is in.
 
 use super::detectors::Detectors;
-use super::evidence::{Observed, Stand};
 use super::finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
-use crate::aggregate::{Cell, Requests};
-use crate::model::{SeriesId, SpanKind, Timestamp, WINDOW, WindowId};
-use crate::window::SealedWindow;
+use crate::aggregate::Requests;
+use crate::model::{SeriesId, SpanKind, Timestamp, WindowId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A window takes on-time data for so long after its end.
-const SEALED_AFTER: Duration = Duration::from_secs(15);
+pub(super) const SEALED_AFTER: Duration = Duration::from_secs(15);
 /// After a gap of our own, nothing is called absent for so long.
 const AFTER_GAP: Duration = Duration::from_secs(60);
+
+/// While a run may have happened unseen, its deadline is put off by so much.
+const PUT_OFF: Duration = Duration::from_secs(10);
 
 /// What a deadline is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,6 +34,20 @@ impl Detectors {
     pub(super) fn job(&mut self, now: Timestamp, id: SeriesId, cell: &Requests, findings: &mut Vec<Finding>) {
         let Some(series) = self.state.requests.get_mut(&id) else { return };
         let Some(job) = series.job.as_mut() else { return };
+        if let Some((fails, grave)) = job.ended(cell.seen, cell.errors) {
+            let mut finding = Finding::of(now, &series.key, id, Symptom::Errors);
+            finding.attributes.push(("job".to_owned(), "failing".to_owned()));
+            finding.phase = if fails { Phase::Active } else { Phase::Cleared };
+            finding.gravity = if grave { Gravity::Page } else { Gravity::Ticket };
+            finding.decided = true;
+            finding.tail = if grave { 1e-3 } else { 0.05 };
+            finding.log_evidence = 14.0;
+            finding.observed = 1.0;
+            finding.unit = "1".to_owned();
+            finding.onset = Interval { earliest: cell.first, latest: cell.last };
+            finding.exemplars.extend(cell.failed);
+            findings.push(finding);
+        }
         if job.ran(cell.first, cell.last, cell.seen) {
             let mut finding = Finding::of(now, &series.key, id, Symptom::MissedJob);
             finding.phase = Phase::Cleared;
@@ -76,9 +91,31 @@ impl Detectors {
             }
             match due {
                 Due::Silence(number) => self.silent(now, number, findings),
+                Due::Job(id) if self.may_be_unseen(id, through) => {
+                    if let Some(series) = self.state.requests.get_mut(&id) {
+                        series.scheduled = true;
+                    }
+                    self.state.due.insert((through.saturating_add(PUT_OFF), due));
+                    return;
+                }
                 Due::Job(id) => self.missed(now, id, findings),
             }
         }
+    }
+
+    /// Whether the run of a job that is overdue may have happened unseen. Where spans stand for something
+    /// else than they did, its schedule is learned anew.
+    fn may_be_unseen(&mut self, id: SeriesId, through: Timestamp) -> bool {
+        let Some(series) = self.state.requests.get_mut(&id) else { return false };
+        let Some(service) = self.state.services.get(series.service as usize) else { return false };
+        let environment = &service.key.environment;
+        let mut others = self.state.services.iter().filter(|other| other.key.environment == *environment);
+        let Some(job) = series.job.as_mut() else { return false };
+        if others.any(super::service::Service::is_resampled) {
+            job.relearn();
+            return true;
+        }
+        service.is_blind(job.last, through)
     }
 
     fn silent(&mut self, now: Timestamp, number: u32, findings: &mut Vec<Finding>) {
@@ -118,65 +155,5 @@ impl Detectors {
         finding.unit = "s".to_owned();
         finding.onset = Interval { earliest: expected, latest: expected.saturating_add(schedule.grace) };
         findings.push(finding);
-    }
-
-    /// A window that takes no more on-time data.
-    pub(super) fn window(&mut self, now: Timestamp, window: &SealedWindow, findings: &mut Vec<Finding>) {
-        if window.id <= self.state.judged && self.state.judged != WindowId(0) {
-            return;
-        }
-        self.state.judged = window.id;
-        for (id, packed) in window.cells.packed() {
-            if let Some(series) = self.state.requests.get(&id)
-                && series.key.entry
-                && let Some(Cell::Requests(requests)) = packed.cell()
-                && let Some(service) = self.state.services.get_mut(series.service as usize)
-            {
-                service.in_window += requests.seen;
-            }
-        }
-        let settled = window.id.start() >= self.state.absence_from;
-        for service in self.state.services.iter_mut().filter(|service| service.entries > 0) {
-            let count = std::mem::take(&mut service.in_window);
-            if let Some((silent, expected)) = service.instances.judge(now) {
-                let mut finding = Finding::about(now, &service.key, "instances", Symptom::Data);
-                finding.phase = if service.instances.half_blind { Phase::Active } else { Phase::Cleared };
-                finding.gravity = Gravity::Ticket;
-                finding.decided = true;
-                finding.tail = 1e-3;
-                finding.log_evidence = 7.0;
-                finding.observed = (expected - silent) as f64;
-                finding.expected = Band { low: expected as f64, high: expected as f64 };
-                finding.unit = "{instance}".to_owned();
-                findings.push(finding);
-            }
-            // Nothing from anybody is our own blindness or the pipeline's, not a drop.
-            let sound = !window.cells.is_empty()
-                && !window.quality.gap
-                && window.quality.refused == 0
-                && settled
-                && !service.instances.half_blind;
-            let began = service.first_request != Timestamp::ZERO && service.first_request < window.id.end();
-            let seen = Observed { now, interval: window.id.0, last: window.id.end() };
-            let Some(drop) = service.traffic.window(seen, count, sound && began) else { continue };
-            if drop.stand == Stand::Quiet {
-                continue;
-            }
-            let evidence = &service.traffic.evidence;
-            let mut finding = Finding::about(now, &service.key, "requests", Symptom::TrafficDrop);
-            let (earliest, latest) = evidence.onset();
-            // The last healthy window may have held the beginning.
-            let earliest = earliest.saturating_sub(WINDOW);
-            finding.onset = Interval { earliest, latest };
-            finding.log_evidence = if evidence.is_bad() { evidence.log() as f32 } else { 0.0 };
-            finding.tail = (-evidence.log()).exp().clamp(0.0, 1.0);
-            finding.phase = if drop.stand == Stand::Cleared { Phase::Cleared } else { Phase::Active };
-            finding.gravity = Gravity::Page;
-            finding.observed = count as f64 / WINDOW.as_secs_f64();
-            let expected = drop.expected / WINDOW.as_secs_f64();
-            finding.expected = Band { low: expected, high: f64::INFINITY };
-            finding.unit = "{request}/s".to_owned();
-            findings.push(finding);
-        }
     }
 }

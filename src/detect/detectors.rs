@@ -1,7 +1,8 @@
 //! All detectors, stepped once a cut.
 
 use super::Config;
-use super::absence::Due;
+use super::absence::{Due, SEALED_AFTER};
+use super::calls::Call;
 use super::evidence::{Observed, Stand};
 use super::finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
 use super::metrics::MetricSeries;
@@ -11,12 +12,16 @@ use super::service::Service;
 use crate::aggregate::{Cell, Facet, FacetKey};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Timestamp, WindowId};
 use crate::slo::Burn;
-use crate::window::{Registry, SealedWindow, Tick};
+use crate::window::{EdgeKey, Registry, SealedWindow, Tick};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What is late makes windows doubtful from so long ago until so much later.
+const LATE_FROM: Duration = Duration::from_secs(60);
+const LATE_UNTIL: Duration = Duration::from_secs(30);
 
 /// State that cannot be read back.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +64,7 @@ pub(super) struct State {
     pub services: Vec<Service>,
     pub numbers: BTreeMap<ServiceKey, u32>,
     pub due: BTreeSet<(Timestamp, Due)>,
+    pub calls: BTreeMap<Arc<EdgeKey>, Call>,
     /// The latest cut, and since when cuts have come without a gap.
     pub at: Timestamp,
     pub absence_from: Timestamp,
@@ -147,14 +153,17 @@ impl Detectors {
             self.state.absence_from = now;
         }
         self.state.at = now;
-        for (id, _, cell) in &tick.changed {
-            self.cell(now, *id, cell, registry, &mut out);
+        for (id, window, cell) in &tick.changed {
+            let late = window.end().saturating_add(SEALED_AFTER) < now;
+            self.cell(now, *id, (cell, late), registry, &mut out);
         }
         for (key, facet) in &tick.facets {
             self.facet(now, key, facet);
         }
         self.judge_rounds(now, &mut out);
         self.settle_services(now, &mut out.findings);
+        self.judge_pauses(now, &mut out.findings);
+        self.judge_calls(now, &tick.calls, &mut out.findings);
         for window in sealed {
             self.window(now, window, &mut out.findings);
         }
@@ -167,7 +176,15 @@ impl Detectors {
         out
     }
 
-    fn cell(&mut self, now: Timestamp, id: SeriesId, cell: &Cell, registry: &Registry, out: &mut Detected) {
+    /// A cell, and whether it came after its window was sealed.
+    fn cell(
+        &mut self,
+        now: Timestamp,
+        id: SeriesId,
+        (cell, late): (&Cell, bool),
+        registry: &Registry,
+        out: &mut Detected,
+    ) {
         match cell {
             Cell::Requests(requests) => {
                 if !self.state.requests.contains_key(&id) {
@@ -181,7 +198,7 @@ impl Detectors {
                 let Some(series) = self.state.requests.get_mut(&id) else { return };
                 series.observe(now, id, requests, &self.config, &mut out.findings);
                 let (number, entry) = (series.service, series.key.entry);
-                self.touch(number);
+                self.touch(number, cell.items(), late);
                 if entry {
                     if let Some(service) = self.state.services.get_mut(number as usize) {
                         let arriving = &mut service.arriving;
@@ -197,7 +214,7 @@ impl Detectors {
                 if let Some(key) = registry.get(id)
                     && let Some(&number) = self.state.numbers.get(&key.service)
                 {
-                    self.touch(number);
+                    self.touch(number, cell.items(), late);
                 }
             }
             Cell::Level(_) | Cell::Total(_) | Cell::Distribution(_) => {
@@ -216,7 +233,7 @@ impl Detectors {
                         out.scores.extend(score);
                     }
                 }
-                self.touch(number);
+                self.touch(number, cell.items(), late);
             }
         }
     }
@@ -239,10 +256,12 @@ impl Detectors {
         Some((key, number))
     }
 
-    fn touch(&mut self, number: u32) {
-        if let Some(service) = self.state.services.get_mut(number as usize)
-            && !std::mem::replace(&mut service.arriving.touched, true)
-        {
+    fn touch(&mut self, number: u32, items: u64, late: bool) {
+        let Some(service) = self.state.services.get_mut(number as usize) else { return };
+        let arriving = &mut service.arriving;
+        arriving.items = arriving.items.saturating_add(items);
+        arriving.late = arriving.late.saturating_add(if late { items } else { 0 });
+        if !std::mem::replace(&mut arriving.touched, true) {
             self.touched.push(number);
         }
     }
@@ -263,6 +282,18 @@ impl Detectors {
         for number in std::mem::take(&mut self.touched) {
             let Some(service) = self.state.services.get_mut(number as usize) else { continue };
             let arriving = std::mem::take(&mut service.arriving);
+            Self::resumed(now, service, findings);
+            if let Some(is_late) = service.lateness.arrived(now, arriving.items, arriving.late) {
+                let mut finding = Finding::of_data(now, &service.key, "lateness");
+                finding.phase = if is_late { Phase::Active } else { Phase::Cleared };
+                finding.observed = arriving.late as f64 / arriving.items.max(1) as f64;
+                finding.expected.high = 0.1;
+                finding.unit = "1".to_owned();
+                findings.push(finding);
+            }
+            if service.lateness.active {
+                service.mark_unsound(now.saturating_sub(LATE_FROM), now.saturating_add(LATE_UNTIL));
+            }
             if service.silence.arrived(now) {
                 let mut finding = Finding::about(now, &service.key, "telemetry", Symptom::Silence);
                 finding.phase = Phase::Cleared;
@@ -278,6 +309,7 @@ impl Detectors {
             if service.first_request == Timestamp::ZERO {
                 service.first_request = now;
             }
+            service.last_end = service.last_end.max(arriving.last);
             service.requests = service.requests.saturating_add(arriving.requests);
             if service.traffic.arrived(now, arriving.requests) {
                 let mut finding = Finding::about(now, &service.key, "requests", Symptom::TrafficDrop);

@@ -122,6 +122,9 @@ pub struct Finding {
     pub unit: String,
     pub onset: Interval,
     pub exemplars: Vec<Exemplar>,
+    /// Said by others of a service that may not be able to speak for itself: if it is the deepest of all
+    /// that are under suspicion, the fault is there.
+    pub blames: bool,
 }
 
 impl Finding {
@@ -145,6 +148,19 @@ impl Finding {
             unit: String::new(),
             onset: Interval { earliest: at, latest: at },
             exemplars: Vec::new(),
+            blames: false,
+        }
+    }
+
+    /// What is wrong with the telemetry of a service, not with the service: a ticket.
+    #[must_use]
+    pub fn of_data(at: Timestamp, service: &ServiceKey, signal: &str) -> Self {
+        Self {
+            gravity: Gravity::Ticket,
+            decided: true,
+            tail: 1e-3,
+            log_evidence: 7.0,
+            ..Self::about(at, service, signal, Symptom::Data)
         }
     }
 

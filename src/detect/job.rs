@@ -8,7 +8,20 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Pauses remembered.
-const REMEMBERED: usize = 12;
+const REMEMBERED: usize = 24;
+/// Pauses of late from which a plain period is learned.
+const RECENT: usize = 12;
+/// Runs of the longest cycle that is recognised: each weekday, twice.
+const CYCLE_AT_MOST: usize = 10;
+/// How far, as a share, a pause may be from the one a cycle before, and how many pairs have to be alike.
+const ALIKE: f64 = 0.1;
+const PAIRS_AT_LEAST: usize = 4;
+/// A run that fails is news when failures in a row are at most this likely in its past,
+const UNUSUAL: f64 = 0.05;
+/// if it is one of a job that runs no more often than this, or the second in a row,
+const RARE: Duration = Duration::from_secs(3_600);
+/// and worth waking somebody from here.
+const GRAVE: f64 = 0.001;
 /// What runs more often than this is traffic, not a job.
 const PERIOD_AT_LEAST_S: f64 = 3.0;
 const GRACE_AT_LEAST_S: f64 = 3.0;
@@ -20,6 +33,12 @@ pub struct Job {
     /// Pauses between runs in seconds, oldest first.
     pauses: Vec<f32>,
     pub missed: bool,
+    /// Runs and failed runs, up to the present row of failures.
+    succeeded: u32,
+    failed: u32,
+    failing: u32,
+    /// Whether it was said that it fails.
+    told: bool,
 }
 
 /// A learned schedule.
@@ -45,6 +64,31 @@ impl Job {
         std::mem::replace(&mut self.missed, false)
     }
 
+    /// How its runs ended. `Some` if that is news: true if it fails, and whether that is grave.
+    pub fn ended(&mut self, runs: u64, failed: u64) -> Option<(bool, bool)> {
+        if failed == 0 || failed < runs {
+            self.succeeded = self.succeeded.saturating_add(1);
+            self.failed = self.failed.saturating_add(std::mem::take(&mut self.failing));
+            return std::mem::replace(&mut self.told, false).then_some((false, false));
+        }
+        self.failing = self.failing.saturating_add(1);
+        let share = f64::from(self.failed.saturating_add(1))
+            / f64::from(self.succeeded.saturating_add(self.failed).saturating_add(2));
+        let likely = share.powi(i32::try_from(self.failing.min(1_000)).unwrap_or(1));
+        let Some(schedule) = self.schedule() else { return None };
+        // One run of many an hour is tried again soon.
+        let alone = self.failing < 2 && schedule.period < RARE;
+        if likely > UNUSUAL || alone {
+            return None;
+        }
+        let before = share.powi(i32::try_from(self.failing.min(1_000)).unwrap_or(1) - 1);
+        let grave = likely <= GRAVE;
+        // Said when it begins and when it gets grave.
+        let news = !self.told || (grave && before > GRAVE);
+        self.told = true;
+        news.then_some((true, grave))
+    }
+
     fn note(&mut self, seconds: f64) {
         if self.pauses.len() == REMEMBERED {
             self.pauses.remove(0);
@@ -55,7 +99,39 @@ impl Job {
     /// The schedule, if the runs are regular enough to be one.
     #[must_use]
     pub fn schedule(&self) -> Option<Schedule> {
-        let mut sorted = self.pauses.clone();
+        self.plain().or_else(|| self.cycle())
+    }
+
+    /// Pauses that come again in the same order, such as those of a job that runs on weekdays or at 9 and
+    /// at 17 o'clock: the next pause is the one that followed a cycle ago.
+    fn cycle(&self) -> Option<Schedule> {
+        let pauses: Vec<f64> = self.pauses.iter().map(|pause| f64::from(*pause)).collect();
+        (2..=CYCLE_AT_MOST).find_map(|length| {
+            let pairs = pauses.iter().zip(pauses.get(length..)?);
+            let (mut count, mut apart) = (0usize, 0.0f64);
+            for (a, b) in pairs {
+                if (a - b).abs() > ALIKE * a.max(*b) {
+                    return None;
+                }
+                (count, apart) = (count + 1, apart.max((a - b).abs()));
+            }
+            let next = *pauses.get(pauses.len().checked_sub(length)?)?;
+            let shortest = pauses.iter().copied().fold(f64::INFINITY, f64::min);
+            if count < PAIRS_AT_LEAST.max(length) || shortest < PERIOD_AT_LEAST_S {
+                return None;
+            }
+            let grace = (0.25 * shortest).max(2.0 * apart).max(GRACE_AT_LEAST_S);
+            Some(Schedule {
+                period: Duration::try_from_secs_f64(next).ok()?,
+                grace: Duration::try_from_secs_f64(grace).ok()?,
+            })
+        })
+    }
+
+    /// Pauses that are all alike.
+    fn plain(&self) -> Option<Schedule> {
+        let recent = self.pauses.len().saturating_sub(RECENT);
+        let mut sorted = self.pauses.get(recent..)?.to_vec();
         sorted.sort_by(f32::total_cmp);
         let median = f64::from(*sorted.get(sorted.len() / 2)?);
         let (shortest, longest) = (f64::from(*sorted.first()?), f64::from(*sorted.last()?));
@@ -76,6 +152,11 @@ impl Job {
             period: Duration::try_from_secs_f64(median).ok()?,
             grace: Duration::try_from_secs_f64(grace).ok()?,
         })
+    }
+
+    /// Forgets the schedule: what is seen from now on is another share of the runs.
+    pub fn relearn(&mut self) {
+        self.pauses.clear();
     }
 
     /// Pauses known.

@@ -2,6 +2,7 @@
 //! what was seen, without clock or I/O.
 
 mod absence;
+mod calls;
 mod config;
 mod day;
 mod detectors;
@@ -11,19 +12,26 @@ mod finding;
 mod foreign;
 mod instances;
 mod job;
+mod lateness;
 mod latency;
 mod level;
 mod metrics;
+mod pause;
 mod requests;
 mod rounds;
 mod saturation;
 mod score;
+mod sampling;
+mod sealed;
 mod service;
 mod share;
 mod silence;
 mod tail;
 mod together;
 mod traffic;
+mod usual;
+#[cfg(test)]
+mod schedule_tests;
 
 pub use config::Config;
 pub use detectors::{Census, Detected, Detectors, RestoreError};

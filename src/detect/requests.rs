@@ -16,7 +16,8 @@ pub struct RequestSeries {
     pub key: Arc<SeriesKey>,
     /// Number of its service.
     pub service: u32,
-    first: Timestamp,
+    /// When it was seen first.
+    pub first: Timestamp,
     requests: u64,
     pub errors: Errors,
     pub latency: Latency,

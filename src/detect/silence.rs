@@ -17,6 +17,8 @@ pub struct Silence {
     /// The longest pause, slowly forgotten, in seconds.
     pause_s: f64,
     pub silent: bool,
+    /// The present pause is the pipeline's: nothing is learned from it.
+    pub excused: bool,
 }
 
 impl Silence {
@@ -27,17 +29,39 @@ impl Silence {
         }
         let pause = now.since(self.last).as_secs_f64();
         // A silence that was told is no cadence, unless it keeps happening.
-        self.pause_s =
-            (self.pause_s * 0.98).max(if self.silent { pause.min(2.0 * self.pause_s) } else { pause });
+        self.pause_s = (self.pause_s * 0.98).max(if self.silent || self.excused {
+            pause.min(2.0 * self.pause_s)
+        } else {
+            pause
+        });
+        self.excused = false;
         self.last = now;
         self.arrivals = self.arrivals.saturating_add(1);
         std::mem::replace(&mut self.silent, false)
     }
 
+    /// The longest pause of late.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        Duration::try_from_secs_f64(self.pause_s).unwrap_or_default()
+    }
+
+    /// Whether its cadence is known.
+    #[must_use]
+    pub fn is_learned(&self) -> bool {
+        self.arrivals >= LEARN_ARRIVALS && self.last.since(self.first) >= LEARN
+    }
+
+    /// Whether it pauses for longer than it does, though not yet for long enough to be called silent.
+    #[must_use]
+    pub fn is_pausing(&self, now: Timestamp, at_least: Duration) -> bool {
+        self.is_learned() && now.since(self.last) > (3 * self.pause()).max(at_least)
+    }
+
     /// When it counts as silent if nothing comes; `None` while its cadence is not known.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        if self.arrivals < LEARN_ARRIVALS || self.last.since(self.first) < LEARN {
+        if !self.is_learned() {
             return None;
         }
         let patience = Duration::try_from_secs_f64(3.0 * self.pause_s).unwrap_or(AT_LEAST).max(AT_LEAST);

@@ -38,6 +38,8 @@ pub struct Traffic {
     blocks_good: u32,
     /// Requests in the latest window.
     pub latest: u64,
+    /// How many of the usual requests the latest window could have shown, if not all of them.
+    scale: Option<f64>,
 }
 
 /// What one window says.
@@ -72,13 +74,35 @@ impl Traffic {
             let bound = mean * (1.0 - Z * ((1.0 / mean + spread) / n).sqrt()).max(0.05);
             null = (null.0.min(bound), null.1.min(1.0 / spread));
         }
+        null.0 *= self.scale.unwrap_or(1.0);
         null
+    }
+
+    /// Requests that a window usually has; 0 while that is not known.
+    #[must_use]
+    pub fn usual(&self) -> f64 {
+        if self.windows <= LEARN_WINDOWS + 1 {
+            return 0.0;
+        }
+        self.memories.iter().map(|memory| memory.mean).fold(f64::INFINITY, f64::min)
+    }
+
+    /// What is usual is so many times what it was: requests are counted otherwise.
+    pub fn rescale(&mut self, times: f64) {
+        for memory in &mut self.memories {
+            memory.mean *= times;
+            memory.variance *= times * times;
+        }
+        self.scale = None;
     }
 
     /// A sealed window with `count` requests, the `interval`th; `judged` is false when the window
     /// cannot be trusted or the service is still new.
-    pub fn window(&mut self, seen: Observed, count: u64, judged: bool) -> Option<Drop> {
+    /// `scale`: how many of the usual requests it could have shown, 1 if none of them went unseen.
+    pub fn window(&mut self, seen: Observed, count: u64, judged: bool, scale: f64) -> Option<Drop> {
         self.latest = count;
+        let partial = (scale - 1.0).abs() > 0.01;
+        self.scale = partial.then_some(scale);
         if !judged {
             return None;
         }
@@ -106,6 +130,9 @@ impl Traffic {
             }
         } else {
             self.windows = self.windows.saturating_add(1);
+            if partial {
+                return Some(Drop { stand, expected: mean });
+            }
             // A fault must not become the baseline: what is far below is learned only in part.
             let least = self.memories.iter().map(|memory| memory.mean).fold(f64::INFINITY, f64::min);
             self.learn(k.max(least * 0.7).min(least.max(1.0) * 4.0));

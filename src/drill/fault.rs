@@ -18,10 +18,17 @@ pub enum Fault {
     SaturatedPool,
     /// The nightly job does not run.
     MissedJob,
+    /// A service is gone: whoever calls it is refused, and it sends nothing.
+    ServiceDown,
+    /// Half of a service's instances are gone, and calls still go to them.
+    HalfDown,
+    /// The database that most services share is gone.
+    DatabaseDown,
     None,
 }
 
 impl Fault {
+    /// What the demo shows and recordings hold. The others are tried at virtual time only.
     pub const ALL: [Self; 7] = [
         Self::SlowDatabase,
         Self::FailingDependency,
@@ -41,6 +48,9 @@ impl Fault {
             Self::TrafficDrop => "traffic-drop",
             Self::SaturatedPool => "saturated-pool",
             Self::MissedJob => "missed-job",
+            Self::ServiceDown => "service-down",
+            Self::HalfDown => "half-down",
+            Self::DatabaseDown => "database-down",
             Self::None => "none",
         }
     }
@@ -56,6 +66,10 @@ impl Fault {
             }
             Self::TrafficDrop => &["frontend"],
             Self::MissedJob => &["nightly-job"],
+            Self::ServiceDown | Self::HalfDown => {
+                &["payment", "inventory", "shipping", "cart", "recommendation"]
+            }
+            Self::DatabaseDown => &["postgres"],
             Self::None => &[],
         }
     }
@@ -71,6 +85,8 @@ impl Fault {
             Self::TrafficDrop => &["traffic"],
             Self::SaturatedPool => &["saturation"],
             Self::MissedJob => &["job"],
+            Self::ServiceDown | Self::HalfDown => &["dependency", "code", "data"],
+            Self::DatabaseDown => &["database"],
             Self::None => &[],
         }
     }
@@ -91,6 +107,9 @@ impl Fault {
             Self::TrafficDrop => format!("most requests to {service} stay away"),
             Self::SaturatedPool => format!("{service}'s connection pool is full"),
             Self::MissedJob => format!("{service} does not run"),
+            Self::ServiceDown => format!("{service} is gone"),
+            Self::HalfDown => format!("half the instances of {service} are gone"),
+            Self::DatabaseDown => format!("{service} is gone, which most services share"),
             Self::None => "nothing breaks".to_owned(),
         }
     }

@@ -20,6 +20,8 @@ mod view;
 mod report;
 mod screen;
 mod demo;
+#[cfg(test)]
+mod trial;
 pub mod load;
 
 pub use batch::{Batcher, Outgoing, Request};

@@ -61,6 +61,9 @@ impl<'a> Walk<'a> {
         let service = shop::service_number(operation.service).unwrap_or_default();
         let slots = SERVICES.get(service).map_or(1, |service| service.instances);
         let slot = self.random.below(slots);
+        // Only what is left of it answers.
+        let halved = self.shop.is_faulty(Fault::HalfDown, operation.service, start);
+        let slot = if halved { slots.saturating_sub(1) } else { slot };
         let instance = self.shop.instance_at(service, slot, start);
         let place = Place { instance, service, span: self.random.bytes() };
         let (end, failure) = self.run(operation, place, start);
@@ -176,7 +179,13 @@ impl<'a> Walk<'a> {
         let Some((_, operation)) = shop::operation(callee) else { return (start, None) };
         let span_id = self.random.bytes();
         let there = start.saturating_add(self.latency(0.4, 1.0));
-        let outcome = self.serve(callee, Some(span_id), there);
+        let down = self.shop.is_faulty(Fault::ServiceDown, operation.service, start)
+            || (self.shop.is_faulty(Fault::HalfDown, operation.service, start) && self.random.chance(0.5));
+        let outcome = if down {
+            Outcome { end: there, failure: Some(Failure::refused(operation.service)) }
+        } else {
+            self.serve(callee, Some(span_id), there)
+        };
         let end = outcome.end.saturating_add(self.latency(0.4, 1.0));
         let (method, route) = match operation.entry {
             Entry::Http(method, route) => (method, route),
@@ -240,6 +249,7 @@ impl<'a> Walk<'a> {
             }
             start = end;
         }
+        let gone = self.shop.is_faulty(Fault::DatabaseDown, shop::DATABASE, start);
         let pace = self.database_pace();
         let mut duration = self.latency(query.median_ms, pace);
         let mut failure = None;
@@ -254,6 +264,10 @@ impl<'a> Walk<'a> {
                     own: true,
                 });
             }
+        }
+        if gone {
+            duration = Duration::from_millis(1);
+            failure = Some(Failure::refused(shop::DATABASE));
         }
         let end = start.saturating_add(duration);
         let name = format!("{} {}", query.verb, query.table);
@@ -270,7 +284,9 @@ impl<'a> Walk<'a> {
             attributes.push(text("db.response.status_code", &failure.kind));
         }
         self.emit_child(place, &name, SpanKind::Client, start, end, attributes, failure.as_ref());
-        self.database_line(query, end, duration, failure.as_ref());
+        if !gone {
+            self.database_line(query, end, duration, failure.as_ref());
+        }
         (end, failure)
     }
 
@@ -311,7 +327,10 @@ impl<'a> Walk<'a> {
             meters.add("rabbitmq.message.published", 1);
         }
         let taken = end.saturating_add(self.latency(15.0, 1.0));
-        self.serve(consumer, Some(span_id), taken);
+        let consumes = shop::operation(consumer).map_or("", |(_, operation)| operation.service);
+        if !self.shop.is_faulty(Fault::ServiceDown, consumes, taken) {
+            self.serve(consumer, Some(span_id), taken);
+        }
         end
     }
 

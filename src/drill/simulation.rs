@@ -300,6 +300,12 @@ impl Simulation {
         }
         let (Some(instance), true) = (self.instances.get(number), running) else { return };
         let service = instance.description();
+        let down = self.is_faulty(Fault::ServiceDown, service.name, at)
+            || self.is_faulty(Fault::DatabaseDown, service.name, at)
+            || (self.is_faulty(Fault::HalfDown, service.name, at) && instance.slot == 0);
+        if down {
+            return;
+        }
         let full = self.is_faulty(Fault::SaturatedPool, service.name, at);
         let waiting = self.waiting.get_mut(number).map_or(0, |waiting| {
             waiting.retain(|until| *until > at);

@@ -29,6 +29,17 @@ impl Failure {
     pub fn exception(kind: &str, message: String) -> Self {
         Self { status: 500, kind: kind.to_owned(), message, own: true }
     }
+
+    /// Nobody listens there.
+    #[must_use]
+    pub fn refused(address: &str) -> Self {
+        Self {
+            status: 503,
+            kind: "ECONNREFUSED".to_owned(),
+            message: format!("connect to {address}: connection refused"),
+            own: true,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

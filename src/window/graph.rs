@@ -3,7 +3,7 @@
 
 use super::addresses::{Addresses, Resolved};
 use crate::aggregate::{EdgeCell, PeerKey};
-use crate::window::{Edge, EdgeKey, Node, Topology};
+use crate::window::{CallCount, Calls, Edge, EdgeKey, Node, Topology};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -86,6 +86,27 @@ impl<V: Flow> Sources<V> {
         }
         edges.extend(own);
         edges.into_iter().collect()
+    }
+}
+
+impl Sources<EdgeCell> {
+    /// What clients say of their calls, of which the other end need not have been seen.
+    pub fn calls(&self, addresses: &Addresses) -> Calls {
+        let mut calls: BTreeMap<EdgeKey, CallCount> = BTreeMap::new();
+        for (peer, cell) in &self.peers {
+            let server = match addresses.resolve(peer) {
+                Resolved::Service(service) if service == peer.client => continue,
+                Resolved::Service(service) => Node::Service(service),
+                Resolved::Seen => continue,
+                Resolved::Unknown => {
+                    Node::Peer { address: peer.address.clone(), system: peer.system.clone() }
+                }
+            };
+            let key = EdgeKey { client: peer.client.clone(), server, kind: peer.kind };
+            let count = CallCount { requests: cell.requests, errors: cell.errors };
+            calls.entry(key).or_default().merge(&count);
+        }
+        calls.into_iter().map(|(key, count)| (Arc::new(key), count)).collect()
     }
 }
 

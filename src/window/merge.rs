@@ -291,6 +291,7 @@ impl Windows {
             self.place(next, window).add_flows(&flows);
         }
         self.graph.count(second, &of_tick);
+        tick.calls = of_tick.calls(&self.addresses);
         // The ends of a call may come in different ticks, so what is joined otherwise is left out here.
         tick.edges = of_tick.resolve(&self.addresses, |key| self.graph.is_joined(key));
         true

@@ -23,5 +23,5 @@ pub use config::Config;
 pub use merge::{Merged, RestoreError, Windows};
 pub use registry::Registry;
 pub use snapshot::{OpenWindow, Snapshot};
-pub use tick::{Quality, SealedWindow, Tick};
+pub use tick::{CallCount, Calls, Quality, SealedWindow, Tick};
 pub use topology::{Edge, EdgeKey, Node, Topology};

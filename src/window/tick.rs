@@ -7,6 +7,23 @@ use crate::window::{Cells, EdgeKey};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Calls and those that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallCount {
+    pub requests: u64,
+    pub errors: u64,
+}
+
+impl CallCount {
+    pub fn merge(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.errors = self.errors.saturating_add(other.errors);
+    }
+}
+
+/// Calls by client and server, sorted by key.
+pub type Calls = Vec<(Arc<EdgeKey>, CallCount)>;
+
 /// All that arrived between two barriers, of all shards. Ticks merge: a judge that was late gets one
 /// larger tick, with the later cut.
 #[derive(Debug, Default)]
@@ -18,6 +35,9 @@ pub struct Tick {
     pub new: Vec<(SeriesId, Arc<SeriesKey>)>,
     pub facets: Vec<(Arc<FacetKey>, Facet)>,
     pub edges: Vec<(Arc<EdgeKey>, EdgeCell)>,
+    /// What clients say of their calls, by the server that the address stands for. Exact, and also told
+    /// of servers that answer nothing; sorted by key.
+    pub calls: Calls,
     pub indicators: Vec<(IndicatorId, SecondCount)>,
     pub accepted: Accepted,
 }
@@ -36,6 +56,7 @@ impl Tick {
         self.new.sort_by_key(|&(id, _)| id);
         merge_sorted(&mut self.facets, &later.facets, |facet, more| facet.merge(more));
         merge_sorted(&mut self.edges, &later.edges, |edge, more| edge.merge(more));
+        merge_sorted(&mut self.calls, &later.calls, CallCount::merge);
         self.indicators.extend(later.indicators);
         self.accepted.add(later.accepted);
     }
