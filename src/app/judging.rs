@@ -5,7 +5,7 @@ use super::Error;
 use super::unwritten::Unwritten;
 use crate::alert::{Alert, Attachment, Lifecycle};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Judge};
-use crate::context::{Change, ChangeId};
+use crate::context::{Change, ChangeId, ToldExemption};
 use crate::detect::{ForeignAlert, Score};
 use crate::diagnose::{self, CauseKind, Evidence, Pass};
 use crate::model::Timestamp;
@@ -45,6 +45,7 @@ pub struct Judged {
 enum Told {
     Adjustment(Adjustment),
     ForeignAlert(ForeignAlert),
+    Exemption(ToldExemption),
     Change(Change),
 }
 
@@ -161,6 +162,10 @@ impl Judging {
         for change in &judged.changes {
             records.push(NewRecord::new(at, Stage::Context, &*change.id.0, &*change.id.0, change)?);
         }
+        for exemption in self.judge.confirm.take_ended_exemptions(at) {
+            let key = format!("exemption/{}/ended", exemption.exemption);
+            records.push(NewRecord::new(at, Stage::Context, &*exemption.exemption, key, &exemption)?);
+        }
         let anomalies = judged.anomalies;
         for anomaly in &anomalies {
             let key = format!("{}/{}", anomaly.id, anomaly.revision);
@@ -192,6 +197,7 @@ impl Judging {
                 match serde_json::from_value(record.payload) {
                     Ok(Told::Adjustment(adjustment)) => self.judge.budgets.adjust(adjustment),
                     Ok(Told::ForeignAlert(alert)) => self.judge.tell_foreign(alert),
+                    Ok(Told::Exemption(told)) => self.judge.confirm.tell_exemption(told),
                     Ok(Told::Change(change)) => self.judge.changes.tell(change),
                     Err(error) => tracing::debug!(%error, "a record of the context is none that is known"),
                 }

@@ -49,6 +49,7 @@ commands! {
     Incidents => incidents,
     Incident => incident,
     Changes => changes,
+    Exempt => exempt,
     Demo => demo,
     Drill => drill,
     Load => load,

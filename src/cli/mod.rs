@@ -17,6 +17,7 @@ mod demo;
 mod config;
 mod drill;
 mod evidence;
+mod exempt;
 mod explain;
 mod graph;
 mod incident;

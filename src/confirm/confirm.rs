@@ -5,7 +5,7 @@ use super::config::Config;
 use super::exempt::Exemptions;
 use super::graph::Graph;
 use super::open::{MemberKey, Open, finite, is_blindness, is_key_of, key_of};
-use crate::context::Changes;
+use crate::context::{Changes, ToldExemption};
 use crate::detect::{Census, Finding, Gravity, Phase};
 use crate::model::{ServiceKey, Timestamp};
 use crate::window::Topology;
@@ -82,6 +82,16 @@ impl Confirm {
     /// Anomalies that are open, oldest first.
     pub fn open(&self) -> impl Iterator<Item = &Anomaly> {
         self.state.anomalies.iter().filter(|open| open.is_open()).map(|open| &open.anomaly)
+    }
+
+    /// Takes over an exemption that somebody told, or ended.
+    pub fn tell_exemption(&mut self, told: ToldExemption) {
+        self.exemptions.tell(told);
+    }
+
+    /// Exemptions that ended by themselves since this was last asked.
+    pub fn take_ended_exemptions(&mut self, at: Timestamp) -> Vec<ToldExemption> {
+        self.exemptions.take_ended(at)
     }
 
     /// Findings of a cut in, anomalies that changed out.

@@ -127,6 +127,7 @@ impl Confirm {
                 },
                 lead: key_of(&root),
                 told_at: Timestamp::ZERO,
+                exempt: None,
                 changed: true,
                 refreshed: false,
             };

@@ -26,6 +26,8 @@ pub(super) struct Open {
     /// The finding that gave it its service and symptom: what the title speaks of.
     pub lead: MemberKey,
     pub told_at: Timestamp,
+    /// The exemption, if one was told, because of which it was not.
+    pub exempt: Option<String>,
     pub changed: bool,
     pub refreshed: bool,
 }

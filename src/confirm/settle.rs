@@ -20,13 +20,16 @@ impl Confirm {
     /// Confirms what has gathered, ends what has recovered, and gives out what changed.
     pub(super) fn settle(&mut self, at: Timestamp, topology: &Topology, changes: &Changes) -> Vec<Anomaly> {
         let mut told = Vec::new();
+        let mut ended_with: Vec<String> = Vec::new();
         let blind: BTreeSet<ServiceKey> =
             self.state.blind.keys().map(|(service, _)| service.clone()).collect();
         for open in &mut self.state.anomalies {
             let anomaly = &mut open.anomaly;
             if anomaly.state == AnomalyState::Gathering && at.since(anomaly.opened_at) >= self.config.gather.0
             {
-                let reason = self.exemptions.explain(at, anomaly).map(str::to_owned);
+                let reason = self.exemptions.explain(at, anomaly, changes);
+                open.exempt = reason.as_ref().and_then(|reason| reason.told.clone());
+                let reason = reason.map(|reason| reason.because);
                 if reason.is_none() {
                     anomaly.state = AnomalyState::Confirmed;
                     anomaly.fired_at = Some(at);
@@ -50,6 +53,7 @@ impl Confirm {
             }
             if anomaly.state == AnomalyState::Gathering && anomaly.suppressed_by.is_some() && recovered {
                 anomaly.state = AnomalyState::Suppressed;
+                ended_with.extend(open.exempt.clone());
                 anomaly.ended_at = Some(at);
                 open.changed = true;
             }
@@ -76,6 +80,7 @@ impl Confirm {
                 told.push(anomaly.clone());
             }
         }
+        ended_with.iter().for_each(|id| self.exemptions.recovered(at, id));
         let ended = self.state.anomalies.iter().filter(|open| open.anomaly.state == AnomalyState::Recovered);
         let ended: Vec<Ended> = ended
             .map(|open| Ended {

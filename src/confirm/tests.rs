@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod callers;
+mod told;
 
 const START: u64 = 1_700_000_000;
 

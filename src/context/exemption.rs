@@ -10,10 +10,11 @@
 //!
 //! `service`, `environment`, `namespace`, `symptom`, `signal`, `fingerprint` and any attribute of a series
 //! say what is meant; `at_most` how bad it may be (in the unit of what is observed) and still be the same;
-//! `from`, `until`, `daily` (UTC) and `days` (the days on which `daily` begins) when; `because`, the last
+//! `from`, `until` (a time, or `recovery`), `daily` (UTC) and `days` (the days on which `daily` begins) when; `because`, the last
 //! word, why.
 
 use crate::model::{ServiceKey, Timestamp};
+use serde::{Deserialize, Serialize};
 
 const DAY_S: u64 = 86_400;
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -24,10 +25,33 @@ pub struct Exemption {
     at_most: Option<f64>,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// It ends when what it covers recovers.
+    until_recovery: bool,
     /// First second of the day, and the one after the last; before the first if it crosses midnight.
     daily: Option<(u64, u64)>,
     days: Option<[bool; 7]>,
     because: String,
+}
+
+/// Most bytes of a line.
+pub const LINE_BYTES: usize = 1_024;
+
+/// Who ended an exemption.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub author: String,
+    pub at: Timestamp,
+}
+
+/// An exemption that somebody told while the daemon ran, as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldExemption {
+    /// Its id, 16 hexadecimal digits.
+    pub exemption: String,
+    pub line: String,
+    pub author: String,
+    pub told_at: Timestamp,
+    pub ended: Option<Ended>,
 }
 
 /// What is asked about.
@@ -57,6 +81,7 @@ impl Exemption {
                     exemption.at_most = Some(value.parse().map_err(|_| format!("{value:?} is no number"))?);
                 }
                 "from" => exemption.from = Some(Timestamp::parse_rfc3339(value)?),
+                "until" if value == "recovery" => exemption.until_recovery = true,
                 "until" => exemption.until = Some(Timestamp::parse_rfc3339(value)?),
                 "daily" => exemption.daily = Some(daily(value)?),
                 "days" => exemption.days = Some(days(value)?),
@@ -105,6 +130,24 @@ impl Exemption {
         };
         self.scope.iter().all(|(key, value)| is(key, value))
             && self.at_most.is_none_or(|most| subject.observed <= most)
+    }
+
+    /// Whether it is over when what it covers recovers.
+    #[must_use]
+    pub const fn ends_with_recovery(&self) -> bool {
+        self.until_recovery
+    }
+
+    /// Whether its time is over for good.
+    #[must_use]
+    pub fn is_over(&self, at: Timestamp) -> bool {
+        self.until.is_some_and(|until| at >= until)
+    }
+
+    /// Whether it speaks of one known issue, which another version of the service is not.
+    #[must_use]
+    pub fn is_known_issue(&self) -> bool {
+        self.scope.iter().any(|(key, _)| key == "fingerprint")
     }
 
     /// Why.

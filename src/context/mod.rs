@@ -6,4 +6,4 @@ mod exemption;
 
 pub use change::{Change, ChangeId, ChangeKind};
 pub use changes::{Changes, RestoreError, SUSPECT_FOR};
-pub use exemption::{Exemption, Subject};
+pub use exemption::{Ended, Exemption, LINE_BYTES, Subject, ToldExemption};

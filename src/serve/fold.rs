@@ -4,7 +4,7 @@ use super::anomaly_message;
 use crate::alert::{Alert, Recorded};
 use crate::api::v1;
 use crate::confirm::Anomaly;
-use crate::context::Change;
+use crate::context::{Change, ToldExemption};
 use crate::diagnose::Evidence;
 use crate::model::Timestamp;
 use crate::store::{LedgerRecord, Stage};
@@ -41,6 +41,8 @@ pub struct Fold {
     pub anomalies: BTreeMap<String, Whole>,
     /// By time and id.
     pub changes: BTreeMap<(Timestamp, String), Change>,
+    /// By id.
+    pub exemptions: BTreeMap<String, ToldExemption>,
 }
 
 impl Fold {
@@ -69,6 +71,10 @@ impl Fold {
                 id
             }
             Stage::Context => {
+                if let Ok(told) = <ToldExemption as serde::Deserialize>::deserialize(payload) {
+                    self.exempt(told);
+                    return None;
+                }
                 let change: Change = serde::Deserialize::deserialize(payload).ok()?;
                 self.changes.insert((change.at, change.id.0.clone()), change);
                 if self.changes.len() > MOST {
@@ -87,6 +93,16 @@ impl Fold {
             self.forget_oldest();
         }
         changed.then_some(message)
+    }
+
+    fn exempt(&mut self, told: ToldExemption) {
+        self.exemptions.insert(told.exemption.clone(), told);
+        if self.exemptions.len() > MOST {
+            let oldest = self.exemptions.values().filter(|of| of.ended.is_some()).min_by_key(|of| of.told_at);
+            if let Some(id) = oldest.map(|of| of.exemption.clone()) {
+                self.exemptions.remove(&id);
+            }
+        }
     }
 
     /// Lets the tenth of those that are over go that ended first.

@@ -329,6 +329,20 @@ pub fn change_json(of: &v1::Change) -> Value {
     Value::Object(change)
 }
 
+/// An exemption that was told.
+#[must_use]
+pub fn exemption_json(of: &v1::Exemption) -> Value {
+    json!({
+        "id": of.id,
+        "line": of.line,
+        "author": of.author,
+        "told_at": time(of.told_at.as_ref()),
+        "ended_at": time(of.ended_at.as_ref()),
+        "ended_by": of.ended_by,
+        "anomalies": of.anomalies,
+    })
+}
+
 /// `deploy`, `flag`, `configuration`, `other`.
 #[must_use]
 pub(crate) fn change_kind_name(kind: v1::ChangeKind) -> &'static str {

@@ -21,6 +21,7 @@ mod follow;
 mod foreign;
 mod guarded;
 mod download;
+mod exemptions;
 mod grpc;
 mod grpc_query;
 mod grpc_record;
@@ -40,8 +41,8 @@ pub use grpc::serve_grpc;
 pub use http::routes;
 pub use incidents::Act;
 pub use json::{
-    anomaly_json, change_json, edge_json, evidence_json, incident_json, latency_json, operation_json,
-    service_json, slo_json, status_json, time_series_json,
+    anomaly_json, change_json, edge_json, evidence_json, exemption_json, incident_json, latency_json,
+    operation_json, service_json, slo_json, status_json, time_series_json,
 };
 pub(crate) use json::{
     anomaly_state_name, change_kind_name, data_state_name, kind_name, severity_name, window_text,

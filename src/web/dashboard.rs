@@ -60,6 +60,8 @@ pub(super) struct Seen {
     pub anomalies: Vec<v1::Anomaly>,
     /// Of a day, latest first.
     pub changes: Vec<v1::Change>,
+    /// What need not be told now.
+    pub exemptions: Vec<v1::Exemption>,
 }
 
 #[derive(Debug, Template)]
@@ -73,6 +75,7 @@ pub(super) struct Dashboard {
     rows: Vec<Row>,
     over: Vec<AnomalyLine>,
     changes: Vec<ChangeLine>,
+    exempt: Vec<ExemptLine>,
 }
 
 #[derive(Debug)]
@@ -130,6 +133,15 @@ struct BudgetCell {
     class: &'static str,
     burn: String,
     burn_class: &'static str,
+}
+
+#[derive(Debug)]
+struct ExemptLine {
+    id: String,
+    line: String,
+    author: String,
+    at: String,
+    covered: usize,
 }
 
 #[derive(Debug)]
@@ -269,12 +281,25 @@ impl Dashboard {
             rows: rows.into_iter().map(|(.., row)| row).collect(),
             over: over.map(|of| AnomalyLine::new(of, seen.now)).collect(),
             changes: seen.changes.iter().take(MOST_LINES).map(ChangeLine::new).collect(),
+            exempt: seen.exemptions.iter().take(MOST_LINES).map(ExemptLine::new).collect(),
         }
     }
 }
 
 fn is_open(of: &v1::Anomaly) -> bool {
     matches!(of.state(), v1::AnomalyState::Pending | v1::AnomalyState::Firing)
+}
+
+impl ExemptLine {
+    fn new(of: &v1::Exemption) -> Self {
+        Self {
+            id: of.id.clone(),
+            line: of.line.clone(),
+            author: of.author.clone(),
+            at: time(of.told_at.as_ref()),
+            covered: of.anomalies.len(),
+        }
+    }
 }
 
 impl ChangeLine {

@@ -112,6 +112,7 @@ async fn dashboard(State(api): State<Api>) -> Response {
                 slos: api.slos(),
                 anomalies: api.board().anomalies(Some(Range::last(DAY, now)), None, &[], 0)?,
                 changes: api.board().changes(Range::last(DAY, now), None, 100)?,
+                exemptions: api.board().exemptions(false)?,
             })
         })
         .await;

@@ -170,6 +170,13 @@ pub(super) fn seen(minutes: u64) -> Seen {
                 )
             },
         ];
+        seen.exemptions = vec![v1::Exemption {
+            id: "1b4f0e9851971998".into(),
+            line: "service=search symptom=latency until=recovery because=index is being rebuilt".into(),
+            author: "ada".into(),
+            told_at: Some(to_proto(ago(600))),
+            ..v1::Exemption::default()
+        }];
         seen.changes = vec![v1::Change {
             id: "c1".into(),
             at: Some(to_proto(ago(1_390))),

@@ -14,6 +14,7 @@ mod crashes;
 mod damage;
 mod disk;
 mod durability;
+mod exemptions;
 mod floods;
 mod foreign_rules;
 mod heartbeat;

@@ -1,0 +1,86 @@
+//! Exemptions that were told while the daemon runs.
+
+use super::*;
+use crate::context::{Change, ChangeId, ChangeKind, Ended, ToldExemption};
+
+fn told(line: &str, second: u64) -> ToldExemption {
+    ToldExemption {
+        exemption: "e1".into(),
+        line: line.into(),
+        author: "ada".into(),
+        told_at: Timestamp::from_secs(START + second),
+        ended: None,
+    }
+}
+
+/// A world in which `payment` begins to fail after 40 s, with an exemption from 20 s on.
+fn failing(line: &str, errors: f64) -> (World, usize) {
+    let mut world = World::new(3);
+    let payment = world.serve("payment", 20.0);
+    world.run(20);
+    world.judge.confirm.tell_exemption(told(line, 20));
+    world.run(20);
+    world.series[payment].errors = errors;
+    world.run(30);
+    (world, payment)
+}
+
+#[test]
+fn a_silence_until_recovery_ends_with_it_and_says_so() {
+    let (mut world, payment) = failing("service=payment until=recovery because=index work", 0.3);
+    assert_eq!(world.only().suppressed_by.as_deref(), Some("index work"));
+    assert_eq!(world.only().fired_at, None);
+    world.series[payment].errors = 0.0;
+    world.run(60);
+    assert_eq!(world.only().state, AnomalyState::Suppressed);
+    let ended = world.judge.confirm.take_ended_exemptions(Timestamp::from_secs(START + 130));
+    assert_eq!(
+        ended.iter().map(|of| of.ended.as_ref().unwrap().author.as_str()).collect::<Vec<_>>(),
+        ["barograph"]
+    );
+    // What breaks afterwards is told.
+    world.run(80);
+    world.series[payment].errors = 0.3;
+    world.run(30);
+    assert!(world.anomalies.values().any(|anomaly| anomaly.fired_at.is_some()));
+}
+
+#[test]
+fn what_is_still_wrong_when_somebody_ends_a_silence_is_told() {
+    let (mut world, _) = failing("service=payment because=index work", 0.3);
+    assert_eq!(world.only().fired_at, None);
+    let ended = Some(Ended { author: "bob".into(), at: Timestamp::from_secs(START + 70) });
+    world
+        .judge
+        .confirm
+        .tell_exemption(ToldExemption { ended, ..told("service=payment because=index work", 20) });
+    world.run(3);
+    assert!(world.only().fired_at.is_some());
+    assert_eq!(world.only().suppressed_by, None);
+}
+
+#[test]
+fn a_known_issue_is_quiet_while_it_is_the_same() {
+    let fingerprint = failing("service=nobody because=x", 0.3).0.only().fingerprint.0.clone();
+    let line = format!("fingerprint={fingerprint} at_most=0.5 because=ticket 17");
+    assert_eq!(failing(&line, 0.3).0.only().fired_at, None, "the same");
+    assert!(failing(&line, 0.9).0.only().fired_at.is_some(), "another rate");
+    // Another version.
+    let (mut world, _) = failing(&line, 0.3);
+    world.judge.changes.tell(Change {
+        id: ChangeId("c".into()),
+        at: Timestamp::from_secs(START + 65),
+        service: Some(ServiceKey::named("payment")),
+        kind: ChangeKind::Deploy,
+        title: "payment 1 → 2".into(),
+        inferred: true,
+        version: Some("2".into()),
+    });
+    world.run(3);
+    assert!(world.only().fired_at.is_some(), "another version");
+    // Another shape: slowness has another fingerprint.
+    let (mut world, payment) = failing(&line, 0.002);
+    world.series[payment].median_ms *= 10.0;
+    world.run(30);
+    assert!(world.only().fired_at.is_some(), "another shape");
+}
