@@ -13,7 +13,6 @@ use crate::model::{ServiceKey, Timestamp};
 use crate::window::{Calls, EdgeKey, Node};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Edges followed at most; further ones are not judged.

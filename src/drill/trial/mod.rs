@@ -3,6 +3,7 @@
 
 mod pipeline;
 mod services;
+mod speed;
 
 use super::batch::{Batcher, Request};
 use super::fault::Fault;

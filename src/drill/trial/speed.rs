@@ -1,0 +1,35 @@
+//! From fault to page, at the demo's traffic and at a hundredth of it. Takes minutes: only with
+//! `BAROGRAPH_TRIALS`.
+
+use super::*;
+
+/// Traffic, seconds to learn from, seconds a page may take, and of absence.
+const RATES: [(f64, u64, u64, u64); 2] = [(1.0, 60, 15, 40), (0.01, 900, 60, 90)];
+
+#[test]
+fn the_six_faults_of_the_demo_are_paged_in_time_also_at_a_hundredth_of_its_traffic() {
+    if !is_full() {
+        return;
+    }
+    let mut late = Vec::new();
+    for (traffic, learn, limit, absence) in RATES {
+        for fault in Fault::ALL.into_iter().filter(|fault| *fault != Fault::None) {
+            for seed in 1..=2 {
+                let allowed = if fault.is_absence() { absence } else { limit };
+                let trial = Trial { fault, seed, traffic, times: [learn, learn + 120, learn + 121] };
+                let (service, told) = trial.run(&mut |at, _, request| vec![(at, request)]);
+                let pages = told.pages();
+                let after = pages.first().map(|page| told.paged_after(&page.id, learn));
+                println!(
+                    "{fault} of {service} at {traffic}: {} pages, the first after {after:?} s",
+                    pages.len()
+                );
+                let in_time = after.is_some_and(|after| after <= allowed);
+                if !in_time || pages.len() != 1 {
+                    late.push(format!("{fault} {seed} at {traffic}: {}", told.in_words()));
+                }
+            }
+        }
+    }
+    assert!(late.is_empty(), "{late:#?}");
+}
