@@ -15,6 +15,29 @@ const RAISED_WITHIN: Duration = Duration::from_secs(60);
 /// Onsets of absences that lie so close are one, whatever the graph knows.
 const ABSENT_TOGETHER: Duration = Duration::from_secs(60);
 
+fn fingerprint_of(service: &ServiceKey, symptom: Symptom) -> String {
+    name_of([&*service.environment, &service.namespace, &service.name, symptom.as_str()])
+}
+
+/// While nobody was told, a fault that turns out to lie deeper, in what cannot speak for itself, is named
+/// after that: its callers' telemetry does not come at the same moment.
+fn rename(open: &mut Open, finding: &Finding, graph: &Graph) {
+    let anomaly = &mut open.anomaly;
+    let below = |a: &ServiceKey, b: &ServiceKey| graph.below(a, std::iter::once(b)) > 0;
+    let deeper = below(&anomaly.service, &finding.service) && !below(&finding.service, &anomaly.service);
+    if finding.blames
+        && deeper
+        && anomaly.state == AnomalyState::Gathering
+        && matches!(anomaly.symptom, Symptom::Errors | Symptom::Latency)
+    {
+        anomaly.service = finding.service.clone();
+        anomaly.symptom = finding.symptom;
+        anomaly.fingerprint = Fingerprint(fingerprint_of(&finding.service, finding.symptom));
+        open.lead = key_of(finding);
+        open.changed = true;
+    }
+}
+
 impl Confirm {
     /// Whether a finding belongs to an open anomaly.
     fn belongs(&self, finding: &Finding, open: &Open, graph: &Graph, census: &Census) -> bool {
@@ -65,6 +88,7 @@ impl Confirm {
             let Some(open) = self.state.anomalies.get_mut(home) else { continue };
             self.state.watched.remove(&key);
             admit(open, &finding, severity);
+            rename(open, &finding, graph);
         }
     }
 
@@ -101,9 +125,7 @@ impl Confirm {
                 self.state.spent.retain(|(when, _)| at.since(*when) < Duration::from_secs(604_800));
                 self.state.spent.push((at, share));
             }
-            let symptom = root.symptom.as_str();
-            let fingerprint =
-                name_of([&root.service.environment, &root.service.namespace, &root.service.name, symptom]);
+            let fingerprint = fingerprint_of(&root.service, root.symptom);
             let id = name_of([&fingerprint, &at.secs().to_string()]);
             let mut open = Open {
                 anomaly: Anomaly {

@@ -13,6 +13,9 @@ const REMEMBERED: usize = 24;
 const RECENT: usize = 12;
 /// Runs of the longest cycle that is recognised: each weekday, twice.
 const CYCLE_AT_MOST: usize = 10;
+/// What runs each day may run on weekdays only.
+const DAILY: std::ops::RangeInclusive<f64> = 0.75 * 86_400.0..=1.25 * 86_400.0;
+const WEEK_S: f64 = 6.9 * 86_400.0;
 /// How far, as a share, a pause may be from the one a cycle before, and how many pairs have to be alike.
 const ALIKE: f64 = 0.1;
 const PAIRS_AT_LEAST: usize = 4;
@@ -75,7 +78,7 @@ impl Job {
         let share = f64::from(self.failed.saturating_add(1))
             / f64::from(self.succeeded.saturating_add(self.failed).saturating_add(2));
         let likely = share.powi(i32::try_from(self.failing.min(1_000)).unwrap_or(1));
-        let Some(schedule) = self.schedule() else { return None };
+        let schedule = self.schedule()?;
         // One run of many an hour is tried again soon.
         let alone = self.failing < 2 && schedule.period < RARE;
         if likely > UNUSUAL || alone {
@@ -146,6 +149,11 @@ impl Job {
         if median < PERIOD_AT_LEAST_S || shortest < below * median || longest > above * median {
             return None;
         }
+        // A week has to have been seen: five daily runs may be those of weekdays.
+        let spanned: f32 = sorted.iter().sum();
+        if DAILY.contains(&median) && f64::from(spanned) < WEEK_S {
+            return None;
+        }
         let jitter = (longest - median).max(median - shortest);
         let grace = (0.25 * median).max(2.0 * jitter).max(GRACE_AT_LEAST_S);
         Some(Schedule {
@@ -180,7 +188,7 @@ mod tests {
     #[test]
     fn regular_runs_are_a_schedule_and_irregular_ones_are_not() {
         let at = |s: f64| Timestamp((s * 1e9) as u64);
-        for (period, jitter) in [(5.0, 0.2), (10.0, 0.5), (86_400.0, 60.0)] {
+        for (period, jitter) in [(5.0, 0.2), (10.0, 0.5), (3_600.0, 60.0)] {
             let mut job = Job::default();
             for n in 0..4 {
                 let end = 1e6 + f64::from(n) * period + if n % 2 == 0 { jitter } else { 0.0 };

@@ -81,7 +81,7 @@ impl Detectors {
 fn missing_instances(now: Timestamp, service: &mut Service, findings: &mut Vec<Finding>) {
     service.in_window.reporting = service.instances.share_reporting();
     let usual = service.traffic.usual();
-    let lost = (usual > 0.0).then(|| (service.in_window.requests as f64) < NONE_MISSING * usual);
+    let lost = (usual > 0.0).then_some((service.in_window.requests as f64) < NONE_MISSING * usual);
     let Some((silent, expected)) = service.instances.judge(now, lost) else { return };
     let mut finding = Finding::of_data(now, &service.key, "instances");
     finding.phase = if service.instances.half_blind { Phase::Active } else { Phase::Cleared };
