@@ -23,6 +23,9 @@ fn a_service_that_is_gone_wholly_or_by_half_is_paged_through_its_callers_and_nam
 
 #[test]
 fn the_database_that_is_gone_is_one_page_and_named() {
+    if !is_full() {
+        return;
+    }
     let (service, told) = run(Fault::DatabaseDown, 4, 0.3);
     let pages = told.pages();
     let [page] = pages.as_slice() else { panic!("one page: {}", told.in_words()) };
