@@ -4,13 +4,14 @@ use prost::Message as _;
 use std::fs;
 use std::path::Path;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "barograph/v1/anomaly.proto",
     "barograph/v1/change.proto",
     "barograph/v1/common.proto",
     "barograph/v1/evidence.proto",
     "barograph/v1/exemption.proto",
     "barograph/v1/incident.proto",
+    "barograph/v1/journal.proto",
     "barograph/v1/query.proto",
     "barograph/v1/status.proto",
 ];

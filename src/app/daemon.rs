@@ -333,6 +333,8 @@ impl App {
                 objectives: Arc::new(Published(budgets, adjustments)),
                 condition: condition.clone(),
                 evidence: evidence.clone(),
+                recorded: Arc::new(recorder.clone()),
+                diagnose: config.diagnose.clone(),
                 metrics: vec![
                     totals.clone(),
                     counters,

@@ -42,6 +42,8 @@ commands! {
     Operations => operations,
     Latency => latency,
     Series => series,
+    Traces => traces,
+    Logs => logs,
     Slo => slo,
     Graph => graph,
     Anomalies => anomalies,

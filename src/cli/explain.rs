@@ -1,12 +1,18 @@
 //! `barograph explain`: what broke at a time, from recordings or from an evidence bundle.
 
+use super::connection::Daemon;
 use super::failure::{Failure, finish};
+use super::graph::service_path;
+use crate::api::v1;
 use crate::app::{Config, Question, write_causes};
 use crate::diagnose::{Bundle, Cause};
-use crate::model::Timestamp;
+use crate::model::{Clock as _, SystemClock, Timestamp};
+use crate::serve::text::{percent, plain};
+use crate::serve::{from_proto, to_proto};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Say what broke at a time, compared with a baseline.
 #[derive(Debug, Args)]
@@ -15,25 +21,36 @@ use std::process::ExitCode;
   barograph explain traces.jsonl logs.jsonl --at 2026-01-01T14:02:00Z \\
       --baseline 2026-01-01T13:00:00Z/2026-01-01T13:50:00Z --out result
 
+  barograph explain --at 14:02 --service cart
   barograph explain --bundle 3f1c9a0d5e7b2468.tar.zst
 
+Without a recording, the daemon's journal is asked.
 Nothing timed after --at is looked at. Writes result/causes.json; an empty list means that nothing is wrong.
 A bundle is diagnosed again from what it holds, and what was told when it was made is shown beside it.")]
 pub struct Arguments {
     /// OTLP JSON lines as the Collector's file exporter writes them (.gz and .zst too).
-    #[arg(required_unless_present = "bundle", value_name = "RECORDING")]
+    #[arg(value_name = "RECORDING")]
     recordings: Vec<PathBuf>,
     /// An evidence bundle, a directory or a .tar.zst file.
     #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["recordings", "at", "baseline"])]
     bundle: Option<PathBuf>,
-    /// The moment, RFC 3339 with a zone.
-    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_rfc3339, required_unless_present = "bundle")]
+    /// The moment: RFC 3339 with a zone, or the latest HH:MM or HH:MM:SS of UTC.
+    #[arg(long, value_name = "TIME", value_parser = moment, required_unless_present = "bundle")]
     at: Option<Timestamp>,
     /// The healthy period; by default ten minutes that end two minutes before.
     #[arg(long, value_name = "FROM/TO", value_parser = period)]
     baseline: Option<(Timestamp, Timestamp)>,
-    /// Folder to write into; it is made.
-    #[arg(long, value_name = "DIR", required_unless_present = "bundle")]
+    /// Only causes in this service and in what it calls; of the daemon's journal only.
+    #[arg(
+        long,
+        value_name = "[ENVIRONMENT/][NAMESPACE/]NAME",
+        default_value = "",
+        hide_default_value = true,
+        conflicts_with_all = ["recordings", "bundle"]
+    )]
+    service: String,
+    /// Folder to write into; it is made. Needed with recordings.
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// TOML file with the configuration.
     #[arg(long, value_name = "FILE")]
@@ -41,6 +58,25 @@ pub struct Arguments {
     /// Override one key by its dotted path; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    moment_before(text, SystemClock.now())
+}
+
+/// A time with a zone, or the last time before `now` at which clocks showed `HH:MM[:SS]`.
+fn moment_before(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    if !text.contains('T') && matches!(text.split(':').count(), 2 | 3) {
+        let now_text = now.to_string();
+        let day = now_text.get(..10).unwrap_or_default();
+        let seconds = if text.split(':').count() == 2 { ":00" } else { "" };
+        let at = Timestamp::parse_rfc3339(&format!("{day}T{text}{seconds}Z"))?;
+        return Ok(if at > now { at.saturating_sub(DAY) } else { at });
+    }
+    Timestamp::parse_rfc3339(text)
 }
 
 fn period(text: &str) -> Result<(Timestamp, Timestamp), String> {
@@ -56,15 +92,57 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 fn explain(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { recordings, bundle, at, baseline, out, config, set } = arguments;
+    let Arguments { recordings, bundle, at, baseline, service, out, config, set, daemon } = arguments;
     if let Some(bundle) = bundle {
         return explain_bundle(&bundle, out.as_deref());
+    }
+    if recordings.is_empty() {
+        if baseline.is_some() {
+            return Err(Failure::usage("--baseline needs recordings"));
+        }
+        return explain_live(at, &service, out.as_deref(), &daemon);
     }
     let (Some(at), Some(out)) = (at, out) else { return Err(Failure::usage("--at and --out are needed")) };
     let config = Config::load(config.as_deref(), &set).map_err(|error| Failure::usage(error.to_string()))?;
     let question = Question { inputs: recordings, at, baseline };
     let found = question.write(&config, &out).map_err(|error| Failure::failed(error.to_string()))?;
     super::output::write_out(&listed(&found.causes))
+}
+
+fn explain_live(
+    at: Option<Timestamp>,
+    service: &str,
+    out: Option<&Path>,
+    daemon: &Daemon,
+) -> Result<(), Failure> {
+    let answer = daemon.ask(async |channel| {
+        let request = v1::ExplainRequest { at: at.map(to_proto), service: service.to_owned() };
+        let answer = super::traces::client(channel).explain(request).await;
+        Ok(answer.map_err(|status| daemon.failure(&status))?.into_inner())
+    })?;
+    if let Some(out) = out {
+        let causes: Vec<_> = answer.causes.iter().map(crate::serve::cause_json).collect();
+        let at = answer.at.as_ref().map(from_proto).unwrap_or_default();
+        let text = format!("{:#}\n", serde_json::json!({ "at": at, "causes": causes }));
+        std::fs::create_dir_all(out)?;
+        std::fs::write(out.join("causes.json"), text)?;
+    }
+    let mut text = String::new();
+    if answer.causes.is_empty() {
+        text.push_str("nothing is wrong\n");
+    }
+    for cause in &answer.causes {
+        text.push_str(&format!(
+            "{}. {} ({}, {:.0} %): {}\n",
+            cause.rank,
+            plain(&cause.service.as_ref().map(service_path).unwrap_or_default()),
+            plain(&cause.kind),
+            cause.score * 100.0,
+            plain(&cause.reason)
+        ));
+    }
+    text.push_str(&format!("\nfrom {} of what is recorded of both periods\n", percent(answer.share)));
+    super::output::write_out(&text)
 }
 
 fn explain_bundle(path: &Path, out: Option<&Path>) -> Result<(), Failure> {
@@ -100,4 +178,19 @@ fn listed(causes: &[Cause]) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_day_is_the_last_such_time() {
+        let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
+        let now = at("2024-05-02T12:00:00Z");
+        assert_eq!(moment_before("11:59", now), Ok(at("2024-05-02T11:59:00Z")));
+        assert_eq!(moment_before("14:02:05", now), Ok(at("2024-05-01T14:02:05Z")));
+        assert_eq!(moment_before("2024-05-01T12:00:00Z", now), Ok(at("2024-05-01T12:00:00Z")));
+        assert!(moment_before("25:00", now).is_err() && moment_before("noon", now).is_err());
+    }
 }

@@ -6,6 +6,7 @@ mod failure;
 mod connection;
 mod moment;
 mod table;
+mod traces;
 mod output;
 
 mod anomalies;
@@ -23,6 +24,7 @@ mod graph;
 mod incident;
 mod incidents;
 mod latency;
+mod logs;
 mod journal;
 mod load;
 mod operations;

@@ -80,6 +80,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         "faulty": range(&capture.faulty_times),
         "healthy": range(&capture.healthy_times),
         "seen": { "faulty": rows(&capture.faulty), "healthy": rows(&capture.healthy) },
+        "read": { "bytes": capture.read_bytes, "of_bytes": capture.held_bytes, "share_of_rows": capture.share() },
         "traces": traces,
         "failed_traces": chosen.failed_traces,
         "log_records": chosen.logs.len(),

@@ -2,7 +2,7 @@
 //! something (the first failures, every distinct error, the slowest, typical ones), their healthy
 //! counterparts, and the log lines of both.
 
-use super::decode::decode;
+use super::decode::{Decoded, decode};
 use super::forest::{Forest, Operations};
 use super::redact::Redaction;
 use super::rows::{Gather, Limits, LogRow, Rows, SpanRow};
@@ -14,7 +14,7 @@ use crate::detect::Symptom;
 use crate::journal::Filter;
 use crate::model::{ServiceKey, Timestamp, TraceId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::time::Duration;
 
 /// What began shortly before the onset belongs to the fault; what lies this close before is neither.
@@ -23,6 +23,10 @@ const BEFORE_ONSET: Duration = Duration::from_secs(2);
 const LAST_RUN: Duration = Duration::from_secs(26 * 3_600);
 /// Most log records of a bundle.
 const LOG_RECORDS: usize = 20_000;
+/// How long before it fails a trace of the first failures may have begun, and how long after it ends.
+const AROUND_FAILURE: Duration = Duration::from_secs(30);
+/// Of the first failures, so many are looked up where rows were left out.
+const LOOKED_UP: usize = 128;
 /// Most traces shown of one distinct error.
 const OF_ONE_ERROR: usize = 5;
 
@@ -50,6 +54,57 @@ pub struct Capture {
     pub faulty_times: Range<Timestamp>,
     pub healthy: Rows,
     pub faulty: Rows,
+    /// Rows of traces that failed first, where `faulty` is a sample that may lack them: they are to be shown,
+    /// and would bend every comparison.
+    pub failed: Rows,
+    /// How many times as long the healthy period is of which `healthy` is the part next to the onset.
+    pub past_factor: f64,
+    /// Bytes read of the two periods, and what the journal holds of them.
+    pub read_bytes: u64,
+    pub held_bytes: u64,
+}
+
+impl Capture {
+    /// The share of what the journal holds of both periods that was looked at, 0..=1: of the bytes, and
+    /// of the traces within them.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    pub fn share(&self) -> f64 {
+        let read = if self.held_bytes == 0 {
+            1.0
+        } else {
+            (self.read_bytes as f64 / self.held_bytes as f64).min(1.0)
+        };
+        let rows = |rows: &Rows| (rows.spans.len() as f64, rows.one_in.max(1) as f64);
+        let ((good, good_one_in), (bad, bad_one_in)) = (rows(&self.healthy), rows(&self.faulty));
+        let there = good * good_one_in + bad * bad_one_in;
+        if there > 0.0 { read * (good + bad) / there } else { read }
+    }
+}
+
+/// The parts of the two periods next to the onset of which about `most` bytes are recorded: each may have
+/// half of them, and what the other leaves.
+fn bounded(
+    source: &dyn Source,
+    healthy: Range<Timestamp>,
+    faulty: Range<Timestamp>,
+    most: u64,
+) -> (Range<Timestamp>, Range<Timestamp>) {
+    let (good, bad) = (source.bytes(&healthy), source.bytes(&faulty));
+    if good.saturating_add(bad) <= most {
+        return (healthy, faulty);
+    }
+    let for_bad = bad.min((most / 2).max(most.saturating_sub(good)));
+    let for_good = most.saturating_sub(for_bad).min(good);
+    // Rates change little within minutes; what remains too long is cut while it is read.
+    let part = |length: Duration, wanted: u64, held: u64| {
+        let ns = length.as_nanos().saturating_mul(u128::from(wanted)) / u128::from(held.max(1));
+        Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX)).clamp(Duration::from_secs(1), length)
+    };
+    let split = faulty.start;
+    let before = part(split.since(healthy.start), for_good, good);
+    let after = part(faulty.end.since(split), for_bad, bad);
+    (split.saturating_sub(before)..split, split..split.saturating_add(after))
 }
 
 /// Why a trace was chosen.
@@ -119,7 +174,7 @@ impl Scope {
     }
 }
 
-/// Reads both periods.
+/// Reads both periods; of what is recorded of them no more than `most_bytes`.
 ///
 /// # Errors
 /// When the source cannot be read.
@@ -129,6 +184,7 @@ pub fn capture(
     onset: Timestamp,
     now: Timestamp,
     healthy: Duration,
+    most_bytes: u64,
     config: &Config,
 ) -> Result<Capture, Error> {
     let redaction = Redaction::new(&config.redact_attributes);
@@ -137,19 +193,60 @@ pub fn capture(
     let split = onset.saturating_sub(BEFORE_ONSET);
     let from = split.saturating_sub(healthy);
     let end = Timestamp(now.0.saturating_add(1));
-    let mut capture = Capture { healthy_times: from..split, faulty_times: split..end, ..Capture::default() };
+    let held_bytes = source.bytes(&(from..end));
+    let past = split.since(from.max(source.oldest().unwrap_or(from).min(split)));
+    let (healthy_times, faulty_times) = bounded(source, from..split, split..end, most_bytes);
+    let (from, end) = (healthy_times.start, faulty_times.end);
+    let kept = split.since(from).as_secs_f64().max(1.0);
+    let past_factor = (past.as_secs_f64() / kept).max(1.0);
+    let mut capture = Capture { healthy_times, faulty_times, past_factor, held_bytes, ..Capture::default() };
     let (mut good, mut bad) = (Gather::new(limits), Gather::new(limits));
+    let read_bytes = &mut capture.read_bytes;
     // Long requests end after the alarm; what the journal already holds of them is wanted.
-    source.read(from..end, &Filter::default(), &mut |signal, body| {
+    source.read(from..end, &Filter::default(), &mut |recorded| {
+        *read_bytes = read_bytes.saturating_add(recorded.read_bytes);
+        if *read_bytes > most_bytes {
+            return ControlFlow::Break(());
+        }
         // A body that does not decode was refused, or is damaged: the others still count.
-        let _ = decode(signal, body, &redaction, &|at| at >= from && at < split, &mut good);
-        let _ = decode(signal, body, &redaction, &|at| at >= split && at < end, &mut bad);
+        if let Ok(request) = Decoded::of(recorded.signal, recorded.body) {
+            request.add(&redaction, &|at, _| at >= from && at < split, &mut good);
+            request.add(&redaction, &|at, _| at >= split && at < end, &mut bad);
+        }
+        ControlFlow::Continue(())
     })?;
     if scope.symptom == Symptom::MissedJob {
         last_run(source, scope, from, &redaction, &mut good)?;
     }
+    let first: Vec<(Timestamp, TraceId)> = bad.first_failed();
     (capture.healthy, capture.faulty) = (good.finish(), bad.finish());
+    if capture.faulty.one_in > 1 {
+        capture.failed = traces_of(source, &first, &redaction)?;
+    }
     Ok(capture)
+}
+
+/// All rows of the first of these failed traces.
+fn traces_of(
+    source: &dyn Source,
+    failed: &[(Timestamp, TraceId)],
+    redaction: &Redaction,
+) -> Result<Rows, Error> {
+    let failed = failed.get(..LOOKED_UP.min(failed.len())).unwrap_or_default();
+    let (Some((first, _)), Some((last, _))) = (failed.first(), failed.last()) else {
+        return Ok(Rows::default());
+    };
+    let times = first.saturating_sub(AROUND_FAILURE)..last.saturating_add(AROUND_FAILURE);
+    let traces: BTreeSet<TraceId> = failed.iter().map(|(_, trace)| *trace).collect();
+    let mut all = Gather::new(Limits { spans: 100_000, log_records: LOG_RECORDS, points: 0 });
+    let filter = Filter { services: None, traces: Some(traces.clone()) };
+    source.read(times, &filter, &mut |recorded| {
+        if let Ok(request) = Decoded::of(recorded.signal, recorded.body) {
+            request.add(redaction, &|_, trace| traces.contains(&trace), &mut all);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(all.finish())
 }
 
 /// Adds the last run of a job before `from`, with all that belongs to its trace.
@@ -164,10 +261,12 @@ fn last_run(
     let filter = Filter { services: Some([scope.service.clone()].into()), traces: None };
     let limits = Limits { spans: 20_000, log_records: 0, points: 0 };
     let mut runs = Gather::new(limits);
-    source.read(from..before, &filter, &mut |signal, body| {
-        if signal == crate::model::Signal::Traces {
-            let _ = decode(signal, body, redaction, &|at| at >= from && at < before, &mut runs);
+    source.read(from..before, &filter, &mut |recorded| {
+        if recorded.signal == crate::model::Signal::Traces {
+            let wanted = |at| at >= from && at < before;
+            let _ = decode(recorded.signal, recorded.body, redaction, &wanted, &mut runs);
         }
+        ControlFlow::Continue(())
     })?;
     let runs = runs.finish();
     let of_job = |span: &&SpanRow| {
@@ -178,8 +277,9 @@ fn last_run(
         ..run.end.saturating_add(Duration::from_secs(60)).min(before);
     let filter = Filter { services: None, traces: Some([run.trace].into()) };
     let mut all = Gather::new(Limits { spans: 20_000, log_records: 20_000, points: 0 });
-    source.read(times.clone(), &filter, &mut |signal, body| {
-        let _ = decode(signal, body, redaction, &|at| times.contains(&at), &mut all);
+    source.read(times.clone(), &filter, &mut |recorded| {
+        let _ = decode(recorded.signal, recorded.body, redaction, &|at| times.contains(&at), &mut all);
+        ControlFlow::Continue(())
     })?;
     let all = all.finish();
     all.spans.into_iter().filter(|span| span.trace == run.trace).for_each(|span| into.span(span));
@@ -239,7 +339,9 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
     let absent = matches!(scope.symptom, Symptom::TrafficDrop | Symptom::Silence | Symptom::MissedJob);
     let mut wide = scope.clone();
     wide.services.extend(suspect.cloned());
-    let (bad, good) = (candidates(&capture.faulty, &wide), candidates(&capture.healthy, &wide));
+    let (mut bad, good) = (candidates(&capture.faulty, &wide), candidates(&capture.healthy, &wide));
+    // What is there whole replaces what a sample knows of it.
+    bad.extend(candidates(&capture.failed, &wide));
     let for_bad = if absent { at_most / 2 } else { at_most.saturating_sub(at_most / 4) };
     let mut chosen: Vec<(TraceId, Role)> = Vec::new();
     let mut taken: BTreeSet<TraceId> = BTreeSet::new();
@@ -276,7 +378,7 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
                 }
             }
         };
-        take(&mut failed.iter().map(|(_, id)| *id), Role::FirstFailure, for_bad / 3);
+        take(&mut failed.iter().map(|(_, id)| *id), Role::FirstFailure, for_bad * 2 / 3);
         take(&mut distinct.into_iter(), Role::DistinctError, for_bad / 4);
         take(&mut slowest.iter().map(|(_, id)| *id), Role::Slowest, for_bad / 4);
         // Evenly over the rest, by id, which is random.
@@ -308,14 +410,19 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
     let failed_traces =
         ids.iter().filter(|id| bad.get(id).is_some_and(|candidate| candidate.failed.is_some())).count();
     let mut result = Chosen { traces: chosen, failed_traces: failed_traces as u64, ..Chosen::default() };
+    let looked_up: BTreeSet<TraceId> = capture.failed.spans.iter().map(|row| row.trace).collect();
+    let spans = capture.failed.spans.iter().filter(|row| ids.contains(&row.trace));
+    result.spans.extend(spans.map(|row| (Period::Faulty, row.clone())));
+    let logs = capture.failed.logs.iter().filter(|row| ids.contains(&row.trace));
+    result.logs.extend(logs.map(|row| (Period::Faulty, row.clone())));
     for (period, rows) in [(Period::Faulty, &capture.faulty), (Period::Healthy, &capture.healthy)] {
-        result.spans.extend(
-            rows.spans.iter().filter(|row| ids.contains(&row.trace)).map(|row| (period, row.clone())),
-        );
+        let taken = |trace: &TraceId| ids.contains(trace) && !looked_up.contains(trace);
+        let spans = rows.spans.iter().filter(|row| taken(&row.trace));
+        result.spans.extend(spans.map(|row| (period, row.clone())));
         // Beside the traces' own lines, warnings and errors of the services at fault that have no trace.
         let near =
             |row: &LogRow| row.trace.is_none() && row.is_warning() && wide.services.contains(row.service());
-        let logs = rows.logs.iter().filter(|row| ids.contains(&row.trace) || near(row));
+        let logs = rows.logs.iter().filter(|row| taken(&row.trace) || near(row));
         result.logs.extend(logs.take(LOG_RECORDS / 2).map(|row| (period, row.clone())));
     }
     result

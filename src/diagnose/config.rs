@@ -1,6 +1,6 @@
 //! Configuration of the stage.
 
-use crate::settings::Seconds;
+use crate::settings::{ByteSize, Seconds};
 use std::time::Duration;
 
 crate::settings! {
@@ -11,6 +11,9 @@ crate::settings! {
         redact_attributes: Vec<String> = DEFAULT_REDACTED.map(str::to_owned).to_vec(), "a list of texts";
         /// Healthy period before the onset that the first pass compares with.
         first_healthy: Seconds = Seconds(Duration::from_secs(120)), "10s to 1h", |time| (10..=3_600).contains(&time.0.as_secs());
+        /// Most bytes of the journal that the first pass reads; where the two periods hold more, it reads what
+        /// lies next to the onset, and the bundle says which share that is.
+        first_read_bytes: ByteSize = ByteSize(384 << 20), "16 MiB to 1 GiB", |n| (16 << 20..=1 << 30).contains(&n.0);
         /// Healthy period before the onset that the complete pass compares with.
         healthy: Seconds = Seconds(Duration::from_secs(600)), "10s to 1h", |time| (10..=3_600).contains(&time.0.as_secs());
         /// How long after the first pass the complete one follows, with the spans that came late.
@@ -27,9 +30,17 @@ impl Config {
     /// BLAKE3 of every key's value, in hexadecimal digits: bundles with the same one were made alike.
     #[must_use]
     pub fn hash(&self) -> String {
-        let Self { redact_attributes, first_healthy, healthy, complete_after, max_traces, max_rows } = self;
+        let Self {
+            redact_attributes,
+            first_healthy,
+            first_read_bytes,
+            healthy,
+            complete_after,
+            max_traces,
+            max_rows,
+        } = self;
         let times = [first_healthy, healthy, complete_after].map(|time| time.0.as_nanos());
-        let text = format!("{redact_attributes:?} {times:?} {max_traces} {max_rows}");
+        let text = format!("{redact_attributes:?} {times:?} {max_traces} {max_rows} {}", first_read_bytes.0);
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 }

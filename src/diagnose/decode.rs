@@ -21,8 +21,41 @@ const VALUE_BYTES: usize = 1_024;
 const BODY_BYTES: usize = 8 << 10;
 /// Most attributes of one row.
 const ATTRIBUTES: usize = 128;
+/// `Status.code` of a span that failed.
+const FAILED: i32 = 2;
 /// Deepest nesting of an attribute's value that is still shown.
 const DEPTH: usize = 8;
+
+/// A decoded export request.
+pub(super) enum Decoded {
+    Traces(ExportTraceServiceRequest),
+    Logs(ExportLogsServiceRequest),
+    Metrics(ExportMetricsServiceRequest),
+}
+
+/// Which rows are wanted, by their time and their trace; that of a metric point is none.
+pub(super) type Wanted<'a> = &'a dyn Fn(Timestamp, TraceId) -> bool;
+
+impl Decoded {
+    /// # Errors
+    /// When the body is no such message.
+    pub fn of(signal: Signal, body: &[u8]) -> Result<Self, prost::DecodeError> {
+        Ok(match signal {
+            Signal::Traces => Self::Traces(ExportTraceServiceRequest::decode(body)?),
+            Signal::Logs => Self::Logs(ExportLogsServiceRequest::decode(body)?),
+            Signal::Metrics => Self::Metrics(ExportMetricsServiceRequest::decode(body)?),
+        })
+    }
+
+    /// Adds the rows that are wanted.
+    pub fn add(&self, redaction: &Redaction, wanted: Wanted<'_>, into: &mut Gather) {
+        match self {
+            Self::Traces(request) => traces(request, redaction, wanted, into),
+            Self::Logs(request) => logs(request, redaction, wanted, into),
+            Self::Metrics(request) => metrics(request, redaction, wanted, into),
+        }
+    }
+}
 
 /// Adds the rows of one export request, of which `keep` says whether their time is wanted.
 ///
@@ -35,35 +68,35 @@ pub fn decode(
     keep: &dyn Fn(Timestamp) -> bool,
     into: &mut Gather,
 ) -> Result<(), prost::DecodeError> {
-    match signal {
-        Signal::Traces => {
-            traces(ExportTraceServiceRequest::decode(body)?, redaction, keep, into);
-        }
-        Signal::Logs => logs(ExportLogsServiceRequest::decode(body)?, redaction, keep, into),
-        Signal::Metrics => metrics(ExportMetricsServiceRequest::decode(body)?, redaction, keep, into),
-    }
+    Decoded::of(signal, body)?.add(redaction, &|at, _| keep(at), into);
     Ok(())
 }
 
-fn traces(
-    request: ExportTraceServiceRequest,
-    redaction: &Redaction,
-    keep: &dyn Fn(Timestamp) -> bool,
-    into: &mut Gather,
-) {
-    for group in request.resource_spans {
-        let resource = resource(group.resource.map(|resource| resource.attributes), redaction, into);
-        for span in group.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            if keep(Timestamp(span.end_time_unix_nano)) {
-                let row = span_row(span, &resource, redaction, into);
+fn traces(request: &ExportTraceServiceRequest, redaction: &Redaction, wanted: Wanted<'_>, into: &mut Gather) {
+    for group in &request.resource_spans {
+        let mut sender = None;
+        for span in group.scope_spans.iter().flat_map(|scope| &scope.spans) {
+            let (end, trace) = (Timestamp(span.end_time_unix_nano), TraceId::from_wire(&span.trace_id));
+            if !wanted(end, trace) {
+                continue;
+            }
+            if span.status.as_ref().is_some_and(|status| status.code == FAILED) {
+                into.note_failed(trace, end);
+            }
+            // What a sample leaves out need not be made.
+            if into.keeps(trace, end) {
+                let of = sender.get_or_insert_with(|| {
+                    resource(group.resource.as_ref().map(|of| of.attributes.as_slice()), redaction, into)
+                });
+                let row = span_row(span, of, redaction, into);
                 into.span(row);
             }
         }
     }
 }
 
-fn span_row(span: Span, resource: &Arc<Resource>, redaction: &Redaction, into: &mut Gather) -> SpanRow {
-    let status = span.status.unwrap_or_default();
+fn span_row(span: &Span, resource: &Arc<Resource>, redaction: &Redaction, into: &mut Gather) -> SpanRow {
+    let (code, said) = span.status.as_ref().map_or((0, ""), |of| (of.code, of.message.as_str()));
     let exception = span.events.iter().rev().find(|event| event.name == "exception").map(|event| {
         let value = |wanted: &str| {
             let found = event.attributes.iter().find(|attribute| attribute.key == wanted);
@@ -74,7 +107,7 @@ fn span_row(span: Span, resource: &Arc<Resource>, redaction: &Redaction, into: &
         };
         format!("{}: {}", value("exception.type"), value("exception.message"))
     });
-    let message = if status.message.is_empty() { exception.unwrap_or_default() } else { status.message };
+    let message = if said.is_empty() { exception.unwrap_or_default() } else { said.to_owned() };
     SpanRow {
         trace: TraceId::from_wire(&span.trace_id),
         span: SpanId::from_wire(&span.span_id),
@@ -84,9 +117,9 @@ fn span_row(span: Span, resource: &Arc<Resource>, redaction: &Redaction, into: &
         kind: SpanKind::from_wire(u64::try_from(span.kind).unwrap_or(0)),
         start: Timestamp(span.start_time_unix_nano),
         end: Timestamp(span.end_time_unix_nano),
-        status: match status.code {
+        status: match code {
             1 => Status::Ok,
-            2 => Status::Error,
+            FAILED => Status::Error,
             _ => Status::Unset,
         },
         message: into.interner.intern(&redaction.text(cut(&message, VALUE_BYTES))),
@@ -94,19 +127,18 @@ fn span_row(span: Span, resource: &Arc<Resource>, redaction: &Redaction, into: &
     }
 }
 
-fn logs(
-    request: ExportLogsServiceRequest,
-    redaction: &Redaction,
-    keep: &dyn Fn(Timestamp) -> bool,
-    into: &mut Gather,
-) {
-    for group in request.resource_logs {
-        let resource = resource(group.resource.map(|resource| resource.attributes), redaction, into);
-        for record in group.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
+fn logs(request: &ExportLogsServiceRequest, redaction: &Redaction, wanted: Wanted<'_>, into: &mut Gather) {
+    for group in &request.resource_logs {
+        let mut sender = None;
+        for record in group.scope_logs.iter().flat_map(|scope| &scope.log_records) {
             let own = record.time_unix_nano;
             let time = Timestamp(if own == 0 { record.observed_time_unix_nano } else { own });
-            if keep(time) {
-                let row = log_row(&record, time, &resource, redaction, into);
+            let trace = TraceId::from_wire(&record.trace_id);
+            if wanted(time, trace) && into.keeps(trace, time) {
+                let of = sender.get_or_insert_with(|| {
+                    resource(group.resource.as_ref().map(|of| of.attributes.as_slice()), redaction, into)
+                });
+                let row = log_row(record, time, of, redaction, into);
                 into.log(row);
             }
         }
@@ -147,31 +179,31 @@ fn severity_of(name: &str) -> u8 {
 }
 
 fn metrics(
-    request: ExportMetricsServiceRequest,
+    request: &ExportMetricsServiceRequest,
     redaction: &Redaction,
-    keep: &dyn Fn(Timestamp) -> bool,
+    wanted: Wanted<'_>,
     into: &mut Gather,
 ) {
-    for group in request.resource_metrics {
-        let resource = resource(group.resource.map(|resource| resource.attributes), redaction, into);
-        for found in group.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
-            points(found, &resource, redaction, keep, into);
+    for group in &request.resource_metrics {
+        let resource = resource(group.resource.as_ref().map(|of| of.attributes.as_slice()), redaction, into);
+        for found in group.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
+            points(found, &resource, redaction, wanted, into);
         }
     }
 }
 
 fn points(
-    found: Metric,
+    found: &Metric,
     resource: &Arc<Resource>,
     redaction: &Redaction,
-    keep: &dyn Fn(Timestamp) -> bool,
+    wanted: Wanted<'_>,
     into: &mut Gather,
 ) {
     let (name, unit) =
         (into.interner.intern(cut(&found.name, VALUE_BYTES)), into.interner.intern(cut(&found.unit, 64)));
     let add = |into: &mut Gather, time: u64, kind, value: f64, count, found: &[KeyValue]| {
         let time = Timestamp(time);
-        if keep(time) && value.is_finite() {
+        if wanted(time, TraceId::NONE) && value.is_finite() {
             let attributes = attributes(found, redaction, into);
             let (resource, metric, unit) = (resource.clone(), name.clone(), unit.clone());
             into.point(PointRow { time, resource, metric, unit, kind, value, count, attributes });
@@ -184,9 +216,9 @@ fn points(
         None => f64::NAN,
     };
     let temporality = |number: i32| if number == 1 { PointKind::Delta } else { PointKind::Cumulative };
-    match found.data {
+    match &found.data {
         Some(metric::Data::Gauge(gauge)) => {
-            for point in gauge.data_points {
+            for point in &gauge.data_points {
                 add(
                     into,
                     point.time_unix_nano,
@@ -203,26 +235,26 @@ fn points(
                 PointKind::Cumulative if !sum.is_monotonic => PointKind::Gauge,
                 kind => kind,
             };
-            for point in sum.data_points {
+            for point in &sum.data_points {
                 add(into, point.time_unix_nano, kind, number(point.value), None, &point.attributes);
             }
         }
         Some(metric::Data::Histogram(histogram)) => {
             let kind = temporality(histogram.aggregation_temporality);
-            for point in histogram.data_points {
+            for point in &histogram.data_points {
                 let sum = point.sum.unwrap_or(f64::NAN);
                 add(into, point.time_unix_nano, kind, sum, Some(point.count), &point.attributes);
             }
         }
         Some(metric::Data::ExponentialHistogram(histogram)) => {
             let kind = temporality(histogram.aggregation_temporality);
-            for point in histogram.data_points {
+            for point in &histogram.data_points {
                 let sum = point.sum.unwrap_or(f64::NAN);
                 add(into, point.time_unix_nano, kind, sum, Some(point.count), &point.attributes);
             }
         }
         Some(metric::Data::Summary(summary)) => {
-            for point in summary.data_points {
+            for point in &summary.data_points {
                 add(
                     into,
                     point.time_unix_nano,
@@ -237,8 +269,8 @@ fn points(
     }
 }
 
-fn resource(found: Option<Vec<KeyValue>>, redaction: &Redaction, into: &mut Gather) -> Arc<Resource> {
-    let attributes = attributes(&found.unwrap_or_default(), redaction, into);
+fn resource(found: Option<&[KeyValue]>, redaction: &Redaction, into: &mut Gather) -> Arc<Resource> {
+    let attributes = attributes(found.unwrap_or_default(), redaction, into);
     let get = |keys: &[&str]| -> Arc<str> {
         let found = keys.iter().find_map(|key| attributes.iter().find(|(known, _)| **known == **key));
         found.map_or_else(|| "".into(), |(_, value)| value.clone())

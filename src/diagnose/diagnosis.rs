@@ -61,15 +61,15 @@ impl Diagnosis {
     pub fn run(&self, case: &Case<'_>, source: &dyn Source) -> Result<Evidence, Error> {
         let anomaly = case.anomaly;
         let scope = Scope::of(anomaly);
-        let healthy = match case.pass {
-            Pass::First => self.config.first_healthy.0,
-            Pass::Complete => self.config.healthy.0,
+        let (healthy, most_bytes) = match case.pass {
+            Pass::First => (self.config.first_healthy.0, self.config.first_read_bytes.0),
+            Pass::Complete => (self.config.healthy.0, u64::MAX),
         };
         let onset = anomaly.onset.earliest.min(case.now);
-        let capture = capture::capture(source, &scope, onset, case.now, healthy, &self.config)?;
+        let capture = capture::capture(source, &scope, onset, case.now, healthy, most_bytes, &self.config)?;
         let changes: Vec<Change> = recent(case.changes, onset);
         let since = capture.faulty_times.start;
-        let past_s = explain::covered_s(&capture.healthy);
+        let past_s = explain::covered_s(&capture.healthy) * capture.past_factor;
         let calls = edges(case.topology);
         let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
         suspect_changes(&mut found.causes, &changes);

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Without a baseline: how long the faulty period is taken to be, and the healthy one before it.
-const FAULTY: Duration = Duration::from_secs(120);
+pub(super) const FAULTY: Duration = Duration::from_secs(120);
 const HEALTHY: Duration = Duration::from_secs(600);
 /// A faulty period is never longer than this: a fault that is older is the new normal.
 const LONGEST: Duration = Duration::from_secs(1_200);
@@ -119,6 +119,11 @@ pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, known: Known) -> 
         _ => 2,
     };
     Explanation { causes: blame::causes(&suspects, absent), suspects, lines }
+}
+
+/// Who calls whom, by what both periods hold.
+pub(super) fn edges_of(good: &Rows, bad: &Rows) -> Edges {
+    edges(&Pair::new(&good.spans, &bad.spans), good, bad)
 }
 
 /// Who calls whom, by spans and by the call graph's metric; services of the latter are known by

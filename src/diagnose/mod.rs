@@ -17,12 +17,14 @@ mod explain;
 mod forest;
 mod log_clues;
 mod metric_clues;
+mod moment;
 mod offline;
 mod other_clues;
 mod page;
 mod parquet_files;
 mod redact;
 mod rows;
+mod search;
 mod series;
 mod source;
 mod span_clues;
@@ -31,6 +33,8 @@ mod templates;
 mod time_clues;
 mod twin;
 
+#[cfg(test)]
+mod capture_tests;
 #[cfg(test)]
 mod tests;
 
@@ -41,8 +45,11 @@ pub use diagnosis::{Case, Diagnosis, summary};
 pub use error::Error;
 pub use evidence::{Cause, CauseKind, Evidence, Manifest, Pass};
 pub use explain::{Explanation, compare, explain, periods};
+pub use moment::{Moment, at_moment};
 pub use offline::Bundle;
 pub use redact::Redaction;
 pub use rows::{Gather, Limits, LogRow, PointKind, PointRow, Resource, Rows, SpanRow, Status};
-pub use source::{Memory, Source};
+pub use search::{Condition, Found, Search, conditions};
+pub use search::{logs as find_logs, trace as find_trace, traces as find_traces};
+pub use source::{Memory, Recorded, Source};
 pub use templates::{TemplateId, Templates};

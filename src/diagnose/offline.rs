@@ -32,7 +32,7 @@ pub struct Bundle {
     since: Timestamp,
     past_s: f64,
     healthy: Rows,
-    faulty: Rows,
+    pub(super) faulty: Rows,
 }
 
 #[derive(Deserialize)]

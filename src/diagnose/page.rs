@@ -152,11 +152,6 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
     let anomaly = shown.anomaly;
     let onset = anomaly.onset.earliest;
     let mut causes = shown.causes.iter().map(cause_view);
-    let seen = [&shown.capture.faulty, &shown.capture.healthy]
-        .map(|rows| rows.one_in.max(1))
-        .into_iter()
-        .max()
-        .unwrap_or(1);
     let page = Page {
         title: anomaly.title.clone(),
         severity: anomaly.severity.as_str(),
@@ -179,10 +174,9 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         traces: shown.chosen.traces.len(),
         failed_traces: shown.chosen.failed_traces,
         log_records: shown.chosen.logs.len(),
-        seen: if seen == 1 {
-            "every trace of both periods".to_owned()
-        } else {
-            format!("one trace in {seen} of both periods")
+        seen: match shown.capture.share() {
+            share if share >= 0.995 => "every trace of both periods".to_owned(),
+            share => format!("{} of what is recorded of both periods", percent(share)),
         },
         version: env!("CARGO_PKG_VERSION"),
     };

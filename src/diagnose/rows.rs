@@ -2,7 +2,7 @@
 //! than the limit, whole traces are left out by their id, so that what is kept stays complete.
 
 use crate::model::{Interner, ServiceKey, SpanId, SpanKind, Timestamp, TraceId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Key and value, both as text.
@@ -217,6 +217,9 @@ impl Rows {
     }
 }
 
+/// Failed traces remembered whatever is thinned out: twice as many are gathered before the later half goes.
+const FIRST_FAILED: usize = 256;
+
 /// Gathers rows under [`Limits`], gives equal texts and resources one allocation.
 #[derive(Debug)]
 pub struct Gather {
@@ -224,6 +227,8 @@ pub struct Gather {
     rows: Rows,
     /// Traces whose hash is not a multiple of `2^level` are left out.
     level: u32,
+    /// When each of the traces failed that failed first, thinned out or not.
+    failed: BTreeMap<TraceId, Timestamp>,
     pub(super) interner: Interner,
     resources: HashMap<Resource, Arc<Resource>>,
 }
@@ -235,6 +240,7 @@ impl Gather {
             limits,
             rows: Rows::default(),
             level: 0,
+            failed: BTreeMap::new(),
             interner: Interner::default(),
             resources: HashMap::new(),
         }
@@ -251,7 +257,7 @@ impl Gather {
 
     /// Keeps every trace at level 0, then one in 2, 4, 8 … . Records without a trace are kept by
     /// their time, so that they thin out alike.
-    fn keeps(level: u32, trace: TraceId, time: Timestamp) -> bool {
+    fn is_kept(level: u32, trace: TraceId, time: Timestamp) -> bool {
         let seed = if trace.is_none() {
             time.0
         } else {
@@ -263,7 +269,7 @@ impl Gather {
     }
 
     pub fn span(&mut self, row: SpanRow) {
-        if Self::keeps(self.level, row.trace, row.end) {
+        if Self::is_kept(self.level, row.trace, row.end) {
             self.rows.spans.push(row);
             if self.rows.spans.len() > self.limits.spans {
                 self.thin();
@@ -272,7 +278,7 @@ impl Gather {
     }
 
     pub fn log(&mut self, row: LogRow) {
-        if Self::keeps(self.level, row.trace, row.time) {
+        if Self::is_kept(self.level, row.trace, row.time) {
             self.rows.logs.push(row);
             if self.rows.logs.len() > self.limits.log_records {
                 self.thin();
@@ -288,11 +294,37 @@ impl Gather {
         }
     }
 
+    /// Whether a row would be taken now.
+    pub(super) fn keeps(&self, trace: TraceId, time: Timestamp) -> bool {
+        Self::is_kept(self.level, trace, time)
+    }
+
+    /// Remembers that a trace failed, whether its rows are taken or not.
+    pub(super) fn note_failed(&mut self, trace: TraceId, at: Timestamp) {
+        if trace.is_none() {
+            return;
+        }
+        let first = self.failed.entry(trace).or_insert(at);
+        *first = at.min(*first);
+        if self.failed.len() >= FIRST_FAILED * 2 {
+            self.failed = self.first_failed().into_iter().map(|(at, trace)| (trace, at)).collect();
+        }
+    }
+
+    /// The traces that failed first, with when: at most 256, also of those that were thinned out.
+    #[must_use]
+    pub fn first_failed(&self) -> Vec<(Timestamp, TraceId)> {
+        let mut first: Vec<_> = self.failed.iter().map(|(trace, at)| (*at, *trace)).collect();
+        first.sort_unstable();
+        first.truncate(FIRST_FAILED);
+        first
+    }
+
     fn thin(&mut self) {
         self.level = self.level.saturating_add(1).min(40);
         let level = self.level;
-        self.rows.spans.retain(|row| Self::keeps(level, row.trace, row.end));
-        self.rows.logs.retain(|row| Self::keeps(level, row.trace, row.time));
+        self.rows.spans.retain(|row| Self::is_kept(level, row.trace, row.end));
+        self.rows.logs.retain(|row| Self::is_kept(level, row.trace, row.time));
         self.rows.spans.truncate(self.limits.spans);
         self.rows.logs.truncate(self.limits.log_records);
     }

@@ -4,12 +4,22 @@ use super::Error;
 use crate::journal::{Filter, Recorder};
 use crate::model::{Signal, Timestamp};
 use bytes::Bytes;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
+
+/// A request that was recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    pub signal: Signal,
+    /// Inflated.
+    pub body: &'a [u8],
+    /// Bytes read for it.
+    pub read_bytes: u64,
+}
 
 /// Recorded export requests.
 pub trait Source {
-    /// Calls `each` with the inflated body of every request that may hold items of these event times
-    /// and of this filter, in the order they came. Coarse: the reader takes what it wants of a body.
+    /// Calls `each` with every request that may hold items of these event times and of this filter, in
+    /// the order they came, until it breaks off. Coarse: the reader takes what it wants of a body.
     ///
     /// # Errors
     /// When what was recorded cannot be read.
@@ -17,8 +27,11 @@ pub trait Source {
         &self,
         times: Range<Timestamp>,
         filter: &Filter,
-        each: &mut dyn FnMut(Signal, &[u8]),
+        each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error>;
+
+    /// Bytes recorded for requests of these times, about.
+    fn bytes(&self, times: &Range<Timestamp>) -> u64;
 
     /// Since when requests are held; `None` if there are none.
     fn oldest(&self) -> Option<Timestamp>;
@@ -29,15 +42,21 @@ impl Source for Recorder {
         &self,
         times: Range<Timestamp>,
         filter: &Filter,
-        each: &mut dyn FnMut(Signal, &[u8]),
+        each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         for record in Self::read(self, times, filter) {
             // One record that cannot be inflated must not cost the capture of all others.
-            if let Ok(body) = record.body() {
-                each(record.signal, &body);
+            let Ok(body) = record.body() else { continue };
+            let read_bytes = record.wire.len() as u64;
+            if each(Recorded { signal: record.signal, body: &body, read_bytes }).is_break() {
+                break;
             }
         }
         Ok(())
+    }
+
+    fn bytes(&self, times: &Range<Timestamp>) -> u64 {
+        self.bytes_between(times)
     }
 
     fn oldest(&self) -> Option<Timestamp> {
@@ -57,10 +76,17 @@ impl Source for Memory {
         &self,
         _: Range<Timestamp>,
         _: &Filter,
-        each: &mut dyn FnMut(Signal, &[u8]),
+        each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        self.requests.iter().for_each(|(signal, body, _)| each(*signal, body));
+        let _ = self.requests.iter().try_for_each(|(signal, body, _)| {
+            each(Recorded { signal: *signal, body, read_bytes: body.len() as u64 })
+        });
         Ok(())
+    }
+
+    fn bytes(&self, times: &Range<Timestamp>) -> u64 {
+        let within = self.requests.iter().filter(|(_, _, at)| times.contains(at));
+        within.map(|(_, body, _)| body.len() as u64).sum()
     }
 
     fn oldest(&self) -> Option<Timestamp> {

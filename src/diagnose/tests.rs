@@ -15,10 +15,10 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message;
 use std::collections::BTreeMap;
 
-const START_S: u64 = 1_700_000_000;
-const MS: u64 = 1_000_000;
-const ONSET_S: u64 = START_S + 120;
-const END_S: u64 = ONSET_S + 15;
+pub(super) const START_S: u64 = 1_700_000_000;
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const ONSET_S: u64 = START_S + 120;
+pub(super) const END_S: u64 = ONSET_S + 15;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fault {
@@ -38,7 +38,7 @@ struct Shop {
     logs: BTreeMap<String, Vec<LogRecord>>,
 }
 
-fn text(key: &str, value: &str) -> KeyValue {
+pub(super) fn text(key: &str, value: &str) -> KeyValue {
     let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) });
     KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
 }
@@ -199,7 +199,7 @@ fn shop(fault: Fault, seed: u64) -> Memory {
     Memory { requests: vec![(Signal::Traces, Bytes::from(spans), at), (Signal::Logs, Bytes::from(logs), at)] }
 }
 
-fn rows(source: &Memory) -> Rows {
+pub(super) fn rows(source: &Memory) -> Rows {
     let mut gather = Gather::new(Limits::default());
     for (signal, body, _) in &source.requests {
         decode(*signal, body, &Redaction::default(), &|_| true, &mut gather).unwrap();
@@ -212,7 +212,7 @@ fn causes(fault: Fault, seed: u64) -> Vec<Cause> {
     explain(&rows(&shop(fault, seed)), Timestamp::from_secs(END_S), Some(baseline)).causes
 }
 
-fn anomaly(symptom: Symptom) -> Anomaly {
+pub(super) fn anomaly(symptom: Symptom) -> Anomaly {
     let onset =
         Interval { earliest: Timestamp::from_secs(ONSET_S), latest: Timestamp::from_secs(ONSET_S + 1) };
     let service = ServiceKey::named("orders");

@@ -34,15 +34,9 @@ impl Recorder {
     #[must_use]
     pub fn read(&self, times: Range<Timestamp>, filter: &Filter) -> Captured {
         let arrivals = times.start.saturating_sub(AHEAD)..times.end.saturating_add(LATE);
-        let segments = self.0.segments.load_full();
-        // The last segment that begins before the first arrival wanted; one that cannot be read is not later.
-        let after = segments.partition_point(|segment| {
-            segment.header(segment.first()).is_none_or(|header| header.arrived < arrivals.start)
-        });
-        let from = segments.get(after.saturating_sub(1)).map_or(0, |segment| segment.first());
         Captured {
             plan: self.0.index.plan(&times, filter),
-            walk: Walk::new(self.0.clone(), Position(from)),
+            walk: Walk::new(self.0.clone(), Position(self.before(arrivals.start))),
             arrivals,
         }
     }
@@ -65,6 +59,30 @@ impl Recorder {
         let arrived = self.0.last_arrived.load(Ordering::Acquire);
         let end = self.0.written.load(Ordering::Acquire);
         (arrived != 0).then_some((Position(end), Timestamp(arrived)))
+    }
+
+    /// Bytes recorded for requests that arrived in this range: what reading all of it costs at most.
+    #[must_use]
+    pub fn bytes_between(&self, arrivals: &Range<Timestamp>) -> u64 {
+        let end = self.first_after(arrivals.end).unwrap_or_else(|| self.0.written.load(Ordering::Acquire));
+        self.first_after(arrivals.start).map_or(0, |start| end.saturating_sub(start))
+    }
+
+    /// Position of the first record that arrived at a time or later.
+    fn first_after(&self, arrived: Timestamp) -> Option<u64> {
+        let mut walk = Walk::new(self.0.clone(), Position(self.before(arrived)));
+        std::iter::from_fn(|| walk.next())
+            .find(|(_, header)| header.arrived >= arrived)
+            .map(|(_, header)| header.at.0)
+    }
+
+    /// Where the last segment begins that begins before an arrival; one that cannot be read is not later.
+    fn before(&self, arrived: Timestamp) -> u64 {
+        let segments = self.0.segments.load_full();
+        let after = segments.partition_point(|segment| {
+            segment.header(segment.first()).is_none_or(|header| header.arrived < arrived)
+        });
+        segments.get(after.saturating_sub(1)).map_or(0, |segment| segment.first())
     }
 
     /// Disk space that the segments take.

@@ -8,6 +8,7 @@ use crate::api::v1::change_service_server::ChangeServiceServer;
 use crate::api::v1::evidence_service_server::EvidenceServiceServer;
 use crate::api::v1::exemption_service_server::ExemptionServiceServer;
 use crate::api::v1::incident_service_server::IncidentServiceServer;
+use crate::api::v1::journal_service_server::JournalServiceServer;
 use crate::api::v1::query_service_server::QueryServiceServer;
 use crate::api::v1::status_service_server::StatusServiceServer;
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub async fn serve_grpc(listener: TcpListener, api: Api) -> Result<(), tonic::tr
         .add_service(service!(AnomalyServiceServer))
         .add_service(service!(EvidenceServiceServer))
         .add_service(service!(IncidentServiceServer))
+        .add_service(service!(JournalServiceServer))
         .add_service(service!(ChangeServiceServer))
         .add_service(service!(ExemptionServiceServer))
         .add_service(service!(StatusServiceServer));

@@ -7,7 +7,7 @@ use crate::settings::{Seconds, Setting};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-fn time(at: Option<&prost_types::Timestamp>) -> Value {
+pub(super) fn time(at: Option<&prost_types::Timestamp>) -> Value {
     at.map_or(Value::Null, |at| Value::String(from_proto(at).to_string()))
 }
 
@@ -19,7 +19,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 /// `service`, `environment`, `namespace`, then the rest.
-fn row(service: Option<&v1::Service>, rest: Value) -> Value {
+pub(super) fn row(service: Option<&v1::Service>, rest: Value) -> Value {
     let service = service.cloned().unwrap_or_default();
     let mut row = object(json!({
         "service": service.name,
@@ -247,7 +247,8 @@ pub fn anomaly_json(of: &v1::Anomaly) -> Value {
 }
 
 /// A suspect as in `causes.json`.
-fn cause_json(of: &v1::Cause) -> Value {
+#[must_use]
+pub fn cause_json(of: &v1::Cause) -> Value {
     let mut cause = object(json!({ "rank": of.rank }));
     cause.extend(object(row(
         of.service.as_ref(),

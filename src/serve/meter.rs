@@ -65,6 +65,11 @@ impl Meter {
         if Instant::now() < self.ends { Ok(()) } else { Err(Error::Deadline(self.allowed)) }
     }
 
+    /// Whether so little of the time is left that what was found should be told.
+    pub(super) fn is_nearly_over(&self) -> bool {
+        Instant::now() + self.allowed / 4 >= self.ends
+    }
+
     /// Takes memory until the question is answered.
     ///
     /// # Errors

@@ -23,6 +23,9 @@ mod guarded;
 mod download;
 mod exemptions;
 mod grpc;
+mod journal;
+mod journal_json;
+mod grpc_journal;
 mod grpc_query;
 mod grpc_record;
 mod http;
@@ -40,9 +43,10 @@ pub use fold::{Fold, Whole};
 pub use grpc::serve_grpc;
 pub use http::routes;
 pub use incidents::Act;
+pub use journal_json::{Bar, Waterfall, log_json, searched_json, severity_text, span_json, trace_json};
 pub use json::{
-    anomaly_json, change_json, edge_json, evidence_json, exemption_json, incident_json, latency_json,
-    operation_json, service_json, slo_json, status_json, time_series_json,
+    anomaly_json, cause_json, change_json, edge_json, evidence_json, exemption_json, incident_json,
+    latency_json, operation_json, service_json, slo_json, status_json, time_series_json,
 };
 pub(crate) use json::{
     anomaly_state_name, change_kind_name, data_state_name, kind_name, severity_name, window_text,

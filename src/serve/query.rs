@@ -109,6 +109,13 @@ impl Queries {
         }
     }
 
+    /// All services that `text` means.
+    #[must_use]
+    pub fn services_meant(&self, text: &str) -> BTreeSet<ServiceKey> {
+        let known = self.registry.all();
+        known.into_iter().map(|(_, key)| key.service.clone()).filter(|of| of.is_meant_by(text)).collect()
+    }
+
     /// Calls `each` with every piece of the range while time lasts.
     fn visit(
         &self,

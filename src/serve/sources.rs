@@ -5,6 +5,7 @@ use super::records::Records;
 use super::windows::Windows;
 use crate::access::Access;
 use crate::api::v1;
+use crate::diagnose::Source;
 use crate::observe::Collect;
 use crate::slo::Adjustment;
 use crate::window::Registry;
@@ -40,6 +41,9 @@ pub struct Sources {
     pub condition: Arc<dyn Condition>,
     /// Directory of evidence bundles, each in a directory named as its anomaly.
     pub evidence: PathBuf,
+    /// What is recorded, and how it is read for diagnoses.
+    pub recorded: Arc<dyn Source + Send + Sync>,
+    pub diagnose: crate::diagnose::Config,
     /// All rooms that have something to say on `/metrics`.
     pub metrics: Vec<Arc<dyn Collect>>,
     pub config: Config,

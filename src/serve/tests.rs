@@ -158,6 +158,8 @@ fn sources(ledger: Ledger, evidence: &Path) -> Sources {
         objectives: Arc::new(Still),
         condition: Arc::new(Still),
         evidence: evidence.to_owned(),
+        recorded: Arc::new(crate::diagnose::Memory::default()),
+        diagnose: Default::default(),
         metrics: Vec::new(),
         config: Config::default(),
         access: Access::open(&Default::default(), &Default::default(), Arc::new(SystemClock)).unwrap(),

@@ -5,6 +5,7 @@ mod spark;
 mod head;
 mod dashboard;
 mod detail;
+mod journal;
 mod guard;
 mod sign_in;
 mod router;

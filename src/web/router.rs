@@ -3,11 +3,14 @@
 use super::dashboard::{Curves, Dashboard, NUMBERS, Seen};
 use super::detail::{AnomalyPage, IncidentPage, MessagePage};
 use super::head::Head;
+use super::journal::{Asked, LogsPage, TracePage, TracesPage};
 use crate::access::{Listener, Peer, Port};
+use crate::api::v1;
 use crate::serve::{Api, Error, Range, within_bundle};
+use crate::settings::Seconds;
 use askama::Template;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
@@ -29,6 +32,9 @@ pub fn router(api: Api) -> Router {
         .route("/", get(dashboard))
         .route("/anomalies/{id}", get(anomaly))
         .route("/incidents/{id}", get(incident))
+        .route("/traces", get(traces))
+        .route("/traces/{id}", get(trace))
+        .route("/logs", get(logs))
         .route("/evidence/{id}", get(|Path(id): Path<String>| async move { slash(&id) }))
         .route("/evidence/{id}/", get(bundle_page))
         .route("/evidence/{id}/{*file}", get(bundle_file))
@@ -143,6 +149,67 @@ async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Response {
         Ok(of) => {
             let head = Head::new(&of.title, &api.status(), api.now(), REFRESH_S);
             page(StatusCode::OK, &IncidentPage::new(head, &of))
+        }
+        Err(error) => failure(&api, &error),
+    }
+}
+
+/// The range of a form: an age, or nothing for the last hour.
+fn since(asked: &Asked) -> Result<Option<v1::TimeRange>, Error> {
+    let text = asked.since.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let ago = Seconds::parse(text).and_then(|ago| i64::try_from(ago.0.as_nanos()).ok());
+    let ago = ago.ok_or_else(|| Error::Invalid(format!("{text:?} is not an age such as 15m")))?;
+    Ok(Some(v1::TimeRange { from: Some(v1::time_range::From::SinceAgoNs(ago)), to: None }))
+}
+
+async fn traces(State(api): State<Api>, Query(asked): Query<Asked>) -> Response {
+    let form = asked.clone();
+    let found = api
+        .ask(move |api, meter| {
+            let (service, conditions) = (asked.service.trim().to_owned(), asked.r#where.clone());
+            let range = since(&asked)?;
+            api.search_traces(
+                &v1::SearchTracesRequest { range, service, r#where: conditions, limit: 0 },
+                meter,
+            )
+        })
+        .await;
+    match found {
+        Ok(found) => {
+            let head = Head::new("Traces", &api.status(), api.now(), 0);
+            page(StatusCode::OK, &TracesPage::new(head, form, &found))
+        }
+        Err(error) => failure(&api, &error),
+    }
+}
+
+async fn logs(State(api): State<Api>, Query(asked): Query<Asked>) -> Response {
+    let form = asked.clone();
+    let found = api
+        .ask(move |api, meter| {
+            let (service, conditions) = (asked.service.trim().to_owned(), asked.r#where.clone());
+            let range = since(&asked)?;
+            api.search_logs(&v1::SearchLogsRequest { range, service, r#where: conditions, limit: 0 }, meter)
+        })
+        .await;
+    match found {
+        Ok(found) => {
+            let head = Head::new("Logs", &api.status(), api.now(), 0);
+            page(StatusCode::OK, &LogsPage::new(head, form, &found))
+        }
+        Err(error) => failure(&api, &error),
+    }
+}
+
+async fn trace(State(api): State<Api>, Path(id): Path<String>) -> Response {
+    let asked = id.clone();
+    match api.ask(move |api, meter| api.trace(&asked, meter)).await {
+        Ok(found) => {
+            let head = Head::new("Trace", &api.status(), api.now(), 0);
+            page(StatusCode::OK, &TracePage::new(head, &id, &found))
         }
         Err(error) => failure(&api, &error),
     }

@@ -28,4 +28,5 @@ mod poison;
 mod quantiles;
 mod queries;
 mod replay;
+mod search;
 mod webhooks;

@@ -1,0 +1,133 @@
+//! Captures of more rows than may be read or kept.
+
+use super::tests::{END_S, MS, ONSET_S, START_S, anomaly, rows, text};
+use super::*;
+use crate::detect::Symptom;
+use crate::journal::Filter;
+use crate::model::{Signal, Timestamp, TraceId};
+use crate::settings::ByteSize;
+use crate::window::Topology;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status as OtlpStatus};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::time::Duration;
+
+/// Traces of four spans in four services, each span sent by itself with the others of its time; of
+/// `one_in` traces one fails from the onset on.
+fn rare_failures(traces: u64, one_in: u64) -> Memory {
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut source = Memory::default();
+    let length_ns = (END_S - START_S) * 1_000_000_000;
+    let mut sent: BTreeMap<(u64, &str), Vec<Span>> = BTreeMap::new();
+    for number in 0..traces {
+        let trace = random.u128(1..).to_be_bytes().to_vec();
+        let start = START_S * 1_000_000_000 + length_ns / traces * number;
+        let fails = start >= ONSET_S * 1_000_000_000 && number.is_multiple_of(one_in);
+        let mut parent = Vec::new();
+        for (place, service) in ["gateway", "orders", "billing", "stock"].into_iter().enumerate() {
+            let id = random.u64(1..).to_be_bytes().to_vec();
+            let (from, to) = (start + place as u64 * MS, start + (10 - place as u64) * MS);
+            let status = (fails && place < 3).then(|| OtlpStatus { code: 2, message: "lost".to_owned() });
+            let span = Span {
+                trace_id: trace.clone(),
+                span_id: id.clone(),
+                parent_span_id: std::mem::replace(&mut parent, id),
+                name: format!("POST /{service}"),
+                kind: 2,
+                start_time_unix_nano: from,
+                end_time_unix_nano: to,
+                status,
+                ..Span::default()
+            };
+            sent.entry((to / 1_000_000_000, service)).or_default().push(span);
+        }
+    }
+    for ((second, service), spans) in sent {
+        let resource =
+            Some(OtlpResource { attributes: vec![text("service.name", service)], ..Default::default() });
+        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+        let group = ResourceSpans { resource, scope_spans, ..ResourceSpans::default() };
+        let body = ExportTraceServiceRequest { resource_spans: vec![group] }.encode_to_vec();
+        source.requests.push((Signal::Traces, body.into(), Timestamp::from_secs(second)));
+    }
+    source
+}
+
+#[test]
+fn the_first_hundred_failed_traces_are_whole_in_the_bundle_however_rare_and_however_many_rows() {
+    // 5,000 traces since the onset, of which 125 fail; rows of one trace in eight are kept.
+    let source = rare_failures(45_000, 40);
+    let directory = tempfile::tempdir().unwrap();
+    let (topology, anomaly) = (Topology::default(), anomaly(Symptom::Errors));
+    let config = Config { max_rows: 3_000, ..Config::default() };
+    let now = Timestamp::from_secs(END_S);
+    let case = Case { anomaly: &anomaly, changes: &[], topology: &topology, pass: Pass::First, now };
+    let evidence = Diagnosis::new(config, directory.path()).run(&case, &source).unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(evidence.bundle.path.join("manifest.json")).unwrap()).unwrap();
+    let share = manifest["read"]["share_of_rows"].as_f64().unwrap();
+    assert!(share < 0.25, "rows were left out: {manifest:#}");
+    assert!(manifest["seen"]["faulty"]["one_trace_in"].as_u64().unwrap() > 1);
+    // Every failed trace since the onset, in the order in which they failed, of four spans each.
+    let mut failed: Vec<(Timestamp, TraceId)> = Vec::new();
+    for row in rows(&source).spans.iter().filter(|row| row.failed() && *row.operation == *"POST /billing") {
+        failed.push((row.end, row.trace));
+    }
+    failed.sort_unstable();
+    let bundle = Bundle::open(&evidence.bundle.path).unwrap();
+    let whole = failed
+        .iter()
+        .take(100)
+        .filter(|(_, trace)| bundle.faulty.spans.iter().filter(|row| row.trace == *trace).count() == 4);
+    let (whole, of) = (whole.count(), failed.len().min(100));
+    assert!(of == 100 && whole * 100 >= of * 95, "{whole} of {of}");
+}
+
+/// Requests of which each holds one second, so that those of other times need not be read.
+struct BySecond(Memory);
+
+impl Source for BySecond {
+    fn read(
+        &self,
+        times: Range<Timestamp>,
+        filter: &Filter,
+        each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let mut requests = self.0.requests.clone();
+        requests
+            .retain(|(_, _, at)| at.saturating_add(Duration::from_secs(1)) > times.start && *at < times.end);
+        Memory { requests }.read(times, filter, each)
+    }
+
+    fn bytes(&self, times: &Range<Timestamp>) -> u64 {
+        self.0.bytes(times)
+    }
+
+    fn oldest(&self) -> Option<Timestamp> {
+        self.0.oldest()
+    }
+}
+
+#[test]
+fn a_first_pass_reads_no_more_than_it_may_and_says_which_share_that_was() {
+    let source = BySecond(rare_failures(20_000, 40));
+    let all: u64 = source.0.requests.iter().map(|(_, body, _)| body.len() as u64).sum();
+    let directory = tempfile::tempdir().unwrap();
+    let (topology, anomaly) = (Topology::default(), anomaly(Symptom::Errors));
+    let config = Config { first_read_bytes: ByteSize(all / 5), ..Config::default() };
+    let now = Timestamp::from_secs(END_S);
+    let case = Case { anomaly: &anomaly, changes: &[], topology: &topology, pass: Pass::First, now };
+    let evidence = Diagnosis::new(config, directory.path()).run(&case, &source).unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(evidence.bundle.path.join("manifest.json")).unwrap()).unwrap();
+    let of = |name: &str| manifest["read"][name].as_f64().unwrap();
+    assert!(of("share_of_rows") < 0.35, "{manifest:#}");
+    assert!(of("bytes") <= of("of_bytes"), "{manifest:#}");
+    // What is near the onset is looked at, before and after.
+    let from = Timestamp::parse_rfc3339(manifest["healthy"]["from"].as_str().unwrap()).unwrap();
+    assert!(from > Timestamp::from_secs(ONSET_S - 60) && from < Timestamp::from_secs(ONSET_S - 2), "{from}");
+    assert!(evidence.bundle.failed_traces > 0);
+}

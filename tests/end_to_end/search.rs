@@ -1,0 +1,54 @@
+//! Finding single traces and log records in the journal, on the command line and on the page.
+
+use crate::support::daemon::Daemon;
+use crate::support::otlp::{Client, Export, now_ns, span, spans};
+use crate::support::{eventually, http};
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_and_log_records_are_found_and_a_trace_opens_by_its_id() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(&folder.path().join("data"), &[]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    let now = now_ns();
+    let good: Vec<_> = (0..50).map(|n| span("GET /cart", now - n * 1_000_000, 5_000_000, false)).collect();
+    let bad = span("GET /cart", now - 7_000_000, 900_000_000, true);
+    let id: String = bad.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let all = good.into_iter().chain([bad]).collect();
+    client.export(&Export::Traces(spans("cart", all))).await.expect("taken");
+    client
+        .export(&Export::Traces(spans("stock", vec![span("SELECT", now, 1_000_000, true)])))
+        .await
+        .expect("taken");
+    client.export(&Export::of(1, "cart", 30)).await.expect("taken");
+
+    let of_cart = eventually("the failed trace is found", Duration::from_secs(20), async || {
+        let found = daemon.ask(&["traces", "--where", "service=cart,error"]);
+        (found["traces"].as_array().is_some_and(|traces| traces.len() == 1)).then_some(found)
+    })
+    .await;
+    assert_eq!(of_cart["traces"][0]["trace"], id);
+    assert_eq!(of_cart["traces"][0]["errors"], 1);
+    let slow = daemon.ask(&["traces", "--where", "duration>=500ms"]);
+    assert_eq!(slow["traces"][0]["trace"], id);
+    assert_eq!(slow["traces"].as_array().map(Vec::len), Some(1));
+    let few = daemon.ask(&["traces", "--service", "cart", "--limit", "7"]);
+    assert_eq!(few["traces"].as_array().map(Vec::len), Some(7));
+    let whole = daemon.ask(&["traces", &id]);
+    assert_eq!(whole["spans"][0]["duration_ns"], 900_000_000);
+    let logs = daemon.ask(&["logs", "--where", "body~item 7,severity>=INFO"]);
+    assert_eq!(logs["log_records"].as_array().map(Vec::len), Some(1), "{logs:#}");
+    assert_eq!(daemon.ask(&["logs", "--where", "error"])["log_records"].as_array().map(Vec::len), Some(0));
+
+    let (status, page) = http::get(&format!("{}/traces/{id}", daemon.url("http"))).await.expect("a page");
+    assert_eq!(status, 200);
+    assert!(String::from_utf8_lossy(&page).contains("1 failed"));
+    let (status, page) =
+        http::get(&format!("{}/traces?where=error&service=cart", daemon.url("http"))).await.expect("a page");
+    assert_eq!(status, 200);
+    assert!(String::from_utf8_lossy(&page).contains(&id));
+    let (status, _) =
+        http::get(&format!("{}/logs?where=nonsense", daemon.url("http"))).await.expect("a page");
+    assert_eq!(status, 400);
+    assert_eq!(daemon.stop(), Some(0));
+}
