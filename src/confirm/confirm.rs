@@ -5,6 +5,7 @@ use super::config::Config;
 use super::exempt::Exemptions;
 use super::graph::Graph;
 use super::open::{MemberKey, Open, finite, is_blindness, is_key_of, key_of};
+use super::pace::Pace;
 use crate::context::{Changes, ToldExemption};
 use crate::detect::{Census, Finding, Gravity, Phase};
 use crate::model::{ServiceKey, Timestamp};
@@ -49,6 +50,8 @@ pub(super) struct State {
     pub merged_at: Timestamp,
     /// Services of which something is not seen, by what hides it, and since when.
     pub blind: BTreeMap<(ServiceKey, String), Timestamp>,
+    /// How high evidence rises in health.
+    pub pace: Pace,
 }
 
 /// What is remembered of an anomaly that has ended.
@@ -103,6 +106,8 @@ impl Confirm {
         topology: &Topology,
         changes: &Changes,
     ) -> Vec<Anomaly> {
+        self.state.pace.pass(at, census.services);
+        findings.iter().for_each(|finding| self.state.pace.note(finding));
         if findings.is_empty() && self.state.anomalies.is_empty() && self.state.watched.is_empty() {
             return Vec::new();
         }

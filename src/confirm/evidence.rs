@@ -20,15 +20,19 @@ impl Confirm {
         (self.config.false_pages_per_week, spent)
     }
 
-    /// The run length that the budget buys over all services together.
-    pub(super) fn threshold(&self, census: &Census) -> f64 {
-        census.services.max(1) as f64 * TICKS_PER_WEEK / self.config.false_pages_per_week
+    /// Natural logarithm of how far the evidence of a finding is above what the budget asks for.
+    pub(super) fn above(&self, finding: &Finding, census: &Census) -> f64 {
+        let per_week = self.config.false_pages_per_week;
+        // The run length that the budget buys over all services together, and all tests of this one.
+        let tests = census.tests.get(&finding.service).copied().unwrap_or(1).max(1) as f64;
+        let promised = (tests * census.services.max(1) as f64 * TICKS_PER_WEEK / per_week).ln();
+        let asked = self.state.pace.threshold(finding.symptom, promised, census.services, per_week);
+        f64::from(finding.log_evidence) - asked
     }
 
     /// Whether one finding is enough for what it says, on its own.
     pub(super) fn fires_alone(&self, finding: &Finding, census: &Census) -> bool {
-        let tests = census.tests.get(&finding.service).copied().unwrap_or(1).max(1) as f64;
-        finding.decided || f64::from(finding.log_evidence) - tests.ln() >= self.threshold(census).ln()
+        finding.decided || self.above(finding, census) >= 0.0
     }
 
     pub(super) fn severity_of(&self, finding: &Finding, census: &Census) -> Severity {
@@ -41,10 +45,9 @@ impl Confirm {
 
     /// The strongest finding of a service that may open an anomaly now.
     pub(super) fn opener(&self, at: Timestamp, census: &Census) -> Option<Finding> {
-        let threshold = self.threshold(census).ln();
         let mut sums: BTreeMap<&ServiceKey, f64> = BTreeMap::new();
         for finding in self.state.watched.values().filter(|f| f.gravity == Gravity::Page && !f.decided) {
-            *sums.entry(&finding.service).or_default() += f64::from(finding.log_evidence).exp();
+            *sums.entry(&finding.service).or_default() += self.above(finding, census).exp();
         }
         let cool_down = self.config.cool_down.0;
         let cooling: BTreeSet<&ServiceKey> = self
@@ -61,9 +64,7 @@ impl Confirm {
             if finding.decided {
                 return true;
             }
-            let tests = census.tests.get(&finding.service).copied().unwrap_or(1).max(1) as f64;
-            let mean = sums.get(&finding.service).copied().unwrap_or_default() / tests;
-            finding.gravity == Gravity::Page && mean.ln() >= threshold
+            finding.gravity == Gravity::Page && sums.get(&finding.service).is_some_and(|sum| *sum >= 1.0)
         };
         let strongest = |a: &&Finding, b: &&Finding| {
             (a.gravity, a.log_evidence)

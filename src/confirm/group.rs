@@ -120,7 +120,7 @@ impl Confirm {
             }
             let root = self.root(&opener, graph, census);
             let severity = self.severity_of(&opener, census);
-            let share = (self.threshold(census).ln() - f64::from(opener.log_evidence)).exp().min(1.0);
+            let share = (-self.above(&opener, census)).exp().min(1.0);
             if severity == Severity::Page && !opener.decided {
                 self.state.spent.retain(|(when, _)| at.since(*when) < Duration::from_secs(604_800));
                 self.state.spent.push((at, share));

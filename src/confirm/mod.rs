@@ -11,6 +11,7 @@ mod graph;
 mod group;
 mod judge;
 mod open;
+mod pace;
 mod settle;
 mod title;
 #[cfg(test)]

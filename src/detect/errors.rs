@@ -36,6 +36,10 @@ impl Errors {
         let verdict = self.test.observe(seen, (bad, total), (self.bad, self.total), floor, healthy);
         if !self.test.evidence.is_active() {
             self.learn(total, verdict.clipped);
+        } else if let Some((total, bad)) = verdict.mild {
+            // What stays a little worse becomes the baseline; a fault does not.
+            self.total += total;
+            self.bad += bad;
         }
         verdict
     }

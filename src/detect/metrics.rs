@@ -6,6 +6,7 @@ use super::level::Level;
 use super::saturation::{Role, Saturated, Saturation, is_pool, role};
 use super::score::Score;
 use super::service::Service;
+use super::together::MANY;
 use crate::aggregate::Cell;
 use crate::model::{SeriesId, SeriesKey, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,6 @@ use std::sync::Arc;
 
 /// What is left of a surprise with the next point: members of an episode need not jump with one tick.
 const FADES: f32 = 0.7;
-/// From so many metrics on a service is judged by all of them together.
-const MANY: u32 = 3;
 /// A metric above this joins an episode of its service that is open.
 const JOINS: f32 = 6.0;
 

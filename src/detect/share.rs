@@ -11,6 +11,24 @@ const HIGHEST: f64 = 0.9;
 /// Standard deviations of the upper confidence bound of the baseline.
 const Z: f64 = 3.0;
 
+/// Blocks over which the share is compared with its mean: so many seconds, and expected bad ones, at least;
+/// and how many of them are remembered.
+const BLOCK_S: u64 = 120;
+const BLOCK_EXPECTED: f32 = 4.0;
+const BLOCKS: u16 = 150;
+/// Standard deviations of the slow wandering of the share that belong to the null.
+const WANDERS: f64 = 3.0;
+/// A block that is worse by this factor is a fault, from which nothing is learned.
+const FAULT: f32 = 3.0;
+
+/// From this dispersion on, bad ones are taken to come in clusters.
+const IN_CLUSTERS: f32 = 1.2;
+/// Expected bad ones over which the dispersion is learned, those that speak for 1 at first, and standard
+/// deviations of one observation that are learned from at most.
+const DISPERSION_MEMORY: f32 = 100.0;
+const DISPERSION_PRIOR: f32 = 3.0;
+const CLIP: f64 = 6.0;
+
 /// A mixture over alternatives, whose weights follow what has been seen in the present run-up. They
 /// are fixed before each observation, so that the mixture stays an e-value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,13 +82,82 @@ pub fn upper_bound(bad: f64, total: f64) -> f64 {
     ((bad + 0.5 + Z * (bad + 1.0).sqrt()) / (total + 1.0)).clamp(1e-9, 0.45)
 }
 
+/// How the share wanders over minutes, beyond what counts do by chance: what is over-dispersed only slowly
+/// looks like a fault to each second by itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Wandering {
+    /// Of the present block.
+    since_s: u64,
+    total: f32,
+    expected: f32,
+    bad: f32,
+    /// Squared residuals of its observations.
+    squares: f32,
+    /// Variance of the share relative to its mean.
+    variance: f32,
+    blocks: u16,
+}
+
+impl Wandering {
+    /// Gives a block that is over and no fault.
+    fn observe(&mut self, second: u64, n: f64, k: f64, mean: f64, dispersion: f32) -> Option<Self> {
+        if self.expected == 0.0 {
+            self.since_s = second;
+        }
+        let residual = (k - n * mean).powi(2).min(CLIP * CLIP * f64::from(dispersion) * (n * mean).max(1.0));
+        self.total += n as f32;
+        self.expected += (n * mean) as f32;
+        self.bad += k as f32;
+        self.squares += residual as f32;
+        if second.saturating_sub(self.since_s) < BLOCK_S || self.expected < BLOCK_EXPECTED {
+            return None;
+        }
+        let block = std::mem::take(self).keep(self);
+        let ratio = block.bad / block.expected;
+        if ratio > FAULT + 3.0 * (dispersion / block.expected).sqrt() {
+            return None;
+        }
+        let beyond = (ratio - 1.0).powi(2) - dispersion / block.expected;
+        self.blocks = self.blocks.saturating_add(1).min(BLOCKS);
+        self.variance += (beyond - self.variance) / f32::from(self.blocks).max(10.0);
+        Some(block)
+    }
+
+    /// Leaves what is remembered in `next`, for the block that follows.
+    fn keep(self, next: &mut Self) -> Self {
+        (next.variance, next.blocks) = (self.variance, self.blocks);
+        self
+    }
+
+    /// By what the null is larger than the mean share.
+    fn factor(&self) -> f64 {
+        1.0 + WANDERS * f64::from(self.variance.max(0.0)).sqrt()
+    }
+}
+
+/// Log-likelihood ratio of `times` as many bad ones as the `expected`, where they come in clusters of geometric
+/// size whose counts are Poisson (Pólya–Aeppli) and so vary `dispersion` (> 1) times as much: the exponential
+/// tilt of that distribution, whose expectation is 1 in health. A long cluster is then no surprise by itself.
+fn clustered(expected: f64, k: f64, times: f64, dispersion: f64) -> f64 {
+    let size = 0.5 * (dispersion + 1.0);
+    let more = 1.0 - 1.0 / size;
+    let a = times * size * size;
+    let tilt = (2.0 * more * a + 1.0 - (4.0 * more * a + 1.0).sqrt()) / (2.0 * a * more * more);
+    let generated = tilt / size / (1.0 - more * tilt).max(1e-9);
+    k * tilt.max(1.0).ln() - expected / size * (generated - 1.0).max(0.0)
+}
+
 /// The state of one test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShareTest {
     mixture: Mixture<7>,
     pub evidence: Evidence,
-    /// Variance of the bad counts relative to a binomial one, ≥ 1: bursts belong to the null.
+    /// Variance of the bad counts relative to a binomial one, ≥ 1: bursts belong to the null. Squared residuals
+    /// and expected counts that it is learned from.
     dispersion: f32,
+    squares: f32,
+    expected: f32,
+    wandering: Wandering,
     /// Since the run-up began.
     pub total: u64,
     pub bad: u64,
@@ -78,7 +165,16 @@ pub struct ShareTest {
 
 impl Default for ShareTest {
     fn default() -> Self {
-        Self { mixture: Mixture::default(), evidence: Evidence::default(), dispersion: 1.0, total: 0, bad: 0 }
+        Self {
+            mixture: Mixture::default(),
+            evidence: Evidence::default(),
+            dispersion: 1.0,
+            squares: 0.0,
+            expected: 0.0,
+            wandering: Wandering::default(),
+            total: 0,
+            bad: 0,
+        }
     }
 }
 
@@ -90,6 +186,8 @@ pub struct Verdict {
     pub null: f64,
     /// How many of the bad ones may be learned from: a fault must not become the baseline.
     pub clipped: f64,
+    /// While active: all, and bad ones, of minutes that were bad, but no fault; to be learned after all.
+    pub mild: Option<(f64, f64)>,
 }
 
 impl ShareTest {
@@ -104,12 +202,16 @@ impl ShareTest {
         healthy_for: Duration,
     ) -> Verdict {
         let (n, k) = (total as f64, bad.min(total) as f64);
-        let null = upper_bound(base_bad, base_total).max(floor);
+        let null = (upper_bound(base_bad, base_total) * self.wandering.factor()).clamp(floor, 0.45);
         let (log_bad, log_good) = (null.ln(), (1.0 - null).ln());
         let temper = 1.0 / f64::from(self.dispersion);
         let ratios = GRID.map(|times| {
             let share = (null * times).min(HIGHEST);
-            temper * (k * (share.ln() - log_bad) + (n - k) * ((1.0 - share).ln() - log_good))
+            if self.dispersion < IN_CLUSTERS {
+                k * (share.ln() - log_bad) + (n - k) * ((1.0 - share).ln() - log_good)
+            } else {
+                clustered(n * null, k, share / null, f64::from(self.dispersion))
+            }
         });
         let log_e = self.mixture.mix(ratios, self.evidence.is_rising());
         // Between health and the fault, on a logarithmic scale.
@@ -124,17 +226,22 @@ impl ShareTest {
         } else if !self.evidence.is_active() {
             (self.total, self.bad) = (0, 0);
         }
-        let clipped = self.clip(n, k, (base_bad + 0.5) / (base_total + 1.0));
-        Verdict { stand, null, clipped }
+        let mean = (base_bad + 0.5) / (base_total + 1.0);
+        let clipped = k.min(n * mean + 3.0 * (n * mean * f64::from(self.dispersion)).sqrt() + 1.0);
+        let block = self.wandering.observe(seen.now.secs(), n, k, mean, self.dispersion);
+        let mild = block.map(|block| {
+            self.disperse(&block);
+            (f64::from(block.total), f64::from(block.bad))
+        });
+        Verdict { stand, null, clipped, mild: mild.filter(|_| self.evidence.is_active()) }
     }
 
-    fn clip(&mut self, n: f64, k: f64, mean: f64) -> f64 {
-        let variance = n * mean * (1.0 - mean).max(0.05);
-        if !self.evidence.is_active() && n > 0.0 {
-            let residual = ((k - n * mean).powi(2) / variance.max(1e-9)).min(25.0);
-            self.dispersion = (self.dispersion + (residual as f32 - self.dispersion) / 200.0).max(1.0);
-        }
-        k.min(n * mean + 3.0 * (variance * f64::from(self.dispersion)).sqrt() + 1.0)
+    /// Learns the dispersion from minutes that were no fault.
+    fn disperse(&mut self, block: &Wandering) {
+        let keep = (1.0 - block.expected / DISPERSION_MEMORY).max(0.5);
+        self.squares = self.squares * keep + block.squares;
+        self.expected = self.expected * keep + block.expected;
+        self.dispersion = ((self.squares + DISPERSION_PRIOR) / (self.expected + DISPERSION_PRIOR)).max(1.0);
     }
 
     /// Share of bad ones since the run-up began.

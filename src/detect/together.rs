@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Natural logarithms of probability that are no surprise yet.
 const FIRST: f64 = 2.0;
 /// From so many metrics on their sum is judged.
-const MANY: u32 = 3;
+pub const MANY: u32 = 3;
 /// Rounds that are only learned from.
 const LEARN: u32 = 100;
 /// Weight with which rounds of an episode are learned.
