@@ -52,8 +52,8 @@ pub struct Divergence {
     pub difference: Difference,
 }
 
-/// The most telling twin: of the chosen bad traces, in the order of choice, the first that parts at the
-/// first cause's operation, else in its service, else the first that parts at all.
+/// The most telling twin: of the chosen bad traces, the first that parts where most do, in the first
+/// cause's service if any part there.
 #[must_use]
 pub fn telling(pair: &Pair<'_>, chosen: &Chosen, causes: &[Cause]) -> Option<Twin> {
     let (bad, good) = (&pair.bad, &pair.good);
@@ -69,25 +69,24 @@ pub fn telling(pair: &Pair<'_>, chosen: &Chosen, causes: &[Cause]) -> Option<Twi
             }
         }
     }
-    // A trace may also have failed by chance: at best it parts where the cause says.
-    let wanted = causes.first();
-    let closeness = |at: &Divergence| {
-        let service = wanted.is_some_and(|cause| cause.service == at.service);
-        let operation = wanted.is_some_and(|cause| cause.operation.as_deref() == Some(&*at.operation));
-        u8::from(service) + u8::from(service && operation)
-    };
-    let mut best: Option<(u8, Twin)> = None;
+    // A trace may also have failed by chance: what counts is where most of them part.
     let candidates = chosen.traces.iter().filter(|(_, role)| *role != Role::Healthy).take(40);
-    for found in candidates.filter_map(|(id, _)| twin(bad, *tops.get(id)?, good)) {
-        let Some(close) = divergence(pair, &found).as_ref().map(closeness) else { continue };
-        if best.as_ref().is_none_or(|(known, _)| *known < close) {
-            best = Some((close, found));
-        }
-        if close == 2 {
-            break;
-        }
+    let mut found: Vec<(Divergence, Twin)> = candidates
+        .filter_map(|(id, _)| twin(bad, *tops.get(id)?, good))
+        .filter_map(|twin| Some((divergence(pair, &twin)?, twin)))
+        .collect();
+    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (at, _) in &found {
+        *counts.entry((at.service.clone(), at.operation.clone())).or_default() += 1;
     }
-    best.map(|(_, twin)| twin)
+    let wanted = causes.first().map(|cause| cause.service.as_str());
+    let common = |at: &Divergence| {
+        let count = counts.get(&(at.service.clone(), at.operation.clone())).copied().unwrap_or(0);
+        (wanted == Some(at.service.as_str()), count)
+    };
+    let most = found.iter().map(|(at, _)| common(at)).max()?;
+    let at = found.iter().position(|(at, _)| common(at) == most)?;
+    Some(found.swap_remove(at).1)
 }
 
 fn divergence(pair: &Pair<'_>, twin: &Twin) -> Option<Divergence> {
