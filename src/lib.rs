@@ -21,6 +21,7 @@ pub mod access;
 
 // Floor 2: the flow.
 pub mod receive;
+pub mod probe;
 pub mod journal;
 pub mod aggregate;
 pub mod window;

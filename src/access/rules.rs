@@ -48,6 +48,7 @@ const RPCS: &[(&str, Need)] = &[
     ("/barograph.v1.QueryService/ListOperations", READ),
     ("/barograph.v1.QueryService/ListServices", READ),
     ("/barograph.v1.QueryService/ListSlos", READ),
+    ("/barograph.v1.QueryService/ListChecks", READ),
     ("/barograph.v1.StatusService/GetStatus", READ),
     ("/grpc.health.v1.Health/Check", Nothing),
     ("/grpc.health.v1.Health/Watch", Nothing),

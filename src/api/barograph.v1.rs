@@ -3994,6 +3994,42 @@ pub struct Burn {
     #[prost(double, tag = "2")]
     pub rate: f64,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListChecksRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListChecksResponse {
+    /// In the order of the configuration.
+    #[prost(message, repeated, tag = "1")]
+    pub checks: ::prost::alloc::vec::Vec<Check>,
+}
+/// A synthetic check and how it stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Check {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it asks.
+    #[prost(string, tag = "2")]
+    pub url: ::prost::alloc::string::String,
+    /// Whose work it is; unset if nobody said.
+    #[prost(string, tag = "3")]
+    pub service: ::prost::alloc::string::String,
+    /// Runs since the daemon began, and those of them that failed.
+    #[prost(uint64, tag = "4")]
+    pub runs: u64,
+    #[prost(uint64, tag = "5")]
+    pub failed_runs: u64,
+    /// When the last run ended; unset before there is one.
+    #[prost(message, optional, tag = "6")]
+    pub last_at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(int64, tag = "7")]
+    pub last_took_ns: i64,
+    /// Why the last run failed; "" if it did not.
+    #[prost(string, tag = "8")]
+    pub error: ::prost::alloc::string::String,
+    /// Since when it is as it is now.
+    #[prost(message, optional, tag = "9")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+}
 /// Which of OTLP's signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -4310,6 +4346,31 @@ pub mod query_service_client {
                 .insert(GrpcMethod::new("barograph.v1.QueryService", "ListSlos"));
             self.inner.unary(req, path, codec).await
         }
+        /// Synthetic checks, now.
+        pub async fn list_checks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListChecksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChecksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/barograph.v1.QueryService/ListChecks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("barograph.v1.QueryService", "ListChecks"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4371,6 +4432,14 @@ pub mod query_service_server {
             request: tonic::Request<super::ListSlosRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListSlosResponse>,
+            tonic::Status,
+        >;
+        /// Synthetic checks, now.
+        async fn list_checks(
+            &self,
+            request: tonic::Request<super::ListChecksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChecksResponse>,
             tonic::Status,
         >;
     }
@@ -4707,6 +4776,51 @@ pub mod query_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSlosSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/barograph.v1.QueryService/ListChecks" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListChecksSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::ListChecksRequest>
+                    for ListChecksSvc<T> {
+                        type Response = super::ListChecksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListChecksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::list_checks(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListChecksSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,7 +2,7 @@
 
 use crate::settings::Key;
 use crate::{
-    access, aggregate, alert, confirm, detect, diagnose, journal, receive, serve, slo, store, window,
+    access, aggregate, alert, confirm, detect, diagnose, journal, probe, receive, serve, slo, store, window,
 };
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -86,6 +86,7 @@ sections! {
     journal: journal::Config,
     window: window::Config,
     store: store::Config,
+    probe: probe::Config,
     slo: slo::Config,
     detect: detect::Config,
     confirm: confirm::Config,

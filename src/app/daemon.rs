@@ -15,9 +15,10 @@ use crate::detect::Detectors;
 use crate::diagnose::{Case, Diagnosis};
 use crate::journal::{self, Cut, Journal, Lanes, Position, Recorder, Sequencer, Step, StepReceiver};
 use crate::model::{Clock, SystemClock, Timestamp};
+use crate::probe::Prober;
 use crate::receive::{self, Intake as _, Print};
 use crate::serve::{self, Api, Sources};
-use crate::slo::{Budgets, Files};
+use crate::slo::{Budgets, Files, of_checks};
 use crate::store::{Checkpoint, Store};
 use crate::window::{Merged, Windows};
 use arc_swap::ArcSwap;
@@ -235,7 +236,7 @@ impl App {
             &recorder.index(),
         );
         let ledger = store.ledger();
-        let mut objective_files = Files::new(config.slo.files.clone());
+        let mut objective_files = Files::new(config.slo.files.clone()).with(of_checks(&config.probe.checks));
         let definitions = objective_files.changed()?.unwrap_or_default();
         let mut judging = Judging::new(
             Judge::new(
@@ -302,7 +303,8 @@ impl App {
             url => url.trim_end_matches('/').to_owned(),
         };
         let heartbeat = Heartbeat::new(&config.alert, clock.clone())?;
-        let outbox = Outbox::new(config.alert.clone(), Arc::new(ledger.clone()), clock)?;
+        let outbox = Outbox::new(config.alert.clone(), Arc::new(ledger.clone()), clock.clone())?;
+        let (prober, probed) = Prober::new(&config.probe, clock);
         {
             let mut judging = judging.lock();
             judging.link(format!("{external}/evidence/"));
@@ -330,7 +332,7 @@ impl App {
                 windows: Arc::new(AllWindows { snapshot, store }),
                 registry,
                 records: Arc::new(LedgerRecords(ledger)),
-                objectives: Arc::new(Published(budgets, adjustments)),
+                objectives: Arc::new(Published { budgets, adjustments, checks: prober.standings() }),
                 condition: condition.clone(),
                 evidence: evidence.clone(),
                 recorded: Arc::new(recorder.clone()),
@@ -339,6 +341,7 @@ impl App {
                     totals.clone(),
                     counters,
                     Arc::new(outbox.clone()),
+                    prober.standings(),
                     condition,
                     access.clone(),
                     reloading,
@@ -362,6 +365,9 @@ impl App {
         rest.spawn(outbox.run(rest_stopping.clone()));
         let alive = Alive { published: snapshot_of_heartbeat, seen: Mutex::new((0, Instant::now())) };
         rest.spawn(heartbeat.run(Arc::new(move || alive.is_alive()), rest_stopping));
+        // Where requests are served, so that they enter as those do.
+        ingest.spawn(Prober::admit(probed, server.inlet()));
+        rest.spawn(prober.run(ingest_stopping.clone()));
         let mut stopping = ingest_stopping;
         let ingesting = ingest.spawn(server.run(async move {
             let _ = stopping.wait_for(|stop| *stop).await;

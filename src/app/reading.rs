@@ -5,6 +5,7 @@ use crate::api::v1;
 use crate::journal::Recorder;
 use crate::model::{Timestamp, WINDOW, WindowId};
 use crate::observe::{Collect, Exposition, Kind};
+use crate::probe::{Standing, Standings};
 use crate::receive::Counters;
 use crate::serve::{Condition, Objectives, Piece, Records, Windows, to_proto};
 use crate::slo::{Adjustment, Budget, DataState};
@@ -120,11 +121,15 @@ impl Records for LedgerRecords {
 }
 
 /// The published budgets, and the times that do not count in them.
-pub struct Published(pub Arc<ArcSwap<Vec<Budget>>>, pub Arc<ArcSwap<Vec<Adjustment>>>);
+pub struct Published {
+    pub budgets: Arc<ArcSwap<Vec<Budget>>>,
+    pub adjustments: Arc<ArcSwap<Vec<Adjustment>>>,
+    pub checks: Arc<Standings>,
+}
 
 impl Objectives for Published {
     fn slos(&self) -> Vec<v1::Slo> {
-        let mut slos: Vec<v1::Slo> = self.0.load().iter().map(slo).collect();
+        let mut slos: Vec<v1::Slo> = self.budgets.load().iter().map(slo).collect();
         slos.sort_by(|a, b| {
             let key = |slo: &v1::Slo| {
                 let service = slo.service.clone().unwrap_or_default();
@@ -136,7 +141,30 @@ impl Objectives for Published {
     }
 
     fn adjustments(&self) -> Vec<Adjustment> {
-        self.1.load().to_vec()
+        self.adjustments.load().to_vec()
+    }
+
+    fn checks(&self) -> Vec<v1::Check> {
+        self.checks.now().into_iter().map(check).collect()
+    }
+}
+
+fn check(standing: Standing) -> v1::Check {
+    let Standing { check, runs, failed_runs, last, since } = standing;
+    let (last_at, took, outcome) = match last {
+        Some((at, took, outcome)) => (Some(at), took, outcome),
+        None => Default::default(),
+    };
+    v1::Check {
+        name: check.name,
+        url: check.target.to_string(),
+        service: check.service,
+        runs,
+        failed_runs,
+        last_at: last_at.map(to_proto),
+        last_took_ns: i64::try_from(took.as_nanos()).unwrap_or(i64::MAX),
+        error: outcome.error.unwrap_or_default(),
+        since: since.map(to_proto),
     }
 }
 

@@ -45,6 +45,7 @@ commands! {
     Traces => traces,
     Logs => logs,
     Slo => slo,
+    Checks => checks,
     Graph => graph,
     Anomalies => anomalies,
     Evidence => evidence,

@@ -12,6 +12,7 @@ mod output;
 mod anomalies;
 mod backtest;
 mod changes;
+mod checks;
 mod serve;
 mod completions;
 mod demo;

@@ -100,6 +100,10 @@ impl Server {
         }
     }
 
+    pub(super) fn door(&self) -> Arc<Door> {
+        self.door.clone()
+    }
+
     /// What the door counts, for `/metrics` and `status`.
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {

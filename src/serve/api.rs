@@ -108,6 +108,11 @@ impl Api {
         self.sources.objectives.slos()
     }
 
+    #[must_use]
+    pub fn checks(&self) -> Vec<v1::Check> {
+        self.sources.objectives.checks()
+    }
+
     /// # Errors
     /// `NotFound` if there is none of this id.
     pub fn incident(&self, id: &str) -> Result<v1::Incident, Error> {

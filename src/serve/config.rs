@@ -20,5 +20,8 @@ crate::settings! {
         request_bytes: ByteSize = ByteSize(1 << 20), "64 KiB to 64 MiB", |n| (64 << 10..=64 << 20).contains(&n.0);
         /// Followers of the event stream at the same time.
         followers: u64 = 64, "1 to 4096", |n| (1..=4096).contains(n);
+        /// How long a follower may leave a message lying before it is cut off; it can go on where it stopped.
+        follower_patience: Seconds = Seconds(Duration::from_secs(30)), "100ms to 5m",
+            |s| (100..=300_000).contains(&s.0.as_millis());
     }
 }

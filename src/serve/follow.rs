@@ -13,8 +13,6 @@ use tonic::Status;
 
 /// Messages that wait for a follower, beside what its connection holds.
 const WAITING: usize = 64;
-/// How long a follower may leave a message lying.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 type Messages = ReceiverStream<Result<v1::FollowAnomaliesResponse, Status>>;
 
@@ -68,7 +66,7 @@ pub(super) async fn follow(api: &Api, resume: Option<u64>) -> Result<Messages, E
         sender,
         told: after,
         after,
-        patience: PATIENCE,
+        patience: api.sources.config.follower_patience.0,
     };
     let mut stopping = api.stopping.clone();
     tokio::spawn(async move {

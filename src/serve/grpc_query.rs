@@ -101,6 +101,14 @@ impl QueryService for Api {
             .await?;
         Ok(Response::new(v1::ListSlosResponse { slos }))
     }
+
+    async fn list_checks(
+        &self,
+        _: Request<v1::ListChecksRequest>,
+    ) -> Result<Response<v1::ListChecksResponse>, Status> {
+        let checks = self.ask(|api, _| Ok(api.checks())).await?;
+        Ok(Response::new(v1::ListChecksResponse { checks }))
+    }
 }
 
 fn named<T>(service: Option<T>) -> Result<T, Error> {

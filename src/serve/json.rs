@@ -177,6 +177,28 @@ pub fn slo_json(of: &v1::Slo) -> Value {
     Value::Object(row)
 }
 
+/// A synthetic check.
+#[must_use]
+pub fn check_json(of: &v1::Check) -> Value {
+    let state = match (&of.last_at, of.error.is_empty()) {
+        (None, _) => "unknown",
+        (Some(_), true) => "ok",
+        (Some(_), false) => "failing",
+    };
+    json!({
+        "check": of.name,
+        "url": of.url,
+        "service": of.service,
+        "state": state,
+        "since": time(of.since.as_ref()),
+        "error": (!of.error.is_empty()).then_some(&of.error),
+        "runs": of.runs,
+        "failed_runs": of.failed_runs,
+        "last_at": time(of.last_at.as_ref()),
+        "last_took_ns": of.last_took_ns,
+    })
+}
+
 /// `28d`, `1h`, `90s` …: the largest unit that is whole.
 #[must_use]
 pub(crate) fn window_text(ns: i64) -> String {

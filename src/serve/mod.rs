@@ -45,7 +45,8 @@ pub use http::routes;
 pub use incidents::Act;
 pub use journal_json::{Bar, Waterfall, log_json, searched_json, severity_text, span_json, trace_json};
 pub use json::{
-    anomaly_json, cause_json, change_json, edge_json, evidence_json, exemption_json, incident_json,
+    anomaly_json, cause_json, change_json, check_json, edge_json, evidence_json, exemption_json,
+    incident_json,
     latency_json, operation_json, service_json, slo_json, status_json, time_series_json,
 };
 pub(crate) use json::{
@@ -57,5 +58,7 @@ pub use records::Records;
 pub use sources::{Condition, Objectives, Sources};
 pub use windows::{Piece, Windows};
 
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,11 @@ pub trait Objectives: Send + Sync {
     /// Sorted by service, then name.
     fn slos(&self) -> Vec<v1::Slo>;
 
+    /// Synthetic checks, in the order of the configuration.
+    fn checks(&self) -> Vec<v1::Check> {
+        Vec::new()
+    }
+
     /// Times that somebody took out of budgets, in the order in which they were told.
     fn adjustments(&self) -> Vec<Adjustment> {
         Vec::new()

@@ -117,7 +117,7 @@ fn window(id: WindowId, mut cells: Vec<(SeriesId, Cell)>) -> SealedWindow {
 }
 
 /// Two services of one name, with roots, inner spans and log records, in two windows and an amendment.
-fn sources(ledger: Ledger, evidence: &Path) -> Sources {
+pub(super) fn sources(ledger: Ledger, evidence: &Path) -> Sources {
     let registry = Registry::default();
     let add = |key: SeriesKey| {
         let id = key.id();
@@ -176,7 +176,7 @@ async fn serving(ledger: &Ledger, evidence: &Path) -> (Channel, watch::Sender<bo
     (tonic::transport::Endpoint::from_shared(url).unwrap().connect().await.unwrap(), stop)
 }
 
-fn anomaly(id: &str, state: AnomalyState, revision: u32) -> Anomaly {
+pub(super) fn anomaly(id: &str, state: AnomalyState, revision: u32) -> Anomaly {
     let at = NOW.saturating_sub(Duration::from_secs(30));
     Anomaly {
         id: AnomalyId(id.into()),
@@ -199,7 +199,7 @@ fn anomaly(id: &str, state: AnomalyState, revision: u32) -> Anomaly {
     }
 }
 
-fn alert(id: &str, state: AlertState, revision: u32) -> Alert {
+pub(super) fn alert(id: &str, state: AlertState, revision: u32) -> Alert {
     let at = NOW.saturating_sub(Duration::from_secs(30));
     Alert {
         anomaly: AnomalyId(id.into()),
@@ -215,7 +215,13 @@ fn alert(id: &str, state: AlertState, revision: u32) -> Alert {
     }
 }
 
-fn record(ledger: &Ledger, stage: Stage, id: &str, number: u32, payload: &impl serde::Serialize) -> u64 {
+pub(super) fn record(
+    ledger: &Ledger,
+    stage: Stage,
+    id: &str,
+    number: u32,
+    payload: &impl serde::Serialize,
+) -> u64 {
     ledger.append(NOW, stage, id, &format!("{id}/{number}"), payload).unwrap().unwrap()
 }
 

@@ -29,7 +29,12 @@ struct Grain {
 impl Grain {
     fn add(&mut self, second: u64, good: u64, total: u64) {
         let number = second / self.seconds;
-        let at = self.slots.partition_point(|slot| slot.number < number);
+        // Nearly always the newest, or newer than that.
+        let at = match self.slots.back() {
+            Some(last) if last.number < number => self.slots.len(),
+            Some(last) if last.number == number => self.slots.len() - 1,
+            _ => self.slots.partition_point(|slot| slot.number < number),
+        };
         if self.slots.get(at).is_none_or(|slot| slot.number != number) {
             let (good, total) = match at.checked_sub(1).and_then(|before| self.slots.get(before)) {
                 Some(slot) => (slot.good, slot.total),

@@ -27,6 +27,8 @@ pub struct Definition {
     pub rules: Option<Vec<Rule>>,
     /// Names and weights of the objectives that it is composed of.
     pub composed_of: Vec<(String, f64)>,
+    /// Bad events that a long window must hold at least; `None`: as the configuration says for all.
+    pub floor: Option<u64>,
     pub origin: Origin,
 }
 
@@ -88,7 +90,8 @@ impl Period {
 
 impl Definition {
     pub(super) fn means(&self, service: &ServiceKey) -> bool {
-        service.is_meant_by(&self.service)
+        // Most are not even of this name.
+        self.service.ends_with(&*service.name) && service.is_meant_by(&self.service)
     }
 
     /// Whether what was counted for an objective is what this one counts.

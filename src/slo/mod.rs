@@ -9,6 +9,7 @@ mod budget;
 mod budgets;
 mod burn;
 mod calendar;
+mod checks;
 mod config;
 mod counts;
 mod definition;
@@ -16,7 +17,10 @@ mod lint;
 mod objective;
 #[cfg(test)]
 mod oracle;
+mod publish;
 mod read;
+mod service;
+mod settle;
 mod slices;
 mod tail;
 #[cfg(test)]
@@ -28,6 +32,7 @@ pub use budget::{Budget, DataState, in_words};
 pub use budgets::{Budgets, RestoreError};
 pub use burn::{Burn, BurnRule, RULES, Rule, WINDOWS, burn_rate, preset};
 pub use calendar::{Calendar, Unit, is_time_zone, rolling, shorthand};
+pub use checks::of_checks;
 pub use config::Config;
 pub use definition::{Counting, Definition, Method, Origin, Period};
 pub use lint::{Smell, Traffic, Warning, lint};

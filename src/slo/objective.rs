@@ -53,6 +53,8 @@ pub(super) struct Objective {
     pub standing: Vec<Standing>,
     pub exhausted_at: Option<Timestamp>,
     pub composed_of: Vec<(String, f64)>,
+    /// Bad events that a long window must hold at least, where that is not as for all.
+    pub floor: Option<u64>,
     /// Times that do not count, disjoint and in order: first second, and the first one after.
     pub excluded: Vec<(u64, u64)>,
     /// First second of the calendar period, and of the next one.
@@ -94,12 +96,24 @@ pub(super) struct Made {
     pub default: bool,
     pub rules: Vec<Rule>,
     pub composed_of: Vec<(String, f64)>,
+    pub floor: Option<u64>,
 }
 
 impl Objective {
     pub fn new(made: Made, indicators: Vec<IndicatorId>) -> Self {
-        let Made { name, service, target, period, method, parts, some_is_bad, default, rules, composed_of } =
-            made;
+        let Made {
+            name,
+            service,
+            target,
+            period,
+            method,
+            parts,
+            some_is_bad,
+            default,
+            rules,
+            composed_of,
+            floor,
+        } = made;
         let seconds = horizon(&period, &rules);
         let kept = match Slices::new(method, some_is_bad, seconds) {
             Some(slices) => Kept::Slices(slices),
@@ -122,6 +136,7 @@ impl Objective {
             rules,
             exhausted_at: None,
             composed_of,
+            floor,
             excluded: Vec::new(),
             current: (0, 0),
             members: Vec::new(),

@@ -23,6 +23,7 @@ pub(super) fn definition(name: &str, target: f64, method: Method, period: Period
         period,
         rules: None,
         composed_of: Vec::new(),
+        floor: None,
         origin: Origin::default(),
     }
 }

@@ -40,6 +40,7 @@ impl World {
             period: Period::Rolling(Duration::from_secs(30 * 86_400)),
             rules: None,
             composed_of: Vec::new(),
+            floor: None,
             origin: Origin::default(),
         };
         let config = Config { default: !from_file, ..Config::default() };

@@ -56,6 +56,7 @@ pub(super) struct Seen {
     /// In steps of `curves`.
     pub beats: BTreeMap<ServiceKey, Vec<Beat>>,
     pub slos: Vec<v1::Slo>,
+    pub checks: Vec<v1::Check>,
     /// Of a day, newest first.
     pub anomalies: Vec<v1::Anomaly>,
     /// Of a day, latest first.
@@ -73,9 +74,48 @@ pub(super) struct Dashboard {
     tiles: Vec<Tile>,
     open: Vec<AnomalyLine>,
     rows: Vec<Row>,
+    checks: Vec<CheckLine>,
     over: Vec<AnomalyLine>,
     changes: Vec<ChangeLine>,
     exempt: Vec<ExemptLine>,
+}
+
+/// A synthetic check.
+#[derive(Debug)]
+struct CheckLine {
+    name: String,
+    url: String,
+    state: &'static str,
+    state_text: &'static str,
+    text: String,
+    took: String,
+    runs: String,
+}
+
+impl CheckLine {
+    fn new(of: &v1::Check, now: Timestamp) -> Self {
+        let (state, state_text) = match (&of.last_at, of.error.is_empty()) {
+            (None, _) => ("", "not run yet"),
+            (Some(_), true) => ("ok", "ok"),
+            (Some(_), false) => ("bad", "failing"),
+        };
+        let since = of.since.as_ref().map(|since| span(nanoseconds(now.since(from_proto(since)))));
+        let mut text =
+            since.map_or_else(|| state_text.to_owned(), |since| format!("{state_text} for {since}"));
+        if !of.error.is_empty() {
+            text.push_str(": ");
+            text.push_str(&of.error);
+        }
+        Self {
+            name: of.name.clone(),
+            url: of.url.clone(),
+            state,
+            state_text,
+            text,
+            took: took(of.last_at.is_some().then_some(of.last_took_ns)),
+            runs: format!("{} of {} failed", count(of.failed_runs), count(of.runs)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -279,6 +319,7 @@ impl Dashboard {
             tiles: seen.tiles(&steps, from, open.len()),
             open: open.iter().take(50).map(|of| AnomalyLine::new(of, seen.now)).collect(),
             rows: rows.into_iter().map(|(.., row)| row).collect(),
+            checks: seen.checks.iter().map(|of| CheckLine::new(of, seen.now)).collect(),
             over: over.map(|of| AnomalyLine::new(of, seen.now)).collect(),
             changes: seen.changes.iter().take(MOST_LINES).map(ChangeLine::new).collect(),
             exempt: seen.exemptions.iter().take(MOST_LINES).map(ExemptLine::new).collect(),

@@ -116,6 +116,7 @@ async fn dashboard(State(api): State<Api>) -> Response {
                     meter,
                 )?,
                 slos: api.slos(),
+                checks: api.checks(),
                 anomalies: api.board().anomalies(Some(Range::last(DAY, now)), None, &[], 0)?,
                 changes: api.board().changes(Range::last(DAY, now), None, 100)?,
                 exemptions: api.board().exemptions(false)?,

@@ -96,6 +96,19 @@ fn anomaly(id: &str, state: v1::AnomalyState, title: &str) -> v1::Anomaly {
 pub(super) fn seen(minutes: u64) -> Seen {
     let mut random = fastrand::Rng::with_seed(7);
     let mut seen = Seen { now: NOW, ..Seen::default() };
+    for (name, error) in [("checkout-page", "HTTP status 503"), ("name-server", "")] {
+        seen.checks.push(v1::Check {
+            name: name.into(),
+            url: format!("https://shop.example/{name}"),
+            runs: 2_880,
+            failed_runs: 6,
+            last_at: Some(crate::serve::to_proto(NOW)),
+            last_took_ns: 41_000_000,
+            error: error.into(),
+            since: Some(crate::serve::to_proto(NOW.saturating_sub(Duration::from_secs(180)))),
+            ..v1::Check::default()
+        });
+    }
     for (name, rate, p99_ms, broken) in [
         ("frontend", 118.0, 210.0, 0.06),
         ("cart", 64.0, 38.0, 0.0),
@@ -264,6 +277,8 @@ fn pages_say_what_matters() {
         "-7.00 %",
         "21.7×",
         "payment 1.4.2 → 1.5.0",
+        "failing for 3m 0s",
+        "HTTP status 503",
     ] {
         assert!(overview.contains(wanted), "the overview lacks {wanted:?}");
     }

@@ -225,6 +225,7 @@ impl<'a> Reader<'a> {
                 period: period.clone(),
                 rules: if is_composite { Some(Vec::new()) } else { rules.clone() },
                 composed_of: Vec::new(),
+                floor: None,
                 origin: origin(document, name),
             });
         }
@@ -244,6 +245,7 @@ impl<'a> Reader<'a> {
                 period,
                 rules,
                 composed_of,
+                floor: None,
                 origin: origin(document, name),
             });
         }

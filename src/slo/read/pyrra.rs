@@ -136,6 +136,7 @@ pub(super) fn read(document: Document<'_>) -> Result<Vec<Definition>, FileError>
         period: Period::Rolling(window),
         rules: if off { silent() } else { preset("pyrra", window) },
         composed_of: Vec::new(),
+        floor: None,
         origin: origin(&document, &resource.metadata.name),
     }])
 }

@@ -168,6 +168,7 @@ fn objectives(
             period: Period::Rolling(PERIOD),
             rules,
             composed_of: Vec::new(),
+            floor: None,
             origin: origin(&document, &slo.name),
         });
     }

@@ -9,13 +9,22 @@ use std::time::SystemTime;
 #[derive(Debug)]
 pub struct Files {
     paths: Vec<PathBuf>,
+    /// Objectives that are there whatever stands in the files.
+    own: Vec<Definition>,
     seen: Option<Vec<(PathBuf, Option<(SystemTime, u64)>)>>,
 }
 
 impl Files {
     #[must_use]
     pub const fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, seen: None }
+        Self { paths, own: Vec::new(), seen: None }
+    }
+
+    /// The same with objectives that are there whatever stands in the files.
+    #[must_use]
+    pub fn with(mut self, own: Vec<Definition>) -> Self {
+        self.own = own;
+        self
     }
 
     /// Reads the files if any of them changed since the last look, whether or not that could be read.
@@ -33,6 +42,9 @@ impl Files {
             return Ok(None);
         }
         self.seen = Some(now);
-        read_all(&self.paths).map(Some)
+        let mut all = read_all(&self.paths)?;
+        // What somebody wrote comes first: of two with one name, that one is kept.
+        all.extend(self.own.iter().cloned());
+        Ok(Some(all))
     }
 }

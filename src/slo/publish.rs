@@ -1,0 +1,150 @@
+//! Budgets as queries show them, and what was lost of them.
+
+use super::budget::{Budget, DataState};
+use super::budgets::{Budgets, State};
+use super::burn::WINDOWS;
+use super::objective::{Objective, Reading};
+use crate::aggregate::Source;
+use crate::model::{ServiceKey, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Without anything for so long an objective is not judged until something comes.
+pub(super) const IDLE: Duration = Duration::from_secs(4 * 86_400);
+/// So long after the last count an objective of metrics or logs has no data: they are sent a minute apart.
+const SENT_WITHIN: Duration = Duration::from_secs(150);
+
+impl Budgets {
+    /// What each objective of a service lost between two moments, without what is excluded: its name, bad
+    /// events, and the share of its whole budget (1 = all of it).
+    #[must_use]
+    pub fn lost(&self, service: &ServiceKey, from: Timestamp, until: Timestamp) -> Vec<(String, u64, f64)> {
+        let now = self.latest.max(until).secs();
+        let mut lost = Vec::new();
+        for objective in &self.state.objectives {
+            let is_own =
+                self.state.services.get(objective.service as usize).is_some_and(|s| s.key == *service);
+            if !is_own || !objective.composed_of.is_empty() {
+                continue;
+            }
+            let mut whole = objective.clone();
+            let (begin, length) = whole.period_at(self.latest);
+            let ((good, total), (later_good, later)) =
+                (objective.since(now, from.secs()), objective.since(now, until.secs()));
+            let bad = (total - good.min(total)).saturating_sub(later - later_good.min(later));
+            let (_, all) = objective.since(now, begin);
+            // Of a period that goes on, at the traffic seen so far.
+            let seen = self.latest.since(objective.first.max(Timestamp::from_secs(begin))).as_secs_f64();
+            let allowed =
+                all as f64 * (1.0 - objective.target) * (length.as_secs_f64() / seen.max(1.0)).max(1.0);
+            let unit = if objective.is_sliced() { crate::aggregate::RATIO_UNIT } else { 1 };
+            lost.push((
+                objective.name.clone(),
+                bad / unit,
+                if allowed > 0.0 { bad as f64 / allowed } else { 0.0 },
+            ));
+        }
+        lost
+    }
+
+    pub(super) fn publish(&mut self, now: Timestamp) {
+        let second = now.secs();
+        let mut budgets = Vec::with_capacity(self.state.objectives.len());
+        for at in 0..self.state.objectives.len() {
+            let State { services, objectives, .. } = &mut self.state;
+            let Some(objective) = objectives.get_mut(at) else { continue };
+            let Some(service) = services.get(objective.service as usize) else { continue };
+            let length = objective.period_at(now).1;
+            let Some(objective) = objectives.get(at) else { continue };
+            let idle = now.since(objective.last) > IDLE && objective.members.is_empty();
+            let (good, total, spent) = spent(objectives, objective, now);
+            let remaining = 1.0 - spent;
+            let exhausted_at = if remaining <= 0.0 { objective.exhausted_at.or(Some(now)) } else { None };
+            let readings = WINDOWS.map(|(_, seconds)| {
+                if idle { Reading::default() } else { reading(objectives, objective, second, seconds) }
+            });
+            let burn =
+                WINDOWS.iter().zip(&readings).map(|(&(name, _), reading)| (name, reading.burn)).collect();
+            let seen = readings.iter().map(|reading| (reading.bad, reading.total)).collect();
+            let state = match objective.parts.first().map(|part| &part.source) {
+                Some(Source::Logs { .. } | Source::Metric { .. }) => {
+                    service.sending_state(now, now.since(objective.last) <= SENT_WITHIN)
+                }
+                _ => service.data_state(now),
+            };
+            let hour =
+                WINDOWS.iter().zip(&readings).find(|((name, _), _)| *name == "1h").map(|(_, hour)| *hour);
+            let ends_at = hour
+                .filter(|hour| hour.burn > 1.0 && remaining > 0.0 && state == DataState::Ok)
+                .and_then(|hour| {
+                    let left =
+                        Duration::try_from_secs_f64(remaining * length.as_secs_f64() / hour.burn).ok()?;
+                    Some(now.saturating_add(left))
+                });
+            let spans = objective.parts.iter().find_map(|part| match &part.source {
+                Source::Spans { operation, good } => Some((operation.clone(), good.threshold_ns)),
+                _ => None,
+            });
+            budgets.push(Budget {
+                slo: objective.name.clone(),
+                service: service.key.clone(),
+                target: objective.target,
+                window: length,
+                state,
+                good,
+                total,
+                budget_remaining_ratio: remaining,
+                burn,
+                seen,
+                exhausted_at,
+                ends_at,
+                published_at: now,
+                time_zone: self.config.time_zone.clone(),
+                default: objective.default,
+                threshold_ns: spans.as_ref().and_then(|(_, threshold)| *threshold),
+                operation: spans.and_then(|(operation, _)| operation.as_deref().map(str::to_owned)),
+            });
+            if let Some(objective) = objectives.get_mut(at) {
+                objective.exhausted_at = exhausted_at;
+            }
+        }
+        budgets.sort_by(|a, b| (&a.service, &a.slo).cmp(&(&b.service, &b.slo)));
+        self.published.store(Arc::new(budgets));
+    }
+}
+
+/// What a window of an objective held; of a composite, the mean of the burn rates of those with traffic.
+pub(super) fn reading(all: &[Objective], of: &Objective, now: u64, seconds: u64) -> Reading {
+    if of.members.is_empty() {
+        return of.reading(now, seconds);
+    }
+    let (mut sum, mut weights, mut burn) = (Reading::default(), 0.0, 0.0);
+    for &(place, weight) in &of.members {
+        let Some(member) = all.get(place as usize) else { continue };
+        let reading = member.reading(now, seconds);
+        if reading.total > 0 {
+            (sum.bad, sum.total) =
+                (sum.bad.saturating_add(reading.bad), sum.total.saturating_add(reading.total));
+            (burn, weights) = (burn + weight * reading.burn, weights + weight);
+        }
+    }
+    sum.burn = if weights > 0.0 { burn / weights } else { 0.0 };
+    sum
+}
+
+/// Good, total and the spent share of the budget of the period so far.
+pub(super) fn spent(all: &[Objective], of: &Objective, now: Timestamp) -> (u64, u64, f64) {
+    if of.members.is_empty() {
+        return of.spent(now);
+    }
+    let (mut good, mut total, mut sum, mut weights) = (0u64, 0u64, 0.0, 0.0);
+    for &(place, weight) in &of.members {
+        let Some(member) = all.get(place as usize) else { continue };
+        let (member_good, member_total, spent) = member.spent(now);
+        if member_total > 0 {
+            (good, total) = (good.saturating_add(member_good), total.saturating_add(member_total));
+            (sum, weights) = (sum + weight * spent, weights + weight);
+        }
+    }
+    (good, total, if weights > 0.0 { sum / weights } else { 0.0 })
+}
