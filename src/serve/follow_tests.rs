@@ -12,10 +12,10 @@ use tonic::Code;
 use v1::anomaly_service_client::AnomalyServiceClient;
 
 const FOLLOWERS: u64 = 20;
-const ANOMALIES: u32 = 30;
-const REVISIONS: u32 = 20;
+const ANOMALIES: u32 = 12;
+const REVISIONS: u32 = 15;
 /// Longer than what connection and channel hold together, so that who never reads is met.
-const TITLE_BYTES: usize = 2_000;
+const TITLE_BYTES: usize = 6_000;
 
 /// What a follower was told: token, and the message's revision in its title.
 type Told = Vec<(u64, String)>;
