@@ -19,10 +19,11 @@ impl Inlet {
     /// # Errors
     /// Why it is not taken, in words.
     pub async fn admit(&self, signal: Signal, body: Bytes) -> Result<Outcome, String> {
-        let admitted = match self.0.permit(body.len()) {
+        let own = self.0.callers.of(&Arc::from("this process"));
+        let admitted = match self.0.permit(&own, body.len()) {
             Ok(permit) => {
                 let (format, answered) = (Format::Protobuf, Answered::default());
-                self.0.admit(signal, format, Encoding::Identity, body, permit, &answered).await
+                self.0.admit(signal, format, Encoding::Identity, body, permit, &own, &answered).await
             }
             Err(problem) => Err(problem),
         };

@@ -59,6 +59,4 @@ pub use sources::{Condition, Objectives, Sources};
 pub use windows::{Piece, Windows};
 
 #[cfg(test)]
-mod follow_tests;
-#[cfg(test)]
 mod tests;
