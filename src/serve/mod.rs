@@ -46,8 +46,7 @@ pub use incidents::Act;
 pub use journal_json::{Bar, Waterfall, log_json, searched_json, severity_text, span_json, trace_json};
 pub use json::{
     anomaly_json, cause_json, change_json, check_json, edge_json, evidence_json, exemption_json,
-    incident_json,
-    latency_json, operation_json, service_json, slo_json, status_json, time_series_json,
+    incident_json, latency_json, operation_json, service_json, slo_json, status_json, time_series_json,
 };
 pub(crate) use json::{
     anomaly_state_name, change_kind_name, data_state_name, kind_name, severity_name, window_text,
