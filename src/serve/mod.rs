@@ -58,4 +58,6 @@ pub use sources::{Condition, Objectives, Sources};
 pub use windows::{Piece, Windows};
 
 #[cfg(test)]
+mod follow_tests;
+#[cfg(test)]
 mod tests;
