@@ -88,6 +88,7 @@ impl Backtest {
             }
         }
         if last > Timestamp::ZERO {
+            bench.stages.judging.judge.detectors.end_of_recording();
             bench.run_out(last.saturating_add(RUN_OUT))?;
         }
         outcome.anomalies = bench.finish(&self.out)?;

@@ -53,6 +53,8 @@ pub struct Detectors {
     /// Services touched by the present cut.
     pub(super) touched: Vec<u32>,
     census: Census,
+    /// What comes now is the end of a recording.
+    pub(super) ended: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -103,7 +105,14 @@ impl Detectors {
     /// Detectors that know nothing yet. `with_scores`: whether each metric point is to be scored.
     #[must_use]
     pub fn new(config: Config, with_scores: bool) -> Self {
-        Self { config, with_scores, state: State::default(), touched: Vec::new(), census: Census::default() }
+        Self {
+            config,
+            with_scores,
+            state: State::default(),
+            touched: Vec::new(),
+            census: Census::default(),
+            ended: false,
+        }
     }
 
     /// The whole state, for a checkpoint.
@@ -122,6 +131,11 @@ impl Detectors {
         self.state.absence_from = Timestamp::MAX;
         self.count();
         Ok(())
+    }
+
+    /// A recording is at its end: that nothing comes any more is no pause of a pipeline.
+    pub fn end_of_recording(&mut self) {
+        self.ended = true;
     }
 
     #[must_use]

@@ -21,7 +21,7 @@ const SHARE: f64 = 0.8;
 impl Detectors {
     /// After what arrived with a cut is counted.
     pub(super) fn judge_pauses(&mut self, now: Timestamp, findings: &mut Vec<Finding>) {
-        if self.state.services.len() < SERVICES_AT_LEAST {
+        if self.ended || self.state.services.len() < SERVICES_AT_LEAST {
             return;
         }
         let counts = |service: &&Service| {

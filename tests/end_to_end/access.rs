@@ -54,6 +54,10 @@ fn needed(method: &str) -> &'static str {
         ("Tell", "operate"),
         ("Acknowledge", "operate"),
         ("AddNote", "operate"),
+        ("AddExemption", "operate"),
+        ("EndExemption", "operate"),
+        ("Search", "read"),
+        ("Explain", "read"),
         ("Resolve", "operate"),
     ];
     let verb = verbs.iter().find(|(verb, _)| method.starts_with(verb));

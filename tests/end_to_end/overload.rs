@@ -41,8 +41,12 @@ async fn four_times_the_capacity_is_refused_so_that_nothing_is_lost() {
     let url = daemon.url("otlp_grpc");
     // Large requests cost their sender little: it has one processor for four times the load.
     let shape = ["--items", "1000", "--resources", "8"];
-    let calm =
-        load::send(&url, Duration::from_secs(3), &[&shape[..], &["--connections", "4"]].concat()).await;
+    let calm = load::send(
+        &url,
+        Duration::from_secs(3),
+        &[&shape[..], &["--connections", "4", "--in-flight", "1"]].concat(),
+    )
+    .await;
     assert_eq!(calm.refused() + calm.failed(), 0, "{calm:?}");
     let rate = format!("{:.0}", 4.0 * calm.per_second());
     let words = [&shape[..], &["--rate", &rate, "--connections", "32", "--in-flight", "16"]].concat();
