@@ -9,7 +9,7 @@ use crate::model::Timestamp;
 use std::time::Duration;
 
 /// Requests of a window that say enough.
-const REQUESTS_AT_LEAST: u64 = 10;
+pub(super) const REQUESTS_AT_LEAST: u64 = 10;
 /// Windows after which announced sampling, and what the metrics show, is the usual.
 const ANNOUNCED: u16 = 6;
 const UNANNOUNCED: u16 = 60;

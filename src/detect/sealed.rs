@@ -4,12 +4,14 @@
 use super::detectors::Detectors;
 use super::evidence::{Observed, Stand};
 use super::finding::{Finding, Gravity, Interval, Phase, Symptom};
-use super::sampling::{NEW, counts_requests};
+use super::sampling::{NEW, REQUESTS_AT_LEAST, counts_requests};
 use super::service::Service;
 use crate::aggregate::Cell;
 use crate::model::{SpanKind, Timestamp, WINDOW, WindowId};
 use crate::window::SealedWindow;
 
+/// One in so many services whose metrics differ from their spans at once is more than chance.
+const DIFFER_TOGETHER: usize = 4;
 /// Requests of the usual that come while none is missing, at least.
 const NONE_MISSING: f64 = 0.75;
 
@@ -26,11 +28,21 @@ impl Detectors {
             || window.quality.gap
             || window.quality.refused > 0
             || window.id.start() < self.state.absence_from;
+        // How many have metrics that count requests, and of how many those differ from the spans for the first time.
+        let (mut metered, mut differ) = (0usize, 0usize);
+        for service in self.state.services.iter_mut().filter(|service| service.entries > 0) {
+            missing_instances(now, service, findings);
+            service.judge_sampling(now, findings);
+            let counts = service.in_window.metered >= REQUESTS_AT_LEAST;
+            metered += usize::from(counts);
+            differ += usize::from(counts && service.metered.is_in_doubt());
+        }
+        // Metrics come later than spans, so where traffic falls they differ for a window. Who falls with the
+        // others waits for them: judged alone, a service that is called would be named instead of its caller.
+        let waits = differ > 0 && DIFFER_TOGETHER * differ >= metered;
         for service in &mut self.state.services {
             if service.entries > 0 {
-                missing_instances(now, service, findings);
-                service.judge_sampling(now, findings);
-                judge_traffic(now, window.id, service, !ours, findings);
+                judge_traffic(now, window.id, service, !ours && !waits, findings);
             }
             service.in_window = super::service::InWindow::default();
         }

@@ -75,6 +75,12 @@ impl Usual {
         self.active || self.off > 0
     }
 
+    /// Whether the latest window alone was off: the next one tells whether that is a regime.
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        !self.active && self.off > 0
+    }
+
     #[must_use]
     pub const fn mean(&self) -> f64 {
         self.mean
