@@ -1,5 +1,5 @@
-//! Every order in which threads can meet at what they share without a lock (<https://docs.rs/loom>). The
-//! files are those of the daemon; only the primitives below them are the model's.
+//! The orders in which threads can meet at what they share without a lock, with up to three preemptions
+//! (<https://docs.rs/loom>). The files are those of the daemon; only the primitives below them are the model's.
 
 mod primitives {
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

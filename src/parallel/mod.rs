@@ -1,5 +1,5 @@
-//! What threads hand each other without a lock. Everything here stands in `tests/loom.rs`, which tries every
-//! order in which two threads can meet.
+//! How threads end a queue and wake each other without a lock. Everything here is modelled in `tests/loom.rs`.
+//! Budgets and rates (`limits/`) are single atomics beside it, of which the model has the budget's permits.
 
 mod gate;
 mod primitives;
