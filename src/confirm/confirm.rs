@@ -4,7 +4,7 @@ use super::anomaly::{Anomaly, Severity};
 use super::config::Config;
 use super::exempt::Exemptions;
 use super::graph::Graph;
-use super::open::{MemberKey, Open, finite, is_blindness, is_key_of, key_of};
+use super::open::{MemberKey, Open, finite, is_key_of, key_of};
 use super::pace::Pace;
 use crate::context::{Changes, ToldExemption};
 use crate::detect::{Census, Finding, Gravity, Phase};
@@ -127,7 +127,7 @@ impl Confirm {
 
     /// Remembers what is not seen of a service: nobody may say then that it has recovered.
     fn note_blindness(&mut self, finding: &Finding) {
-        if !is_blindness(finding.symptom) || !HIDES.contains(&&*finding.signal) {
+        if !finding.symptom.is_blindness() || !HIDES.contains(&&*finding.signal) {
             return;
         }
         let key = (finding.service.clone(), finding.signal.clone());

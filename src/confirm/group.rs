@@ -3,7 +3,7 @@
 use super::anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Severity};
 use super::confirm::Confirm;
 use super::graph::Graph;
-use super::open::{MEMBERS_AT_MOST, MemberKey, Open, admit, is_absence, is_blindness, is_key_of, key_of};
+use super::open::{MEMBERS_AT_MOST, MemberKey, Open, admit, is_absence, is_key_of, key_of};
 use crate::detect::{Census, Finding, Gravity, SUSPICION, Symptom};
 use crate::model::{ServiceKey, Timestamp, name_of};
 use crate::window::Topology;
@@ -52,7 +52,7 @@ impl Confirm {
         let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
         let onsets_apart = apart(finding.onset.latest, anomaly.onset.latest);
         let alike = |is: fn(Symptom) -> bool| is(finding.symptom) && is(anomaly.symptom);
-        if (alike(is_absence) || alike(is_blindness))
+        if (alike(is_absence) || alike(Symptom::is_blindness))
             && finding.service.environment == anomaly.service.environment
             && onsets_apart <= ABSENT_TOGETHER
         {

@@ -42,11 +42,6 @@ pub(super) fn is_absence(symptom: Symptom) -> bool {
     matches!(symptom, Symptom::TrafficDrop | Symptom::Silence)
 }
 
-/// Whether it says that something does not come, from a service or of its data.
-pub(super) fn is_blindness(symptom: Symptom) -> bool {
-    matches!(symptom, Symptom::Silence | Symptom::Data)
-}
-
 /// How long a member may go without news before it counts as over.
 pub(super) fn patience(symptom: Symptom) -> Duration {
     match symptom {

@@ -2,7 +2,7 @@
 
 use super::anomaly::{Anomaly, AnomalyState, Member};
 use super::confirm::{Confirm, Ended};
-use super::open::{Open, has_recovered, is_blindness, is_key_of, patience};
+use super::open::{Open, has_recovered, is_key_of, patience};
 use super::title::title;
 use crate::context::Changes;
 use crate::model::{ServiceKey, Timestamp};
@@ -38,7 +38,7 @@ impl Confirm {
                 anomaly.suppressed_by = reason;
             }
             // No news of a service that cannot be seen is no good news.
-            let hidden = |member: &Member| !is_blindness(member.symptom) && blind.contains(&member.service);
+            let hidden = |member: &Member| !member.symptom.is_blindness() && blind.contains(&member.service);
             for member in anomaly.members.iter_mut().filter(|member| !member.recovered && !hidden(member)) {
                 if at.since(member.last_seen) > patience(member.symptom) {
                     member.recovered = true;

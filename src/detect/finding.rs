@@ -40,6 +40,12 @@ impl Symptom {
             Self::Rule => "rule",
         }
     }
+
+    /// Whether it says that something does not come, from a service or of its data.
+    #[must_use]
+    pub const fn is_blindness(self) -> bool {
+        matches!(self, Self::Silence | Self::Data)
+    }
 }
 
 /// Where a healthy value would lie.

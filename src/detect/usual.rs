@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Windows learned from first.
-const LEARN: u16 = 3;
+/// Windows learned from first, after the one in which it begins, which holds only a part of what it counts.
+const LEARN: usize = 3;
 /// What lies outside of these times the usual is another regime.
 const LOW: f64 = 0.6;
 const HIGH: f64 = 1.6;
@@ -16,7 +16,10 @@ const FADES: f64 = 0.05;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usual {
     mean: f64,
-    windows: u16,
+    /// The first window has been.
+    begun: bool,
+    /// What it is learned from: its median, so that one odd window does not become the usual.
+    first: Vec<f64>,
     /// Windows in a row that were off, and their mean.
     off: u16,
     off_mean: f64,
@@ -36,9 +39,16 @@ pub enum Shift {
 impl Usual {
     /// The ratio of one window. After `adopt` windows elsewhere, that is the usual.
     pub fn observe(&mut self, ratio: f64, adopt: u16) -> Option<Shift> {
-        if self.windows < LEARN || self.mean <= 0.0 {
-            self.windows = self.windows.saturating_add(1);
-            self.mean += (ratio - self.mean) / f64::from(self.windows);
+        if !std::mem::replace(&mut self.begun, true) {
+            return None;
+        }
+        if self.mean <= 0.0 {
+            self.first.push(ratio);
+            if self.first.len() == LEARN {
+                let mut first = std::mem::take(&mut self.first);
+                first.sort_by(f64::total_cmp);
+                self.mean = first.get(LEARN / 2).copied().unwrap_or(ratio);
+            }
             return None;
         }
         let times = ratio / self.mean;
@@ -90,6 +100,18 @@ impl Usual {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_odd_beginning_is_not_the_usual() {
+        for odd in 0..3 {
+            let mut usual = Usual::default();
+            for window in 0..20 {
+                let ratio = if window == odd { 4.0 } else { 1.0 };
+                assert_eq!(usual.observe(ratio, 6), None, "window {window}, odd {odd}");
+            }
+            assert!(!usual.is_off());
+        }
+    }
 
     #[test]
     fn another_regime_begins_ends_and_becomes_the_usual() {

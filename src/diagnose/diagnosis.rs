@@ -157,7 +157,7 @@ pub fn summary(causes: &[Cause]) -> String {
 }
 
 /// What the alarm itself says. Absence is known from it alone: what is not there leaves no spans.
-fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
+pub(super) fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
     let mut clues: Vec<Clue> = anomaly
         .members
         .iter()
@@ -167,7 +167,8 @@ fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
                 Symptom::MissedJob => (Mechanism::Job, 12.0),
                 Symptom::TrafficDrop | Symptom::Silence => (Mechanism::Traffic, 5.0),
                 Symptom::Saturation => (Mechanism::Pool, 7.0),
-                Symptom::Data => (Mechanism::Data, 9.0),
+                // Where requests fail or stay away, data that are odd somewhere are not the reason.
+                Symptom::Data => (Mechanism::Data, if anomaly.symptom.is_blindness() { 9.0 } else { 2.0 }),
                 Symptom::Errors | Symptom::Latency | Symptom::Level | Symptom::BudgetBurn | Symptom::Rule => {
                     return None;
                 }

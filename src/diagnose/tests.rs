@@ -395,6 +395,17 @@ fn data_that_do_not_come_are_told_as_such() {
 }
 
 #[test]
+fn odd_data_further_down_are_not_why_requests_stay_away() {
+    let mut anomaly = anomaly(Symptom::TrafficDrop);
+    let mut odd = anomaly.members[0].clone();
+    (odd.service, odd.symptom) = (ServiceKey::named("stock"), Symptom::Data);
+    anomaly.members.push(odd);
+    let clues = diagnosis::alarm(&anomaly);
+    let weight = |name: &str| clues.iter().find(|clue| &*clue.service.name == name).unwrap().weight;
+    assert!(weight("orders") > 2.0 * weight("stock"), "{clues:?}");
+}
+
+#[test]
 fn the_first_divergence_is_where_the_fault_is() {
     for (fault, service, operation) in
         [(Fault::SlowDatabase, "billing", "SELECT accounts"), (Fault::FailingPeer, "orders", "POST /ship")]
