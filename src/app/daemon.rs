@@ -113,11 +113,15 @@ impl Downstream {
             return Ok((judged.jobs, None));
         };
         parts.extend(judging.state()?);
+        let pieces = judging.judge.budgets.unsaved();
         drop(judging);
-        let checkpoint =
-            Checkpoint { cut, parts, accepted: sums.accepted, rejected: sums.rejected, late: sums.late };
+        let Sums { accepted, rejected, late, .. } = sums;
+        let checkpoint = Checkpoint { cut, parts, pieces, accepted, rejected, late };
         match self.store.commit(&checkpoint) {
-            Ok(()) => Ok((judged.jobs, Some(cut.through))),
+            Ok(()) => {
+                self.judging.lock().judge.budgets.saved(&checkpoint.pieces);
+                Ok((judged.jobs, Some(cut.through)))
+            }
             Err(error) => {
                 // The journal keeps what the last checkpoint does not hold; the next one tries again.
                 tracing::error!(%error, "the checkpoint could not be written");
@@ -251,7 +255,7 @@ impl App {
         let totals = Arc::new(checkpoint.as_ref().map_or_else(Totals::default, Totals::from_checkpoint));
         if let Some(checkpoint) = &checkpoint {
             counting.restore(&checkpoint.parts)?;
-            judging.restore(&checkpoint.parts)?;
+            judging.restore(&checkpoint.parts, &store.pieces()?)?;
             counting.windows.seed_recent(store.recent(checkpoint.cut.arrived, 60));
         }
         counting.set_indicators(&judging.judge.budgets.indicators());

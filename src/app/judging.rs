@@ -10,7 +10,7 @@ use crate::detect::{ForeignAlert, Score};
 use crate::diagnose::{self, CauseKind, Evidence, Pass};
 use crate::model::Timestamp;
 use crate::slo::{self, Adjustment};
-use crate::store::{Ledger, NewRecord, Stage};
+use crate::store::{Ledger, NewRecord, PieceKey, Stage};
 use crate::window::{Registry, SealedWindow, Tick, Topology};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,13 +100,17 @@ impl Judging {
         Ok(parts.into_iter().map(|(name, state)| (name.to_owned(), state)).collect())
     }
 
-    /// Goes back to what [`Self::state`] gave.
+    /// Goes back to what [`Self::state`] gave, and the pieces of the budgets.
     ///
     /// # Errors
     /// When a part cannot be read.
-    pub fn restore(&mut self, parts: &BTreeMap<String, Vec<u8>>) -> Result<(), Error> {
+    pub fn restore(
+        &mut self,
+        parts: &BTreeMap<String, Vec<u8>>,
+        pieces: &[(PieceKey, Vec<u8>)],
+    ) -> Result<(), Error> {
         if let Some(state) = parts.get("judge") {
-            self.judge.restore(state).map_err(|error| Error::part("judge", &error))?;
+            self.judge.restore(state, pieces).map_err(|error| Error::part("judge", &error))?;
         }
         if let Some(state) = parts.get("alert") {
             self.lifecycle.restore(state).map_err(|error| Error::part("alert", &error))?;

@@ -5,6 +5,7 @@ use super::confirm::Confirm;
 use crate::context::{Change, Changes};
 use crate::detect::{Detectors, Foreign, ForeignAlert, Score};
 use crate::slo::Budgets;
+use crate::store::PieceKey;
 use crate::window::{Registry, SealedWindow, Tick, Topology};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -81,11 +82,11 @@ impl Judge {
         Judged { anomalies, changes, scores: detected.scores }
     }
 
-    /// The whole state, for a checkpoint.
+    /// The whole state, for a checkpoint; of the budgets their head, for what they counted is kept in pieces.
     #[must_use]
     pub fn state(&self) -> Vec<u8> {
         let state = State {
-            budgets: self.budgets.state(),
+            budgets: self.budgets.head(),
             changes: self.changes.state(),
             detectors: self.detectors.state(),
             foreign: self.foreign.clone(),
@@ -94,14 +95,15 @@ impl Judge {
         postcard::to_stdvec(&state).unwrap_or_default()
     }
 
-    /// Takes back what [`Self::state`] gave.
+    /// Takes back what [`Self::state`] gave, and the pieces of the budgets.
     ///
     /// # Errors
     /// The bytes are not such a state.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), JudgeRestoreError> {
+    pub fn restore(&mut self, bytes: &[u8], pieces: &[(PieceKey, Vec<u8>)]) -> Result<(), JudgeRestoreError> {
         let wrong = |error: &dyn std::fmt::Display| JudgeRestoreError(error.to_string());
         let state: State = postcard::from_bytes(bytes).map_err(|error| wrong(&error))?;
-        self.budgets.restore(&state.budgets).map_err(|error| wrong(&error))?;
+        let pieces = pieces.iter().map(|(key, bytes)| (*key, bytes.as_slice()));
+        self.budgets.restore(&state.budgets, pieces).map_err(|error| wrong(&error))?;
         self.changes.restore(&state.changes).map_err(|error| wrong(&error))?;
         self.detectors.restore(&state.detectors).map_err(|error| wrong(&error))?;
         self.foreign = state.foreign;

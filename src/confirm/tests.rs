@@ -458,9 +458,9 @@ fn a_restart_changes_nothing() {
     world.run(60);
     world.series[payment].errors = 0.3;
     world.run(10);
-    let state = world.judge.state();
+    let (state, pieces) = (world.judge.state(), world.judge.budgets.unsaved());
     let mut again = judge();
-    again.restore(&state).expect("its own state");
+    again.restore(&state, &pieces.put).expect("its own state");
     assert_eq!(again.confirm.state(), world.judge.confirm.state());
     assert_eq!(again.changes.state(), world.judge.changes.state());
     assert_eq!(again.budgets.state(), world.judge.budgets.state());
@@ -468,7 +468,7 @@ fn a_restart_changes_nothing() {
     let open: Vec<_> = world.anomalies.keys().cloned().collect();
     world.run(60);
     assert_eq!(world.anomalies.keys().cloned().collect::<Vec<_>>(), open, "it goes on as the same one");
-    assert!(world.judge.restore(b"nonsense").is_err());
+    assert!(world.judge.restore(b"nonsense", &[]).is_err());
 }
 
 #[test]

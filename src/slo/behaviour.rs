@@ -172,7 +172,7 @@ fn an_adjustment_gives_the_budget_back_ends_the_page_and_can_be_undone() {
     assert_eq!(left(&budgets), 1.0);
     // It outlives a restart.
     let state = budgets.state();
-    budgets.restore(&state).expect("its own state");
+    budgets.restore_state(&state).expect("its own state");
     assert_eq!(budgets.adjustments(), std::slice::from_ref(&adjustment));
     let (author, reason) = ("bob".into(), "it was us".into());
     adjustment.undone = Some(Undone { author, reason, at: Timestamp::from_secs(begin + 700) });

@@ -5,13 +5,14 @@ use super::budget::Budget;
 use super::burn::{Burn, Rule};
 use super::config::Config;
 use super::definition::Definition;
-use super::objective::{Caution, Objective, judge};
+use super::objective::{Caution, Objective, Standing, judge};
 use super::publish::{IDLE, reading, spent};
 use super::read::{FileError, read_all};
 use super::service::Service;
 use super::settle::rounded_up;
 use crate::aggregate::{Cell, Indicator, IndicatorId};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Timestamp};
+use crate::store::PieceKey;
 use crate::window::{Registry, Tick};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -33,11 +34,6 @@ const SLOW: f64 = 2.0;
 /// Adjustments that are kept at most; the oldest go first.
 const ADJUSTMENTS: usize = 10_000;
 
-/// State that cannot be read back.
-#[derive(Debug, thiserror::Error)]
-#[error("the state of the budgets cannot be read: {0}")]
-pub struct RestoreError(#[from] postcard::Error);
-
 /// All objectives and their counts.
 #[derive(Debug)]
 pub struct Budgets {
@@ -52,6 +48,8 @@ pub struct Budgets {
     pub(super) composites: Vec<u32>,
     /// Whether objectives were made since all that follows from them was found.
     pub(super) made: bool,
+    /// Counts of objectives that are no more, which a checkpoint still holds.
+    pub(super) removed: Vec<PieceKey>,
     pub(super) published: Arc<ArcSwap<Vec<Budget>>>,
     pub(super) published_adjustments: Arc<ArcSwap<Vec<Adjustment>>>,
     /// When anything came last.
@@ -93,6 +91,7 @@ impl Budgets {
             places: HashMap::default(),
             composites: Vec::new(),
             made: false,
+            removed: Vec::new(),
             published: Arc::default(),
             published_adjustments: Arc::default(),
             latest: Timestamp::ZERO,
@@ -111,24 +110,6 @@ impl Budgets {
     #[must_use]
     pub fn published(&self) -> Arc<ArcSwap<Vec<Budget>>> {
         self.published.clone()
-    }
-
-    /// The whole state, for a checkpoint.
-    #[must_use]
-    pub fn state(&self) -> Vec<u8> {
-        postcard::to_stdvec(&self.state).unwrap_or_default()
-    }
-
-    /// Takes back what [`Self::state`] gave. Objectives that no file defines any more are let go, new
-    /// ones are added.
-    ///
-    /// # Errors
-    /// The bytes are not such a state; nothing is changed then.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
-        self.state = postcard::from_bytes(bytes)?;
-        self.latest = self.state.objectives.iter().map(|objective| objective.last).max().unwrap_or_default();
-        self.settle();
-        Ok(())
     }
 
     /// Goes by other definitions from now on, as after a file was changed: what counts as before keeps its
@@ -310,6 +291,9 @@ impl Budgets {
         let floor = objective.floor.unwrap_or(usual);
         let caution = Caution { floor, improbable: self.config.improbable };
         for (rule, standing) in objective.rules.iter().zip(&mut standings) {
+            if *standing == Standing::default() && objective.is_at_peace(now.secs(), rule) {
+                continue;
+            }
             let was = standing.said != Timestamp::ZERO;
             let remaining = || 1.0 - spent(objectives, objective, now).2;
             let holding = standing.since != Timestamp::ZERO;

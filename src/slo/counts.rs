@@ -1,104 +1,38 @@
 //! Exact good and total counts over rolling windows, at the grain of their age.
 
+use super::grain::{Grain, Worth};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// Seconds a slot lasts and how long slots are kept: seconds for 2 h, 10 s for 4 d; minutes for two
 /// periods of the objective.
 const FINE: [(u64, u64); 2] = [(1, 7_200), (10, 345_600)];
 
-/// Good and total so far, up to and with a slot. Differences of two give any window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Slot {
-    number: u64,
-    good: u64,
-    total: u64,
-}
-
-/// One grain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Grain {
-    seconds: u64,
-    keep_seconds: u64,
-    /// Ascending; only slots in which something happened.
-    slots: VecDeque<Slot>,
-    /// What was before the first slot.
-    before: (u64, u64),
-}
-
-impl Grain {
-    fn add(&mut self, second: u64, good: u64, total: u64) {
-        let number = second / self.seconds;
-        // Nearly always the newest, or newer than that.
-        let at = match self.slots.back() {
-            Some(last) if last.number < number => self.slots.len(),
-            Some(last) if last.number == number => self.slots.len() - 1,
-            _ => self.slots.partition_point(|slot| slot.number < number),
-        };
-        if self.slots.get(at).is_none_or(|slot| slot.number != number) {
-            let (good, total) = match at.checked_sub(1).and_then(|before| self.slots.get(before)) {
-                Some(slot) => (slot.good, slot.total),
-                None => self.before,
-            };
-            self.slots.insert(at, Slot { number, good, total });
-        }
-        // Nearly always the last one alone.
-        for slot in self.slots.iter_mut().skip(at) {
-            slot.good += good;
-            slot.total += total;
-        }
-    }
-
-    fn forget(&mut self, now_second: u64) {
-        let oldest = now_second.saturating_sub(self.keep_seconds) / self.seconds;
-        while let Some(slot) = self.slots.front().filter(|slot| slot.number < oldest) {
-            self.before = (slot.good, slot.total);
-            self.slots.pop_front();
-        }
-    }
-
-    fn since(&self, second: u64) -> (u64, u64) {
-        let number = second / self.seconds;
-        let all = self.slots.back().map_or(self.before, |slot| (slot.good, slot.total));
-        let at = self.slots.partition_point(|slot| slot.number < number);
-        let earlier = match at.checked_sub(1).and_then(|before| self.slots.get(before)) {
-            Some(slot) => (slot.good, slot.total),
-            None => self.before,
-        };
-        (all.0 - earlier.0, all.1 - earlier.1)
-    }
-}
-
 /// The counts of one objective.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
-    grains: Vec<Grain>,
+    pub(super) grains: Vec<Grain>,
 }
 
 impl Counts {
     /// For an objective over a period of so many seconds.
     #[must_use]
     pub fn new(period_seconds: u64) -> Self {
-        let minutes = (60, 2 * period_seconds);
-        let grain =
-            |(seconds, keep_seconds)| Grain { seconds, keep_seconds, slots: VecDeque::new(), before: (0, 0) };
+        let minutes = (60, period_seconds.saturating_mul(2));
+        let grain = |(seconds, keep_seconds)| Grain::new(seconds, keep_seconds, Worth::Events);
         Self { grains: FINE.into_iter().chain([minutes]).map(grain).collect() }
     }
 
     /// Counts what happened in a second of event time. Older than what a grain keeps is let go there.
     pub fn add(&mut self, now_second: u64, second: u64, good: u64, total: u64) {
         for grain in &mut self.grains {
-            if now_second.saturating_sub(second) < grain.keep_seconds {
-                grain.add(second, good, total);
-            }
-            grain.forget(now_second);
+            grain.add(now_second, second, good, total);
         }
     }
 
     /// From now on for a period of another length. What was let go is not had back.
     pub fn set_period(&mut self, period_seconds: u64) {
         if let Some(minutes) = self.grains.last_mut() {
-            minutes.keep_seconds = 2 * period_seconds;
+            minutes.keep(period_seconds.saturating_mul(2));
         }
     }
 
@@ -113,15 +47,10 @@ impl Counts {
     /// age.
     #[must_use]
     pub fn between(&self, now_second: u64, age: u64, from: u64, to: u64) -> (u64, u64) {
-        let grain = self.grains.iter().find(|grain| age <= grain.keep_seconds).or(self.grains.last());
+        let grain = self.grains.iter().find(|grain| age <= grain.keep_seconds()).or(self.grains.last());
         let Some(grain) = grain.filter(|_| from < to) else { return (0, 0) };
-        let all = grain.since(from);
         // Nothing lies further ahead than a moment.
-        if to > now_second.saturating_add(3_600) {
-            return all;
-        }
-        let after = grain.since(to);
-        (all.0 - after.0, all.1 - after.1)
+        if to > now_second.saturating_add(3_600) { grain.since(from) } else { grain.between(from, to) }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::burn::{Rule, burn_rate};
 use super::counts::Counts;
 use super::definition::{Counting, Method, Period};
+use super::grain::Grain;
 use super::slices::Slices;
 use super::tail::at_least;
 use crate::aggregate::{IndicatorId, RATIO_UNIT};
@@ -59,6 +60,8 @@ pub(super) struct Objective {
     pub excluded: Vec<(u64, u64)>,
     /// First second of the calendar period, and of the next one.
     current: (u64, u64),
+    /// The latest second in which something bad may have happened.
+    last_bad: u64,
     /// Places of the objectives that it is composed of, and their weights.
     #[serde(skip)]
     pub members: Vec<(u32, f64)>,
@@ -139,6 +142,7 @@ impl Objective {
             floor,
             excluded: Vec::new(),
             current: (0, 0),
+            last_bad: 0,
             members: Vec::new(),
             touched: false,
         }
@@ -164,6 +168,12 @@ impl Objective {
     pub fn add(&mut self, now: Timestamp, second: u64, some: u64, total: u64) {
         if self.first == Timestamp::ZERO {
             self.first = now;
+        }
+        // Where several parts are counted each on its own, what is bad is known only of them together.
+        if self.parts.len() != 1 {
+            self.last_bad = u64::MAX;
+        } else if if self.some_is_bad { some > 0 } else { some < total } {
+            self.last_bad = self.last_bad.max(second);
         }
         match &mut self.kept {
             Kept::Events(counts) => counts.add(now.secs(), second, some, total),
@@ -195,6 +205,39 @@ impl Objective {
         }
     }
 
+    /// Whether a rule cannot hold, for nothing bad lies in its windows.
+    pub fn is_at_peace(&self, now: u64, rule: &Rule) -> bool {
+        let any_takes_bad = match rule {
+            Rule::Burn(rule) => rule.factor > 0.0,
+            Rule::EndsWithin { .. } => true,
+            Rule::Dropped { share, .. } => *share > 0.0,
+        };
+        // The edge of a window may lie a grain earlier.
+        let reach = rule.long().as_secs().saturating_add(self.grain_s().saturating_mul(2));
+        any_takes_bad && self.members.is_empty() && self.last_bad < now.saturating_sub(reach)
+    }
+
+    /// What it counts by; 0 in a composite.
+    pub fn number(&self) -> u32 {
+        self.indicators.first().map_or(0, |id| id.0)
+    }
+
+    /// Its counts, finest first.
+    pub fn grains(&self) -> &[Grain] {
+        match &self.kept {
+            Kept::Events(counts) => &counts.grains,
+            Kept::Slices(slices) => std::slice::from_ref(&slices.0),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn grains_mut(&mut self) -> &mut [Grain] {
+        match &mut self.kept {
+            Kept::Events(counts) => &mut counts.grains,
+            Kept::Slices(slices) => std::slice::from_mut(&mut slices.0),
+        }
+    }
+
     /// The coarsest grain on which it counts.
     pub const fn grain_s(&self) -> u64 {
         match self.method {
@@ -223,22 +266,28 @@ impl Objective {
         {
             self.current = calendar.period_at(now);
         }
+        self.period_around(now)
+    }
+
+    /// The same without keeping what was found.
+    pub fn period_around(&self, now: Timestamp) -> (u64, Duration) {
         match &self.period {
             Period::Rolling(length) => (now.secs().saturating_sub(length.as_secs()), *length),
-            Period::Calendar(_) => (self.current.0, Duration::from_secs(self.current.1 - self.current.0)),
+            Period::Calendar(calendar) => {
+                let (begin, end) = if (self.current.0..self.current.1).contains(&now.secs()) {
+                    self.current
+                } else {
+                    calendar.period_at(now)
+                };
+                (begin, Duration::from_secs(end.saturating_sub(begin)))
+            }
         }
     }
 
     /// Good and total of its period so far, in whole events or slices, and how much of its budget is spent:
     /// 1 = all.
     pub fn spent(&self, now: Timestamp) -> (u64, u64, f64) {
-        let begin = match &self.period {
-            Period::Rolling(length) => now.secs().saturating_sub(length.as_secs()),
-            Period::Calendar(calendar) if !(self.current.0..self.current.1).contains(&now.secs()) => {
-                calendar.period_at(now).0
-            }
-            Period::Calendar(_) => self.current.0,
-        };
+        let begin = self.period_around(now).0;
         let (good, total) = self.since(now.secs(), begin);
         let spent = burn_rate(good, total, self.target) * self.part_seen(now);
         let unit = if self.is_sliced() { RATIO_UNIT } else { 1 };

@@ -180,7 +180,7 @@ fn a_thousand_histories_equal_the_oracle() {
                 // Nobody loses anything over a restart.
                 let state = budgets.state();
                 budgets = Budgets::new(config.clone(), objectives.to_vec());
-                budgets.restore(&state).expect("its own state");
+                budgets.restore_state(&state).expect("its own state");
                 restarts += 1;
             }
             if random.u64(0..8) == 0 {

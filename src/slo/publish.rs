@@ -27,8 +27,7 @@ impl Budgets {
             if !is_own || !objective.composed_of.is_empty() {
                 continue;
             }
-            let mut whole = objective.clone();
-            let (begin, length) = whole.period_at(self.latest);
+            let (begin, length) = objective.period_around(self.latest);
             let ((good, total), (later_good, later)) =
                 (objective.since(now, from.secs()), objective.since(now, until.secs()));
             let bad = (total - good.min(total)).saturating_sub(later - later_good.min(later));

@@ -16,16 +16,20 @@ const DEFAULT_PERIOD: Duration = Duration::from_secs(30 * 86_400);
 impl Budgets {
     /// Brings the objectives in line with the definitions.
     pub(super) fn settle(&mut self) {
-        let Self { config, definitions, state, .. } = self;
+        let Self { config, definitions, state, removed, .. } = self;
         let services = &state.services;
-        state.objectives.retain_mut(|objective| {
+        let mut named: HashMap<&str, Vec<&Definition>> = HashMap::new();
+        for definition in definitions.iter() {
+            named.entry(&definition.name).or_default().push(definition);
+        }
+        let stays = |objective: &mut Objective| {
             let Some(service) = services.get(objective.service as usize) else { return false };
             if objective.default {
                 return config.default;
             }
-            let own = definitions.iter().find(|definition| {
-                definition.name == objective.name
-                    && definition.counts_like(&objective.parts, objective.method)
+            let named = named.get(objective.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let own = named.iter().find(|definition| {
+                definition.counts_like(&objective.parts, objective.method)
                     && definition.some_is_bad == objective.some_is_bad
                     && definition.composed_of == objective.composed_of
                     && (definition.means(&service.key) || !definition.composed_of.is_empty())
@@ -35,7 +39,15 @@ impl Budgets {
                 objective.floor = own.floor;
             }
             own.is_some()
+        };
+        state.objectives.retain_mut(|objective| {
+            let stays = stays(objective);
+            if !stays {
+                Self::pieces_of(objective, removed);
+            }
+            stays
         });
+        drop(named);
         let services: Vec<ServiceKey> = services.iter().map(|service| service.key.clone()).collect();
         for (number, service) in (0u32..).zip(services) {
             self.define(number, &service);

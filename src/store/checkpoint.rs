@@ -1,6 +1,6 @@
 //! What a restart goes on from.
 
-use super::database::{META, PARTS};
+use super::database::{META, PARTS, PIECES};
 use crate::aggregate::Accepted;
 use crate::journal::Cut;
 use crate::limits::{LateReason, RejectedReason};
@@ -9,6 +9,16 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Which grain, which block of it, and whose.
+pub type PieceKey = (u8, u64, u32);
+
+/// Pieces of a state that are written when they change, and stay until they are removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pieces {
+    pub put: Vec<(PieceKey, Vec<u8>)>,
+    pub remove: Vec<PieceKey>,
+}
+
 /// Every stage's state as of one cut. Nothing after the cut is in it; a restart replays the journal
 /// from `cut.through`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +26,8 @@ pub struct Checkpoint {
     pub cut: Cut,
     /// Each stage's state, by a name that the stage's owner chooses: `window`, `shard/3` …
     pub parts: BTreeMap<String, Vec<u8>>,
+    /// What changed of the states that are too large to be written whole each time.
+    pub pieces: Pieces,
     /// Totals since the data directory was made.
     pub accepted: Accepted,
     pub rejected: BTreeMap<RejectedReason, u64>,
@@ -45,7 +57,26 @@ impl Checkpoint {
         for (name, bytes) in &self.parts {
             parts.insert(&**name, bytes.as_slice())?;
         }
+        if self.pieces != Pieces::default() {
+            let mut pieces = transaction.open_table(PIECES)?;
+            for key in &self.pieces.remove {
+                pieces.remove(key)?;
+            }
+            for (key, bytes) in &self.pieces.put {
+                pieces.insert(key, bytes.as_slice())?;
+            }
+        }
         Ok(())
+    }
+
+    /// All pieces, in ascending order.
+    pub(super) fn read_pieces(transaction: &ReadTransaction) -> Result<Vec<(PieceKey, Vec<u8>)>, Error> {
+        let mut pieces = Vec::new();
+        for entry in transaction.open_table(PIECES)?.iter()? {
+            let (key, bytes) = entry?;
+            pieces.push((key.value(), bytes.value().to_vec()));
+        }
+        Ok(pieces)
     }
 
     pub(super) fn read(transaction: &ReadTransaction) -> Result<Option<Self>, Error> {
@@ -60,6 +91,7 @@ impl Checkpoint {
         Ok(Some(Self {
             cut: head.cut,
             parts,
+            pieces: Pieces::default(),
             accepted: head.accepted,
             rejected: RejectedReason::ALL
                 .iter()

@@ -2,7 +2,7 @@
 
 use super::salvage;
 use crate::disk;
-use crate::store::Error;
+use crate::store::{Error, PieceKey};
 use parking_lot::RwLock;
 use redb::backends::InMemoryBackend;
 use redb::{
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Part of the last checkpoint by name.
 pub(super) const PARTS: TableDefinition<&str, &[u8]> = TableDefinition::new("checkpoint_parts");
+/// Pieces of states of the last checkpoint that are written when they change.
+pub(super) const PIECES: TableDefinition<PieceKey, &[u8]> = TableDefinition::new("checkpoint_pieces");
 /// `SeriesKey` (postcard) by id.
 pub(super) const SERIES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("series");
 /// `Block` (postcard) by number.
@@ -104,6 +106,7 @@ impl Db {
                 }
             }
             transaction.open_table(PARTS)?;
+            transaction.open_table(PIECES)?;
             transaction.open_table(SERIES)?;
             transaction.open_table(BLOCKS)?;
             transaction.open_table(RECORDS)?;

@@ -21,7 +21,7 @@ mod store;
 mod tests;
 
 pub use check::check;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, PieceKey, Pieces};
 pub use config::Config;
 pub use contents::Stored;
 pub use error::Error;

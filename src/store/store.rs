@@ -9,7 +9,7 @@ use crate::aggregate::Cell;
 use crate::disk;
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, Timestamp, WINDOW, WindowId};
-use crate::store::{Checkpoint, Config, Error, Ledger, Level};
+use crate::store::{Checkpoint, Config, Error, Ledger, Level, PieceKey};
 use crate::window::{Registry, SealedWindow};
 use parking_lot::{Mutex, RwLock};
 use redb::ReadableTable;
@@ -146,6 +146,14 @@ impl Store {
     /// Of the database.
     pub fn checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
         self.0.db.read(Checkpoint::read)
+    }
+
+    /// All pieces of states that the last checkpoint left, in ascending order.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn pieces(&self) -> Result<Vec<(PieceKey, Vec<u8>)>, Error> {
+        self.0.db.read(Checkpoint::read_pieces)
     }
 
     /// The series that the last checkpoint knew.

@@ -5,7 +5,7 @@ use crate::journal::Cut;
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
 use crate::settings::ByteSize;
-use crate::store::{Checkpoint, Config, Error, Level, Stage, Store};
+use crate::store::{Checkpoint, Config, Error, Level, Pieces, Stage, Store};
 use crate::window::{Quality, SealedWindow};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -35,6 +35,7 @@ pub(super) fn checkpoint(cut: Cut) -> Checkpoint {
     Checkpoint {
         cut,
         parts: BTreeMap::from([("window".to_owned(), cut.number.to_be_bytes().to_vec())]),
+        pieces: Pieces::default(),
         accepted: Accepted { spans: cut.number, log_records: 2, metric_points: 3 },
         rejected: BTreeMap::from([(RejectedReason::TooOld, 5)]),
         late: BTreeMap::from([(LateReason::Future, 6)]),
@@ -205,6 +206,23 @@ fn parts_that_a_checkpoint_no_longer_has_are_gone() {
     assert_eq!(store.checkpoint().unwrap(), Some(first));
     store.commit(&checkpoint(cut(2))).unwrap();
     assert_eq!(store.checkpoint().unwrap(), Some(checkpoint(cut(2))));
+}
+
+#[test]
+fn pieces_stay_until_they_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (early, late) = ((1, 7, 2), (2, 7, 1));
+    let mut first = checkpoint(cut(1));
+    first.pieces.put = vec![(late, vec![2; 3]), (early, vec![1])];
+    store.commit(&first).unwrap();
+    assert_eq!(store.pieces().unwrap(), [(early, vec![1]), (late, vec![2; 3])]);
+    store.commit(&checkpoint(cut(2))).unwrap();
+    assert_eq!(store.pieces().unwrap().len(), 2, "what did not change is not written");
+    let mut third = checkpoint(cut(3));
+    third.pieces = Pieces { put: vec![(late, vec![4])], remove: vec![early, (9, 9, 9)] };
+    store.commit(&third).unwrap();
+    assert_eq!(store.pieces().unwrap(), [(late, vec![4])]);
 }
 
 #[test]
