@@ -182,8 +182,9 @@ impl Bench {
             Confirm::new(config.confirm.clone()),
         );
         counting.set_indicators(&judge.budgets.indicators());
-        let judging =
+        let mut judging =
             Judging::new(judge, Lifecycle::new(config.alert.clone()), ledger.clone(), registry.clone());
+        judging.complete_after(config.diagnose.complete_after.0);
         let evidence = backtest.out.join("evidence");
         let _ = std::fs::remove_dir_all(&evidence);
         let stages = Stages {
@@ -278,6 +279,7 @@ impl Stages {
             topology: &job.topology,
             pass: job.pass,
             now: job.at,
+            collected: &[],
         };
         let evidence = self.diagnosis.run(&case, &self.recorder)?;
         self.judging.attach(job, &evidence)

@@ -1,6 +1,7 @@
 //! The daemon: builds the stages in order, runs each on its thread, drains them in order.
 
 use super::counting::Counting;
+use super::diagnosing::Diagnosing;
 use super::judging::{Job, Judging};
 use super::mailbox::{Mailbox, Merge};
 use super::objectives::Reloading;
@@ -12,8 +13,8 @@ use crate::aggregate::{Indicator, Partial, Shard};
 use crate::alert::{Heartbeat, Lifecycle, Outbox};
 use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
-use crate::diagnose::{Case, Diagnosis};
-use crate::journal::{self, Cut, Journal, Lanes, Position, Recorder, Sequencer, Step, StepReceiver};
+use crate::diagnose::Diagnosis;
+use crate::journal::{self, Cut, Journal, Lanes, Position, Sequencer, Step, StepReceiver};
 use crate::model::{Clock, SystemClock, Timestamp};
 use crate::probe::Prober;
 use crate::receive::{self, Intake as _, Print};
@@ -26,7 +27,6 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -252,6 +252,7 @@ impl App {
             ledger.clone(),
             registry.clone(),
         );
+        judging.complete_after(config.diagnose.complete_after.0);
         let totals = Arc::new(checkpoint.as_ref().map_or_else(Totals::default, Totals::from_checkpoint));
         if let Some(checkpoint) = &checkpoint {
             counting.restore(&checkpoint.parts)?;
@@ -308,7 +309,7 @@ impl App {
         };
         let heartbeat = Heartbeat::new(&config.alert, clock.clone())?;
         let outbox = Outbox::new(config.alert.clone(), Arc::new(ledger.clone()), clock.clone())?;
-        let (prober, probed) = Prober::new(&config.probe, clock);
+        let (prober, probed) = Prober::new(&config.probe, clock.clone());
         {
             let mut judging = judging.lock();
             judging.link(format!("{external}/evidence/"));
@@ -331,6 +332,12 @@ impl App {
         });
         let reloading = Arc::new(Reloading::default());
         rest.spawn(reloading.clone().run(objective_files, judging.clone(), rest_stopping.clone()));
+        let diagnosing = Arc::new(Diagnosing::new(
+            Diagnosis::new(config.diagnose.clone(), evidence.clone()),
+            recorder.clone(),
+            clock,
+            rest.handle().clone(),
+        ));
         let api = Api::new(
             Sources {
                 windows: Arc::new(AllWindows { snapshot, store }),
@@ -349,6 +356,7 @@ impl App {
                     condition,
                     access.clone(),
                     reloading,
+                    diagnosing.clone(),
                 ],
                 config: config.serve.clone(),
                 access: access.clone(),
@@ -359,8 +367,7 @@ impl App {
         let (fallen_sender, fallen) = watch::channel(None);
         let mut spawn = Threads { fallen: fallen_sender, threads: Vec::new() };
         let journal = sequencer.handle();
-        let diagnosis = Diagnosis::new(config.diagnose.clone(), evidence);
-        start_threads(&mut spawn, sequencer, counting, downstream, totals, &journal, &diagnosis, &recorder)?;
+        start_threads(&mut spawn, sequencer, counting, downstream, totals, &journal, &diagnosing)?;
 
         rest.spawn(access.watch());
         rest.spawn(serve::serve_grpc(query, api.clone()));
@@ -571,8 +578,7 @@ fn start_threads(
     downstream: Downstream,
     totals: Arc<Totals>,
     journal: &journal::Handle,
-    diagnosis: &Diagnosis,
-    recorder: &Recorder,
+    diagnosing: &Arc<Diagnosing>,
 ) -> Result<(), Error> {
     let Counting { shards, windows } = counting;
     let mut senders = Vec::new();
@@ -605,10 +611,9 @@ fn start_threads(
         done
     })?;
     for number in 0..DIAGNOSES {
-        let (jobs, judging) = (jobs_received.clone(), judging.clone());
-        let (diagnosis, recorder) = (diagnosis.clone(), recorder.clone());
+        let (jobs, judging, diagnosing) = (jobs_received.clone(), judging.clone(), diagnosing.clone());
         spawn.start("diagnose", format!("diagnose-{number}"), move || {
-            run_diagnoses(&jobs, &judging, &diagnosis, &recorder);
+            diagnosing.run(&jobs, &judging);
             Ok(())
         })?;
     }
@@ -683,29 +688,4 @@ fn run_judge(
         }
     }
     Ok(())
-}
-
-fn run_diagnoses(jobs: &Receiver<Job>, judging: &Mutex<Judging>, diagnosis: &Diagnosis, recorder: &Recorder) {
-    while let Ok(job) = jobs.recv() {
-        let case = Case {
-            anomaly: &job.anomaly,
-            changes: &job.suspects,
-            topology: &job.topology,
-            pass: job.pass,
-            now: job.at,
-        };
-        // A bundle that cannot be written, or a fault in the diagnosis, costs the evidence, not the alert;
-        // a daemon that stopped for it would meet it again after each restart.
-        let attached = std::panic::catch_unwind(AssertUnwindSafe(|| diagnosis.run(&case, recorder)));
-        let attached = match attached {
-            Ok(done) => done.map_err(Error::from).and_then(|evidence| judging.lock().attach(&job, &evidence)),
-            Err(_) => {
-                tracing::error!(anomaly = %job.anomaly.id, "a diagnosis panicked");
-                continue;
-            }
-        };
-        if let Err(error) = attached {
-            tracing::error!(anomaly = %job.anomaly.id, %error, "a diagnosis failed");
-        }
-    }
 }

@@ -17,9 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long after the first pass of a diagnosis late spans are waited for.
-const COMPLETE_AFTER: Duration = Duration::from_secs(30);
-
 /// A diagnosis that is due.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -58,6 +55,8 @@ pub struct Judging {
     registry: Arc<Registry>,
     /// Where an anomaly's evidence can be seen: this, then the id, then `/`.
     evidence_url: Option<String>,
+    /// How long after the first pass of a diagnosis late spans are waited for.
+    complete_after: Duration,
     /// How far changes that were told have been read from the ledger.
     read_through: u64,
     due: BTreeSet<(Timestamp, AnomalyId, bool)>,
@@ -78,6 +77,7 @@ impl Judging {
             unwritten: Unwritten::default(),
             registry,
             evidence_url: None,
+            complete_after: diagnose::Config::default().complete_after.0,
             read_through: 0,
             due: BTreeSet::new(),
             diagnosed: BTreeSet::new(),
@@ -89,6 +89,11 @@ impl Judging {
     /// From now on alerts carry links that begin with `evidence_url`.
     pub fn link(&mut self, evidence_url: String) {
         self.evidence_url = Some(evidence_url);
+    }
+
+    /// The complete pass of a diagnosis follows the first one after so long.
+    pub fn complete_after(&mut self, wait: Duration) {
+        self.complete_after = wait;
     }
 
     /// The state of every stage by its name in the checkpoint.
@@ -228,7 +233,7 @@ impl Judging {
             self.due.insert((self.at, anomaly.id.clone(), false));
         }
         if made != Some(Pass::Complete) {
-            self.due.insert((self.at.saturating_add(COMPLETE_AFTER), anomaly.id.clone(), true));
+            self.due.insert((self.at.saturating_add(self.complete_after), anomaly.id.clone(), true));
         }
     }
 

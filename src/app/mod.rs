@@ -4,6 +4,7 @@ mod backtest;
 mod config;
 mod counting;
 mod daemon;
+mod diagnosing;
 mod error;
 mod explain;
 mod judging;

@@ -1,6 +1,7 @@
 //! The evidence bundle: a directory written whole or not at all.
 
 use super::capture::{Capture, Chosen, Period};
+use super::collect::Output;
 use super::evidence::{Cause, Manifest, Pass};
 use super::log_clues::{self, ChangedLine};
 use super::twin::Divergence;
@@ -28,6 +29,8 @@ pub struct Contents<'a> {
     pub config: &'a str,
     /// The page, rendered.
     pub page: &'a str,
+    /// What collectors said.
+    pub collected: &'a [Output],
 }
 
 fn pretty(value: &serde_json::Value, name: &'static str) -> Result<Vec<u8>, Error> {
@@ -54,7 +57,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         "divergence": contents.divergence,
         "lines": log_clues::shown(contents.lines),
     });
-    let files: Vec<(&'static str, Vec<u8>)> = vec![
+    let mut files: Vec<(&str, Vec<u8>)> = vec![
         ("causes.json", pretty(&causes, "causes.json")?),
         ("exemplars.parquet", parquet_files::exemplars(chosen)?),
         ("index.html", contents.page.as_bytes().to_vec()),
@@ -62,6 +65,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         ("spans.parquet", parquet_files::spans(chosen)?),
         ("windows.parquet", parquet_files::windows(&points)?),
     ];
+    files.extend(contents.collected.iter().map(|output| (output.file.as_str(), output.bytes.clone())));
     let mut listed: Vec<(String, u64, String)> = files
         .iter()
         .map(|(name, bytes)| {
@@ -84,6 +88,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         "traces": traces,
         "failed_traces": chosen.failed_traces,
         "log_records": chosen.logs.len(),
+        "collected": contents.collected.iter().map(|output| &output.told).collect::<Vec<_>>(),
         "config": contents.config,
         "replay": format!("barograph explain --bundle {}", anomaly.id),
         "files": listed.iter().map(|(name, bytes, hash)| json!({ "name": name, "bytes": bytes, "blake3": hash })).collect::<Vec<_>>(),
@@ -122,6 +127,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         failed_traces: chosen.failed_traces,
         log_records: chosen.logs.len() as u64,
         files: listed,
+        collected: contents.collected.iter().map(|output| output.told.clone()).collect(),
     })
 }
 

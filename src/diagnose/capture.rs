@@ -2,7 +2,8 @@
 //! something (the first failures, every distinct error, the slowest, typical ones), their healthy
 //! counterparts, and the log lines of both.
 
-use super::decode::{Decoded, decode};
+use super::config::Effort;
+use super::decode::{add, decode};
 use super::forest::{Forest, Operations};
 use super::redact::Redaction;
 use super::rows::{Gather, Limits, LogRow, Rows, SpanRow};
@@ -23,8 +24,8 @@ const BEFORE_ONSET: Duration = Duration::from_secs(2);
 const LAST_RUN: Duration = Duration::from_secs(26 * 3_600);
 /// Most log records of a bundle.
 const LOG_RECORDS: usize = 20_000;
-/// How long before it fails a trace of the first failures may have begun, and how long after it ends.
-const AROUND_FAILURE: Duration = Duration::from_secs(30);
+/// No request inflates to more times its size than this.
+const LARGEST_INFLATION: u64 = 64;
 /// Of the first failures, so many are looked up where rows were left out.
 const LOOKED_UP: usize = 128;
 /// Most traces shown of one distinct error.
@@ -174,76 +175,107 @@ impl Scope {
     }
 }
 
-/// Reads both periods; of what is recorded of them no more than `most_bytes`.
+/// Requests of which it is told how much larger they are inflated.
+const INFLATED: usize = 16;
+
+/// How many times as large as recorded the requests from a time on are, about: so many are looked at.
+#[expect(clippy::cast_precision_loss, reason = "a ratio")]
+fn inflation(source: &dyn Source, from: Timestamp) -> Result<f64, Error> {
+    let (mut recorded_bytes, mut bytes, mut requests) = (0u64, 0u64, 0);
+    let times = from..from.saturating_add(Duration::from_secs(60));
+    source.read(times, &Filter::default(), &mut |recorded| {
+        recorded_bytes = recorded_bytes.saturating_add(recorded.read_bytes);
+        bytes = bytes.saturating_add(recorded.body.len() as u64);
+        requests += 1;
+        if requests < INFLATED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok((bytes as f64 / recorded_bytes.max(1) as f64).max(1.0))
+}
+
+/// Reads both periods, as much of them as the effort allows.
 ///
 /// # Errors
 /// When the source cannot be read.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a ratio of bytes"
+)]
 pub fn capture(
     source: &dyn Source,
     scope: &Scope,
     onset: Timestamp,
     now: Timestamp,
-    healthy: Duration,
-    most_bytes: u64,
+    effort: &Effort,
     config: &Config,
 ) -> Result<Capture, Error> {
     let redaction = Redaction::new(&config.redact_attributes);
-    let rows = usize::try_from(config.max_rows).unwrap_or(usize::MAX);
-    let limits = Limits { spans: rows, log_records: rows, points: rows };
+    let limits = Limits { spans: effort.rows, log_records: effort.rows, points: effort.rows };
     let split = onset.saturating_sub(BEFORE_ONSET);
-    let from = split.saturating_sub(healthy);
+    let from = split.saturating_sub(effort.healthy);
     let end = Timestamp(now.0.saturating_add(1));
     let held_bytes = source.bytes(&(from..end));
     let past = split.since(from.max(source.oldest().unwrap_or(from).min(split)));
+    let most_bytes = match held_bytes {
+        held if held < effort.bytes / LARGEST_INFLATION => held,
+        _ => (effort.bytes as f64 / inflation(source, split)?) as u64,
+    };
     let (healthy_times, faulty_times) = bounded(source, from..split, split..end, most_bytes);
     let (from, end) = (healthy_times.start, faulty_times.end);
     let kept = split.since(from).as_secs_f64().max(1.0);
     let past_factor = (past.as_secs_f64() / kept).max(1.0);
     let mut capture = Capture { healthy_times, faulty_times, past_factor, held_bytes, ..Capture::default() };
-    let (mut good, mut bad) = (Gather::new(limits), Gather::new(limits));
-    let read_bytes = &mut capture.read_bytes;
+    let mut gathers = [Gather::new(limits), Gather::new(limits)];
+    let (read_bytes, mut inflated_bytes) = (&mut capture.read_bytes, 0u64);
     // Long requests end after the alarm; what the journal already holds of them is wanted.
     source.read(from..end, &Filter::default(), &mut |recorded| {
         *read_bytes = read_bytes.saturating_add(recorded.read_bytes);
-        if *read_bytes > most_bytes {
+        inflated_bytes = inflated_bytes.saturating_add(recorded.body.len() as u64);
+        if inflated_bytes > effort.bytes {
             return ControlFlow::Break(());
         }
-        // A body that does not decode was refused, or is damaged: the others still count.
-        if let Ok(request) = Decoded::of(recorded.signal, recorded.body) {
-            request.add(&redaction, &|at, _| at >= from && at < split, &mut good);
-            request.add(&redaction, &|at, _| at >= split && at < end, &mut bad);
-        }
+        // A body that is damaged was refused: the others still count.
+        let period = |at, _| (at >= from && at < end).then_some(usize::from(at >= split));
+        let _ = add(recorded.signal, recorded.body, &redaction, &period, &mut gathers);
         ControlFlow::Continue(())
     })?;
+    let [mut good, bad] = gathers;
     if scope.symptom == Symptom::MissedJob {
         last_run(source, scope, from, &redaction, &mut good)?;
     }
     let first: Vec<(Timestamp, TraceId)> = bad.first_failed();
     (capture.healthy, capture.faulty) = (good.finish(), bad.finish());
     if capture.faulty.one_in > 1 {
-        capture.failed = traces_of(source, &first, &redaction)?;
+        capture.failed = traces_of(source, &first, effort, &redaction)?;
     }
     Ok(capture)
 }
 
-/// All rows of the first of these failed traces.
+/// All rows of the first of these failed traces, for a quarter of the effort at most.
 fn traces_of(
     source: &dyn Source,
     failed: &[(Timestamp, TraceId)],
+    effort: &Effort,
     redaction: &Redaction,
 ) -> Result<Rows, Error> {
     let failed = failed.get(..LOOKED_UP.min(failed.len())).unwrap_or_default();
     let (Some((first, _)), Some((last, _))) = (failed.first(), failed.last()) else {
         return Ok(Rows::default());
     };
-    let times = first.saturating_sub(AROUND_FAILURE)..last.saturating_add(AROUND_FAILURE);
+    let around = effort.around_failure;
+    let times = first.saturating_sub(around)..last.saturating_add(around);
     let traces: BTreeSet<TraceId> = failed.iter().map(|(_, trace)| *trace).collect();
     let mut all = Gather::new(Limits { spans: 100_000, log_records: LOG_RECORDS, points: 0 });
     let filter = Filter { services: None, traces: Some(traces.clone()) };
+    let mut inflated_bytes = 0u64;
     source.read(times, &filter, &mut |recorded| {
-        if let Ok(request) = Decoded::of(recorded.signal, recorded.body) {
-            request.add(redaction, &|_, trace| traces.contains(&trace), &mut all);
+        inflated_bytes = inflated_bytes.saturating_add(recorded.body.len() as u64);
+        if inflated_bytes > effort.bytes / 4 {
+            return ControlFlow::Break(());
         }
+        let wanted = |_, trace| traces.contains(&trace).then_some(0);
+        let _ = add(recorded.signal, recorded.body, redaction, &wanted, std::slice::from_mut(&mut all));
         ControlFlow::Continue(())
     })?;
     Ok(all.finish())

@@ -62,9 +62,10 @@ fn the_first_hundred_failed_traces_are_whole_in_the_bundle_however_rare_and_howe
     let source = rare_failures(45_000, 40);
     let directory = tempfile::tempdir().unwrap();
     let (topology, anomaly) = (Topology::default(), anomaly(Symptom::Errors));
-    let config = Config { max_rows: 3_000, ..Config::default() };
+    let config = Config { first_rows: 3_000, ..Config::default() };
     let now = Timestamp::from_secs(END_S);
-    let case = Case { anomaly: &anomaly, changes: &[], topology: &topology, pass: Pass::First, now };
+    let case =
+        Case { anomaly: &anomaly, changes: &[], topology: &topology, pass: Pass::First, now, collected: &[] };
     let evidence = Diagnosis::new(config, directory.path()).run(&case, &source).unwrap();
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(evidence.bundle.path.join("manifest.json")).unwrap()).unwrap();
@@ -119,7 +120,8 @@ fn a_first_pass_reads_no_more_than_it_may_and_says_which_share_that_was() {
     let (topology, anomaly) = (Topology::default(), anomaly(Symptom::Errors));
     let config = Config { first_read_bytes: ByteSize(all / 5), ..Config::default() };
     let now = Timestamp::from_secs(END_S);
-    let case = Case { anomaly: &anomaly, changes: &[], topology: &topology, pass: Pass::First, now };
+    let case =
+        Case { anomaly: &anomaly, changes: &[], topology: &topology, pass: Pass::First, now, collected: &[] };
     let evidence = Diagnosis::new(config, directory.path()).run(&case, &source).unwrap();
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(evidence.bundle.path.join("manifest.json")).unwrap()).unwrap();

@@ -1,6 +1,9 @@
 //! Configuration of the stage.
 
+use super::Pass;
+use super::collect::Collector;
 use crate::settings::{ByteSize, Seconds};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 crate::settings! {
@@ -11,22 +14,67 @@ crate::settings! {
         redact_attributes: Vec<String> = DEFAULT_REDACTED.map(str::to_owned).to_vec(), "a list of texts";
         /// Healthy period before the onset that the first pass compares with.
         first_healthy: Seconds = Seconds(Duration::from_secs(120)), "10s to 1h", |time| (10..=3_600).contains(&time.0.as_secs());
-        /// Most bytes of the journal that the first pass reads; where the two periods hold more, it reads what
-        /// lies next to the onset, and the bundle says which share that is.
+        /// Most bytes of recorded requests, inflated, that the first pass reads; where the two periods hold more,
+        /// it reads what lies next to the onset, and the bundle says which share that is.
         first_read_bytes: ByteSize = ByteSize(384 << 20), "16 MiB to 1 GiB", |n| (16 << 20..=1 << 30).contains(&n.0);
         /// Healthy period before the onset that the complete pass compares with.
         healthy: Seconds = Seconds(Duration::from_secs(600)), "10s to 1h", |time| (10..=3_600).contains(&time.0.as_secs());
+        /// The same of the complete pass.
+        read_bytes: ByteSize = ByteSize(16 << 30), "1 GiB to 1 TiB", |n| (1 << 30..=1 << 40).contains(&n.0);
         /// How long after the first pass the complete one follows, with the spans that came late.
         complete_after: Seconds = Seconds(Duration::from_secs(30)), "1s to 10min", |time| (1..=600).contains(&time.0.as_secs());
+        /// What else is asked when something broke: a table `[[diagnose.collectors]]` each, with `name`, `url`
+        /// (an HTTP hook, which is posted what broke) or `command` (a list: program and arguments), and if
+        /// wanted `service` and `kind` (class of cause: runs for these alone), `timeout` (10s, 25s at most),
+        /// `max_bytes` (1 MiB). What they say goes into the bundle.
+        collectors: Vec<Collector> = Vec::new(), "up to 50 tables with names of their own", |collectors| {
+            let names: BTreeSet<&str> = collectors.iter().map(|collector| collector.name.as_str()).collect();
+            names.len() == collectors.len() && collectors.len() <= 50
+        };
         /// Most complete traces of a bundle, the healthy ones included.
         max_traces: u64 = 200, "20 to 2000", |n| (20..=2_000).contains(n);
-        /// Most spans, log records and metric points each that one period holds in memory; of more,
-        /// whole traces are sampled.
-        max_rows: u64 = 400_000, "10000 to 10000000", |n| (10_000..=10_000_000).contains(n);
+        /// Most spans, log records and metric points each that one period of the first pass holds in memory; of
+        /// more, whole traces are sampled.
+        first_rows: u64 = 100_000, "10000 to 10000000", |n| (10_000..=10_000_000).contains(n);
+        /// The same of the complete pass.
+        max_rows: u64 = 200_000, "10000 to 10000000", |n| (10_000..=10_000_000).contains(n);
     }
 }
 
+/// How much a pass looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Length of the healthy period.
+    pub healthy: Duration,
+    /// Bytes of recorded requests, inflated, of both periods.
+    pub bytes: u64,
+    /// Spans, log records and metric points each, of either period.
+    pub rows: usize,
+    /// How long before it fails a trace of the first failures may have begun, and how long after it ends.
+    pub around_failure: Duration,
+}
+
 impl Config {
+    /// What a pass looks at.
+    #[must_use]
+    pub fn effort(&self, pass: Pass) -> Effort {
+        let rows = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        match pass {
+            Pass::First => Effort {
+                healthy: self.first_healthy.0,
+                bytes: self.first_read_bytes.0,
+                rows: rows(self.first_rows),
+                around_failure: Duration::from_secs(5),
+            },
+            Pass::Complete => Effort {
+                healthy: self.healthy.0,
+                bytes: self.read_bytes.0,
+                rows: rows(self.max_rows),
+                around_failure: Duration::from_secs(30),
+            },
+        }
+    }
+
     /// BLAKE3 of every key's value, in hexadecimal digits: bundles with the same one were made alike.
     #[must_use]
     pub fn hash(&self) -> String {
@@ -35,12 +83,16 @@ impl Config {
             first_healthy,
             first_read_bytes,
             healthy,
+            read_bytes,
             complete_after,
+            collectors,
             max_traces,
+            first_rows,
             max_rows,
         } = self;
         let times = [first_healthy, healthy, complete_after].map(|time| time.0.as_nanos());
-        let text = format!("{redact_attributes:?} {times:?} {max_traces} {max_rows} {}", first_read_bytes.0);
+        let sizes = [first_read_bytes.0, read_bytes.0, *max_traces, *first_rows, *max_rows];
+        let text = format!("{redact_attributes:?} {times:?} {sizes:?} {collectors:?}");
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 }

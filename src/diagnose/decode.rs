@@ -1,19 +1,15 @@
-//! Rows from the bodies of OTLP export requests. A capture is not the hot path, so the messages are
-//! decoded whole.
+//! Rows from the bodies of OTLP export requests. Spans and log records are read by views, for a capture
+//! looks at many more than it keeps; metric points, of which there are few, are decoded whole.
 
 use super::redact::Redaction;
 use super::rows::{Attribute, Gather, LogRow, PointKind, PointRow, Resource, SpanRow, Status};
 use crate::aggregate::operation_name;
-use crate::model::{ServiceKey, Signal, SpanId, SpanKind, Timestamp, TraceId};
-use opentelemetry_proto::tonic::collector::{
-    logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
-    trace::v1::ExportTraceServiceRequest,
-};
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
-use opentelemetry_proto::tonic::trace::v1::Span;
+use crate::model::{ServiceKey, Signal, Timestamp, TraceId};
+use crate::otlp::{self, Attributes, Checked, LogView, Malformed, SpanView, StatusCode};
+use opentelemetry_proto::tonic::common::v1::{self as common, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, metric, number_data_point};
 use prost::Message;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Longest attribute value kept, and longest log body, in bytes.
@@ -21,43 +17,14 @@ const VALUE_BYTES: usize = 1_024;
 const BODY_BYTES: usize = 8 << 10;
 /// Most attributes of one row.
 const ATTRIBUTES: usize = 128;
-/// `Status.code` of a span that failed.
-const FAILED: i32 = 2;
 /// Deepest nesting of an attribute's value that is still shown.
 const DEPTH: usize = 8;
 
-/// A decoded export request.
-pub(super) enum Decoded {
-    Traces(ExportTraceServiceRequest),
-    Logs(ExportLogsServiceRequest),
-    Metrics(ExportMetricsServiceRequest),
-}
+/// Into which of several gatherings a row goes, by its time and its trace; that of a metric point is none.
+pub(super) type Route<'a> = &'a dyn Fn(Timestamp, TraceId) -> Option<usize>;
 
-/// Which rows are wanted, by their time and their trace; that of a metric point is none.
-pub(super) type Wanted<'a> = &'a dyn Fn(Timestamp, TraceId) -> bool;
-
-impl Decoded {
-    /// # Errors
-    /// When the body is no such message.
-    pub fn of(signal: Signal, body: &[u8]) -> Result<Self, prost::DecodeError> {
-        Ok(match signal {
-            Signal::Traces => Self::Traces(ExportTraceServiceRequest::decode(body)?),
-            Signal::Logs => Self::Logs(ExportLogsServiceRequest::decode(body)?),
-            Signal::Metrics => Self::Metrics(ExportMetricsServiceRequest::decode(body)?),
-        })
-    }
-
-    /// Adds the rows that are wanted.
-    pub fn add(&self, redaction: &Redaction, wanted: Wanted<'_>, into: &mut Gather) {
-        match self {
-            Self::Traces(request) => traces(request, redaction, wanted, into),
-            Self::Logs(request) => logs(request, redaction, wanted, into),
-            Self::Metrics(request) => metrics(request, redaction, wanted, into),
-        }
-    }
-}
-
-/// Adds the rows of one export request, of which `keep` says whether their time is wanted.
+/// Adds the rows of one export request, of which `keep` says whether their time is wanted. A resource that
+/// is damaged is left out, as it was refused when it came.
 ///
 /// # Errors
 /// When the body is no such message; nothing is added then.
@@ -67,101 +34,164 @@ pub fn decode(
     redaction: &Redaction,
     keep: &dyn Fn(Timestamp) -> bool,
     into: &mut Gather,
-) -> Result<(), prost::DecodeError> {
-    Decoded::of(signal, body)?.add(redaction, &|at, _| keep(at), into);
+) -> Result<(), Malformed> {
+    add(signal, body, redaction, &|at, _| keep(at).then_some(0), std::slice::from_mut(into))
+}
+
+/// Adds the rows of one export request to where `route` says.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn add(
+    signal: Signal,
+    body: &[u8],
+    redaction: &Redaction,
+    route: Route<'_>,
+    into: &mut [Gather],
+) -> Result<(), Malformed> {
+    let mut views = otlp::Rows::default();
+    for slice in otlp::split(signal, body)? {
+        let range = slice.range.start as usize..slice.range.end as usize;
+        let Some(bytes) = body.get(range) else { continue };
+        match signal {
+            Signal::Traces => resource_spans(bytes, &mut views, redaction, route, into),
+            Signal::Logs => resource_logs(bytes, &mut views, redaction, route, into),
+            Signal::Metrics => resource_metrics(bytes, redaction, route, into),
+        }
+    }
     Ok(())
 }
 
-fn traces(request: &ExportTraceServiceRequest, redaction: &Redaction, wanted: Wanted<'_>, into: &mut Gather) {
-    for group in &request.resource_spans {
-        let mut sender = None;
-        for span in group.scope_spans.iter().flat_map(|scope| &scope.spans) {
-            let (end, trace) = (Timestamp(span.end_time_unix_nano), TraceId::from_wire(&span.trace_id));
-            if !wanted(end, trace) {
-                continue;
-            }
-            if span.status.as_ref().is_some_and(|status| status.code == FAILED) {
-                into.note_failed(trace, end);
-            }
-            // What a sample leaves out need not be made.
-            if into.keeps(trace, end) {
-                let of = sender.get_or_insert_with(|| {
-                    resource(group.resource.as_ref().map(|of| of.attributes.as_slice()), redaction, into)
-                });
-                let row = span_row(span, of, redaction, into);
-                into.span(row);
-            }
+/// The sender of a resource's rows, made once for each gathering that takes one of them.
+struct Senders<'a> {
+    attributes: Attributes<'a>,
+    redaction: &'a Redaction,
+    made: [Option<Arc<Resource>>; 2],
+}
+
+impl Senders<'_> {
+    fn of(&mut self, number: usize, into: &mut Gather) -> Arc<Resource> {
+        let made = self.made.get(number).and_then(Option::as_ref);
+        if let Some(made) = made {
+            return made.clone();
         }
-    }
-}
-
-fn span_row(span: &Span, resource: &Arc<Resource>, redaction: &Redaction, into: &mut Gather) -> SpanRow {
-    let (code, said) = span.status.as_ref().map_or((0, ""), |of| (of.code, of.message.as_str()));
-    let exception = span.events.iter().rev().find(|event| event.name == "exception").map(|event| {
-        let value = |wanted: &str| {
-            let found = event.attributes.iter().find(|attribute| attribute.key == wanted);
-            found
-                .and_then(|attribute| attribute.value.as_ref())
-                .map(|value| text(value, 0))
-                .unwrap_or_default()
-        };
-        format!("{}: {}", value("exception.type"), value("exception.message"))
-    });
-    let message = if said.is_empty() { exception.unwrap_or_default() } else { said.to_owned() };
-    SpanRow {
-        trace: TraceId::from_wire(&span.trace_id),
-        span: SpanId::from_wire(&span.span_id),
-        parent: SpanId::from_wire(&span.parent_span_id),
-        resource: resource.clone(),
-        operation: into.interner.intern(cut(&operation_name(&span.name), VALUE_BYTES)),
-        kind: SpanKind::from_wire(u64::try_from(span.kind).unwrap_or(0)),
-        start: Timestamp(span.start_time_unix_nano),
-        end: Timestamp(span.end_time_unix_nano),
-        status: match code {
-            1 => Status::Ok,
-            FAILED => Status::Error,
-            _ => Status::Unset,
-        },
-        message: into.interner.intern(&redaction.text(cut(&message, VALUE_BYTES))),
-        attributes: attributes(&span.attributes, redaction, into),
-    }
-}
-
-fn logs(request: &ExportLogsServiceRequest, redaction: &Redaction, wanted: Wanted<'_>, into: &mut Gather) {
-    for group in &request.resource_logs {
-        let mut sender = None;
-        for record in group.scope_logs.iter().flat_map(|scope| &scope.log_records) {
-            let own = record.time_unix_nano;
-            let time = Timestamp(if own == 0 { record.observed_time_unix_nano } else { own });
-            let trace = TraceId::from_wire(&record.trace_id);
-            if wanted(time, trace) && into.keeps(trace, time) {
-                let of = sender.get_or_insert_with(|| {
-                    resource(group.resource.as_ref().map(|of| of.attributes.as_slice()), redaction, into)
-                });
-                let row = log_row(record, time, of, redaction, into);
-                into.log(row);
-            }
+        let made = resource(attributes(self.attributes, self.redaction, into), into);
+        if let Some(place) = self.made.get_mut(number) {
+            *place = Some(made.clone());
         }
+        made
     }
 }
 
-fn log_row(
-    record: &LogRecord,
-    time: Timestamp,
-    resource: &Arc<Resource>,
+fn resource_spans(
+    bytes: &[u8],
+    views: &mut otlp::Rows,
+    redaction: &Redaction,
+    route: Route<'_>,
+    into: &mut [Gather],
+) {
+    let mut add = |senders: &mut Senders<'_>, span: &SpanView<'_>| {
+        let (end, trace) = (span.end, span.trace_id);
+        let Some(number) = route(end, trace) else { return };
+        let Some(into) = into.get_mut(number) else { return };
+        if span.status == StatusCode::Error {
+            into.note_failed(trace, end);
+        }
+        // What a sample leaves out need not be made.
+        if into.keeps(trace, end) {
+            let sender = senders.of(number, into);
+            let row = span_row(span, sender, redaction, into);
+            into.span(row);
+        }
+    };
+    if let Some((of, spans)) = views.spans(bytes, |_| false) {
+        let mut senders = Senders { attributes: of.attributes(), redaction, made: [None, None] };
+        spans.iter().for_each(|span| add(&mut senders, span));
+        views.keep_spans(spans);
+    } else if let Ok(checked) = Checked::new(Signal::Traces, bytes) {
+        let all = checked.spans();
+        let attributes = all.resource().attributes();
+        let mut senders = Senders { attributes, redaction, made: [None, None] };
+        all.scopes().flat_map(|scope| scope.items()).for_each(|span| add(&mut senders, &span));
+    }
+}
+
+fn span_row(
+    span: &SpanView<'_>,
+    resource: Arc<Resource>,
     redaction: &Redaction,
     into: &mut Gather,
-) -> LogRow {
-    let body = record.body.as_ref().map(|body| text(body, 0)).unwrap_or_default();
-    let number = u8::try_from(record.severity_number).ok().filter(|number| (1..=24).contains(number));
+) -> SpanRow {
+    let exception = || {
+        let event = span.events().filter(|event| event.name == "exception").last()?;
+        let value = |wanted: &str| {
+            let value = event.attributes().get(wanted);
+            value.map(|value| text(&value, 0).into_owned()).unwrap_or_default()
+        };
+        Some(format!("{}: {}", value("exception.type"), value("exception.message")))
+    };
+    let message = match span.status_message {
+        "" => exception().map_or(Cow::Borrowed(""), Cow::Owned),
+        said => Cow::Borrowed(said),
+    };
+    SpanRow {
+        trace: span.trace_id,
+        span: span.span_id,
+        parent: span.parent_span_id,
+        resource,
+        operation: into.interner.intern(cut(&operation_name(span.name), VALUE_BYTES)),
+        kind: span.kind,
+        start: span.start,
+        end: span.end,
+        status: match span.status {
+            StatusCode::Unset => Status::Unset,
+            StatusCode::Ok => Status::Ok,
+            StatusCode::Error => Status::Error,
+        },
+        message: into.interner.intern(&redaction.text(cut(&message, VALUE_BYTES))),
+        attributes: attributes(span.attributes(), redaction, into),
+    }
+}
+
+fn resource_logs(
+    bytes: &[u8],
+    views: &mut otlp::Rows,
+    redaction: &Redaction,
+    route: Route<'_>,
+    into: &mut [Gather],
+) {
+    let mut add = |senders: &mut Senders<'_>, log: &LogView<'_>| {
+        let (time, trace) = (log.time_or_observed(), log.trace_id);
+        let Some(number) = route(time, trace) else { return };
+        let Some(into) = into.get_mut(number) else { return };
+        if into.keeps(trace, time) {
+            let sender = senders.of(number, into);
+            let row = log_row(log, sender, redaction, into);
+            into.log(row);
+        }
+    };
+    if let Some((of, logs)) = views.logs(bytes, |_| false) {
+        let mut senders = Senders { attributes: of.attributes(), redaction, made: [None, None] };
+        logs.iter().for_each(|log| add(&mut senders, log));
+        views.keep_logs(logs);
+    } else if let Ok(checked) = Checked::new(Signal::Logs, bytes) {
+        let all = checked.logs();
+        let attributes = all.resource().attributes();
+        let mut senders = Senders { attributes, redaction, made: [None, None] };
+        all.scopes().flat_map(|scope| scope.items()).for_each(|log| add(&mut senders, &log));
+    }
+}
+
+fn log_row(log: &LogView<'_>, resource: Arc<Resource>, redaction: &Redaction, into: &mut Gather) -> LogRow {
+    let number = u8::try_from(log.severity_number).ok().filter(|number| (1..=24).contains(number));
     LogRow {
-        time,
-        resource: resource.clone(),
-        severity: number.unwrap_or_else(|| severity_of(&record.severity_text)),
-        body: into.interner.intern(&redaction.text(cut(&body, BODY_BYTES))),
-        trace: TraceId::from_wire(&record.trace_id),
-        span: SpanId::from_wire(&record.span_id),
-        attributes: attributes(&record.attributes, redaction, into),
+        time: log.time_or_observed(),
+        resource,
+        severity: number.unwrap_or_else(|| severity_of(log.severity_text)),
+        body: into.interner.intern(&redaction.text(cut(&text(&log.body, 0), BODY_BYTES))),
+        trace: log.trace_id,
+        span: log.span_id,
+        attributes: attributes(log.attributes(), redaction, into),
     }
 }
 
@@ -178,16 +208,18 @@ fn severity_of(name: &str) -> u8 {
     }
 }
 
-fn metrics(
-    request: &ExportMetricsServiceRequest,
-    redaction: &Redaction,
-    wanted: Wanted<'_>,
-    into: &mut Gather,
-) {
-    for group in &request.resource_metrics {
-        let resource = resource(group.resource.as_ref().map(|of| of.attributes.as_slice()), redaction, into);
-        for found in group.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
-            points(found, &resource, redaction, wanted, into);
+fn resource_metrics(bytes: &[u8], redaction: &Redaction, route: Route<'_>, into: &mut [Gather]) {
+    let Ok(group) = ResourceMetrics::decode(bytes) else { return };
+    let found = group.resource.as_ref().map_or(&[][..], |of| &of.attributes);
+    for (number, into) in into.iter_mut().enumerate() {
+        let mut sender = None;
+        for metric in group.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
+            let wanted = |at| route(at, TraceId::NONE) == Some(number);
+            let sender = sender.get_or_insert_with(|| {
+                let attributes = decoded_attributes(found, redaction, into);
+                resource(attributes, into)
+            });
+            points(metric, sender, redaction, &wanted, into);
         }
     }
 }
@@ -196,15 +228,15 @@ fn points(
     found: &Metric,
     resource: &Arc<Resource>,
     redaction: &Redaction,
-    wanted: Wanted<'_>,
+    wanted: &dyn Fn(Timestamp) -> bool,
     into: &mut Gather,
 ) {
     let (name, unit) =
         (into.interner.intern(cut(&found.name, VALUE_BYTES)), into.interner.intern(cut(&found.unit, 64)));
     let add = |into: &mut Gather, time: u64, kind, value: f64, count, found: &[KeyValue]| {
         let time = Timestamp(time);
-        if wanted(time, TraceId::NONE) && value.is_finite() {
-            let attributes = attributes(found, redaction, into);
+        if wanted(time) && value.is_finite() {
+            let attributes = decoded_attributes(found, redaction, into);
             let (resource, metric, unit) = (resource.clone(), name.clone(), unit.clone());
             into.point(PointRow { time, resource, metric, unit, kind, value, count, attributes });
         }
@@ -269,8 +301,7 @@ fn points(
     }
 }
 
-fn resource(found: Option<&[KeyValue]>, redaction: &Redaction, into: &mut Gather) -> Arc<Resource> {
-    let attributes = attributes(found.unwrap_or_default(), redaction, into);
+fn resource(attributes: Vec<Attribute>, into: &mut Gather) -> Arc<Resource> {
     let get = |keys: &[&str]| -> Arc<str> {
         let found = keys.iter().find_map(|key| attributes.iter().find(|(known, _)| **known == **key));
         found.map_or_else(|| "".into(), |(_, value)| value.clone())
@@ -286,23 +317,66 @@ fn resource(found: Option<&[KeyValue]>, redaction: &Redaction, into: &mut Gather
     into.resource(Resource { service, instance, version, host, attributes })
 }
 
-fn attributes(found: &[KeyValue], redaction: &Redaction, into: &mut Gather) -> Vec<Attribute> {
-    let mut all: Vec<Attribute> = found
-        .iter()
-        .take(ATTRIBUTES)
-        .map(|attribute| {
-            let value = attribute.value.as_ref().map(|value| text(value, 0)).unwrap_or_default();
-            let value = redaction.value(&attribute.key, cut(&value, VALUE_BYTES));
-            (into.interner.intern(cut(&attribute.key, VALUE_BYTES)), into.interner.intern(&value))
-        })
-        .collect();
+fn attributes(found: Attributes<'_>, redaction: &Redaction, into: &mut Gather) -> Vec<Attribute> {
+    let mut all = std::mem::take(&mut into.attributes);
+    all.extend(found.take(ATTRIBUTES).map(|(key, value)| {
+        let value = text(&value, 0);
+        attribute(key, &value, redaction, into)
+    }));
+    sorted(all, into)
+}
+
+fn decoded_attributes(found: &[KeyValue], redaction: &Redaction, into: &mut Gather) -> Vec<Attribute> {
+    let mut all = std::mem::take(&mut into.attributes);
+    all.extend(found.iter().take(ATTRIBUTES).map(|pair| {
+        let value = pair.value.as_ref().map(|value| decoded_text(value, 0)).unwrap_or_default();
+        attribute(&pair.key, &value, redaction, into)
+    }));
+    sorted(all, into)
+}
+
+fn attribute(key: &str, value: &str, redaction: &Redaction, into: &mut Gather) -> Attribute {
+    let value = redaction.value(key, cut(value, VALUE_BYTES));
+    (into.interner.intern(cut(key, VALUE_BYTES)), into.interner.intern(&value))
+}
+
+/// Sorted by key, each once, in no more memory than they take; the list they were gathered in is for the next.
+fn sorted(mut all: Vec<Attribute>, into: &mut Gather) -> Vec<Attribute> {
     all.sort();
     all.dedup_by(|a, b| a.0 == b.0);
-    all
+    let mut kept = Vec::with_capacity(all.len());
+    kept.append(&mut all);
+    into.attributes = all;
+    kept
 }
 
 /// A value as one reads it: texts bare, lists and maps as in JSON.
-fn text(value: &AnyValue, depth: usize) -> String {
+fn text<'a>(value: &otlp::AnyValue<'a>, depth: usize) -> Cow<'a, str> {
+    use otlp::AnyValue;
+    if depth > DEPTH {
+        return Cow::Borrowed("…");
+    }
+    Cow::Owned(match value {
+        AnyValue::Empty | AnyValue::TextIndex(_) => return Cow::Borrowed(""),
+        AnyValue::Text(value) => return Cow::Borrowed(value),
+        AnyValue::Bool(value) => return Cow::Borrowed(if *value { "true" } else { "false" }),
+        AnyValue::Int(value) => value.to_string(),
+        AnyValue::Double(value) => value.to_string(),
+        AnyValue::Array(values) => {
+            let inner: Vec<_> = values.take(ATTRIBUTES).map(|value| text(&value, depth + 1)).collect();
+            format!("[{}]", inner.join(","))
+        }
+        AnyValue::KeyValues(pairs) => {
+            let pairs =
+                pairs.take(ATTRIBUTES).map(|(key, value)| format!("{key}={}", text(&value, depth + 1)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
+        }
+        AnyValue::Bytes(bytes) => hex(bytes),
+    })
+}
+
+/// The same of a decoded one.
+fn decoded_text(value: &common::AnyValue, depth: usize) -> String {
     if depth > DEPTH {
         return "…".to_owned();
     }
@@ -313,22 +387,24 @@ fn text(value: &AnyValue, depth: usize) -> String {
         Some(any_value::Value::IntValue(value)) => value.to_string(),
         Some(any_value::Value::DoubleValue(value)) => value.to_string(),
         Some(any_value::Value::ArrayValue(list)) => {
-            let inner: Vec<String> =
-                list.values.iter().take(ATTRIBUTES).map(|value| text(value, depth + 1)).collect();
+            let values = list.values.iter().take(ATTRIBUTES);
+            let inner: Vec<String> = values.map(|value| decoded_text(value, depth + 1)).collect();
             format!("[{}]", inner.join(","))
         }
         Some(any_value::Value::KvlistValue(map)) => {
             let pairs = map.values.iter().take(ATTRIBUTES).map(|pair| {
-                let value = pair.value.as_ref().map(|value| text(value, depth + 1)).unwrap_or_default();
-                format!("{}={value}", pair.key)
+                let value = pair.value.as_ref().map(|value| decoded_text(value, depth + 1));
+                format!("{}={}", pair.key, value.unwrap_or_default())
             });
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
         }
-        Some(any_value::Value::BytesValue(bytes)) => {
-            bytes.iter().take(VALUE_BYTES).map(|byte| format!("{byte:02x}")).collect()
-        }
+        Some(any_value::Value::BytesValue(bytes)) => hex(bytes),
         Some(any_value::Value::StringValueStrindex(_)) => String::new(),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(VALUE_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// At most `bytes` of a text, cut between characters.

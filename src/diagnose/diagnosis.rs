@@ -4,6 +4,7 @@ use super::blame;
 use super::bundle::{self, Contents};
 use super::capture::{self, Capture, Scope};
 use super::clue::{Clue, Mechanism};
+use super::collect::Output;
 use super::contrast::{self, Contrast};
 use super::evidence::{Cause, CauseKind, Evidence, Pass};
 use super::explain::{self, Explanation, Known};
@@ -33,6 +34,8 @@ pub struct Case<'a> {
     pub pass: Pass,
     /// Journal time: nothing after it is used.
     pub now: Timestamp,
+    /// What collectors said.
+    pub collected: &'a [Output],
 }
 
 /// Runs diagnoses and writes their bundles. Blocking: belongs on a thread of its own.
@@ -61,12 +64,9 @@ impl Diagnosis {
     pub fn run(&self, case: &Case<'_>, source: &dyn Source) -> Result<Evidence, Error> {
         let anomaly = case.anomaly;
         let scope = Scope::of(anomaly);
-        let (healthy, most_bytes) = match case.pass {
-            Pass::First => (self.config.first_healthy.0, self.config.first_read_bytes.0),
-            Pass::Complete => (self.config.healthy.0, u64::MAX),
-        };
         let onset = anomaly.onset.earliest.min(case.now);
-        let capture = capture::capture(source, &scope, onset, case.now, healthy, most_bytes, &self.config)?;
+        let capture =
+            capture::capture(source, &scope, onset, case.now, &self.config.effort(case.pass), &self.config)?;
         let changes: Vec<Change> = recent(case.changes, onset);
         let since = capture.faulty_times.start;
         let past_s = explain::covered_s(&capture.healthy) * capture.past_factor;
@@ -94,6 +94,7 @@ impl Diagnosis {
             lines: &found.lines,
             contrasts: &contrasts,
             scope: &scope,
+            collected: case.collected,
         })?;
         let contents = Contents {
             anomaly,
@@ -106,6 +107,7 @@ impl Diagnosis {
             chosen: &chosen,
             config: &self.config.hash(),
             page: &page,
+            collected: case.collected,
         };
         let bundle = bundle::write(&self.directory, &contents)?;
         Ok(Evidence {

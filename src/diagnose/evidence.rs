@@ -22,6 +22,25 @@ pub enum CauseKind {
 }
 
 impl CauseKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Code,
+        Self::Database,
+        Self::Dependency,
+        Self::Saturation,
+        Self::Traffic,
+        Self::Deploy,
+        Self::Data,
+        Self::Job,
+        Self::Inconclusive,
+    ];
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// As in `causes.json`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -76,6 +95,24 @@ pub struct Manifest {
     pub log_records: u64,
     /// Name, bytes and BLAKE3 of each file.
     pub files: Vec<(String, u64, String)>,
+    /// Collectors that ran.
+    #[serde(default)]
+    pub collected: Vec<Collected>,
+}
+
+/// A collector that ran: what, when, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    pub name: String,
+    /// When it began.
+    pub at: Timestamp,
+    pub took_ns: u64,
+    /// Such as “exit status: 0”, “HTTP 200”, “broken off after 10 s”.
+    pub ended: String,
+    pub is_good: bool,
+    /// Of what it said, so much is in the bundle; whether that is not all.
+    pub bytes: u64,
+    pub is_cut: bool,
 }
 
 /// What a diagnosis found.

@@ -2,10 +2,11 @@
 
 use super::blame::Edges;
 use super::capture::{Scope, capture};
+use super::config::Effort;
 use super::evidence::Cause;
 use super::explain::{FAULTY, compare, edges_of};
 use super::source::Source;
-use super::{Config, Error};
+use super::{Config, Error, Pass};
 use crate::detect::Symptom;
 use crate::model::{ServiceKey, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,8 +37,8 @@ pub fn at_moment(
         operations: BTreeSet::new(),
         symptom: Symptom::Latency,
     };
-    let (onset, most) = (at.saturating_sub(FAULTY), config.first_read_bytes.0);
-    let capture = capture(source, &scope, onset, at, config.healthy.0, most, config)?;
+    let effort = Effort { healthy: config.healthy.0, ..config.effort(Pass::First) };
+    let capture = capture(source, &scope, at.saturating_sub(FAULTY), at, &effort, config)?;
     let since = capture.faulty_times.start;
     let found = compare(&capture.healthy, &capture.faulty, since);
     let mut causes = found.causes;

@@ -3,6 +3,7 @@
 
 use super::Error;
 use super::capture::{Capture, Chosen, Scope};
+use super::collect::Output;
 use super::contrast::Contrast;
 use super::evidence::{Cause, CauseKind, Pass};
 use super::forest::Forest;
@@ -34,6 +35,8 @@ pub struct Shown<'a> {
     pub lines: &'a [ChangedLine],
     pub contrasts: &'a [Contrast],
     pub scope: &'a Scope,
+    /// What collectors said.
+    pub collected: &'a [Output],
 }
 
 #[derive(Template)]
@@ -56,6 +59,7 @@ struct Page {
     twin: Option<TwinView>,
     lines: Vec<LineView>,
     contrasts: Vec<ContrastView>,
+    collected: Vec<CollectedView>,
     last_run: bool,
     traces: usize,
     failed_traces: u64,
@@ -73,6 +77,16 @@ struct CauseView {
     reason: String,
     reasons: Vec<String>,
     inconclusive: bool,
+}
+
+struct CollectedView {
+    name: String,
+    at: String,
+    ended: String,
+    is_good: bool,
+    file: String,
+    text: String,
+    is_cut: bool,
 }
 
 struct Affected {
@@ -170,6 +184,7 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         twin: twin_view(shown),
         lines: shown.lines.iter().take(SHOWN).map(line_view).collect(),
         contrasts: shown.contrasts.iter().map(contrast_view).collect(),
+        collected: shown.collected.iter().map(collected_view).collect(),
         last_run: anomaly.symptom == Symptom::MissedJob,
         traces: shown.chosen.traces.len(),
         failed_traces: shown.chosen.failed_traces,
@@ -181,6 +196,23 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         version: env!("CARGO_PKG_VERSION"),
     };
     Ok(page.render()?)
+}
+
+/// Of what a collector said, so much is on the page.
+const COLLECTED_LINES: usize = 40;
+
+fn collected_view(output: &Output) -> CollectedView {
+    let text = String::from_utf8_lossy(&output.bytes);
+    let lines: Vec<&str> = text.lines().take(COLLECTED_LINES).collect();
+    CollectedView {
+        name: output.told.name.clone(),
+        at: clock(output.told.at),
+        ended: output.told.ended.clone(),
+        is_good: output.told.is_good,
+        file: output.file.clone(),
+        text: lines.join("\n"),
+        is_cut: output.told.is_cut || text.lines().nth(COLLECTED_LINES).is_some(),
+    }
 }
 
 fn cause_view(cause: &Cause) -> CauseView {

@@ -1,26 +1,44 @@
 //! What must not leave in a bundle: values of attributes whose key says that they are secret, and
 //! secrets written into texts. Applied while rows are decoded, so that nothing later can forget it.
 
+use regex::bytes::Regex;
 use std::borrow::Cow;
 
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";
 
 /// Which attributes hold secrets: those whose key contains one of the words, whatever their case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Redaction {
     words: Vec<String>,
+    /// Finds whether any of the words is there at all, which of most texts is not; `None` looks for each.
+    any: Option<Regex>,
 }
+
+/// What secrets follow, beside the words.
+const SCHEMES: [&str; 2] = ["bearer ", "basic "];
 
 impl Redaction {
     /// From the words of the configuration; empty ones are ignored.
     #[must_use]
     pub fn new(words: &[String]) -> Self {
         let words = words.iter().map(|word| word.to_ascii_lowercase()).filter(|word| !word.is_empty());
-        Self { words: words.collect() }
+        let words: Vec<String> = words.collect();
+        let either: Vec<String> =
+            words.iter().map(String::as_str).chain(SCHEMES).map(regex::escape).collect();
+        let any = Regex::new(&format!("(?i-u:{})", either.join("|"))).ok();
+        Self { words, any }
+    }
+
+    /// Whether there is certainly nothing to hide, neither of an attribute with this key nor in this text.
+    fn is_plain(&self, text: &str) -> bool {
+        self.words.is_empty() || self.any.as_ref().is_some_and(|any| !any.is_match(text.as_bytes()))
     }
 
     fn hides(&self, key: &str) -> bool {
+        if self.is_plain(key) {
+            return false;
+        }
         let key = key.to_ascii_lowercase();
         self.words.iter().any(|word| key.contains(word.as_str()))
     }
@@ -35,10 +53,13 @@ impl Redaction {
     /// quote, comma, semicolon or ampersand; after `Bearer ` and `Basic ` likewise.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.is_plain(text) {
+            return Cow::Borrowed(text);
+        }
         let lower = text.to_ascii_lowercase();
         let mut hidden: Vec<(usize, usize)> = Vec::new();
         let words = self.words.iter().map(String::as_str);
-        for word in words.chain(["bearer ", "basic "].into_iter().filter(|_| !self.words.is_empty())) {
+        for word in words.chain(SCHEMES) {
             for (at, _) in lower.match_indices(word) {
                 let mut from = at + word.len();
                 if !word.ends_with(' ') {
@@ -49,7 +70,7 @@ impl Redaction {
                         continue;
                     };
                     let value = after.trim_start_matches(['=', ':', ' ', '"', '\'']);
-                    let scheme = ["bearer ", "basic "].into_iter().find(|scheme| value.starts_with(scheme));
+                    let scheme = SCHEMES.into_iter().find(|scheme| value.starts_with(scheme));
                     from += rest.len() - value.len() + scheme.map_or(0, str::len);
                 }
                 let value = lower.get(from..).unwrap_or_default();

@@ -230,6 +230,8 @@ pub struct Gather {
     /// When each of the traces failed that failed first, thinned out or not.
     failed: BTreeMap<TraceId, Timestamp>,
     pub(super) interner: Interner,
+    /// An empty list in which the attributes of the next row are gathered.
+    pub(super) attributes: Vec<Attribute>,
     resources: HashMap<Resource, Arc<Resource>>,
 }
 
@@ -242,6 +244,7 @@ impl Gather {
             level: 0,
             failed: BTreeMap::new(),
             interner: Interner::default(),
+            attributes: Vec::new(),
             resources: HashMap::new(),
         }
     }
@@ -261,7 +264,10 @@ impl Gather {
         let seed = if trace.is_none() {
             time.0
         } else {
-            trace.0.iter().rev().take(8).fold(0u64, |sum, &byte| (sum << 8) | u64::from(byte))
+            // Of all bytes: some senders draw only one half of an id.
+            let half = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, &byte| (sum << 8) | u64::from(byte));
+            let (high, low) = trace.0.split_at(8);
+            half(high).wrapping_mul(0x94d0_49bb_1331_11eb).rotate_left(31) ^ half(low)
         };
         let mixed =
             seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);

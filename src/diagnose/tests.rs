@@ -254,7 +254,14 @@ fn run(fault: Fault, symptom: Symptom, directory: &std::path::Path) -> Evidence 
     let topology = Topology::default();
     let (changes, anomaly) = (Vec::new(), anomaly(symptom));
     let now = Timestamp::from_secs(END_S);
-    let case = Case { anomaly: &anomaly, changes: &changes, topology: &topology, pass: Pass::Complete, now };
+    let case = Case {
+        anomaly: &anomaly,
+        changes: &changes,
+        topology: &topology,
+        pass: Pass::Complete,
+        now,
+        collected: &[],
+    };
     Diagnosis::new(Config::default(), directory).run(&case, &shop(fault, 7)).unwrap()
 }
 

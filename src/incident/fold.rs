@@ -291,6 +291,17 @@ impl Incidents {
                 ),
             ),
         );
+        for ran in &evidence.bundle.collected {
+            let what = format!(
+                "Collector {}: {}, {} bytes{}, {:.1} s",
+                ran.name,
+                ran.ended,
+                ran.bytes,
+                if ran.is_cut { " of more" } else { "" },
+                std::time::Duration::from_nanos(ran.took_ns).as_secs_f64(),
+            );
+            tell(incident, line(ran.at, DAEMON, what));
+        }
         incident.cause = evidence.causes.into_iter().next().or_else(|| incident.cause.take());
     }
 

@@ -7,6 +7,8 @@ mod support;
 mod access;
 mod alerting;
 mod bombs;
+mod bundles;
+mod capture;
 mod cardinality;
 mod checks;
 mod clients;

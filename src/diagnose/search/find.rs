@@ -1,7 +1,7 @@
 //! Finding: from the newest part of the range to the oldest, until there is enough or it costs too much.
 
 use super::Condition;
-use crate::diagnose::decode::Decoded;
+use crate::diagnose::decode::{add, decode};
 use crate::diagnose::rows::{Gather, Limits, LogRow, Rows, SpanRow};
 use crate::diagnose::{Error, Redaction, Source};
 use crate::journal::Filter;
@@ -85,9 +85,9 @@ impl Search<'_> {
                     return ControlFlow::Break(());
                 }
                 requests += 1;
-                if let Ok(request) = Decoded::of(recorded.signal, recorded.body) {
-                    request.add(self.redaction, &|at, _| part.contains(&at), &mut gather);
-                }
+                // A body that is damaged was refused: the others still count.
+                let wanted = |at| part.contains(&at);
+                let _ = decode(recorded.signal, recorded.body, self.redaction, &wanted, &mut gather);
                 if requests % REQUESTS_TOGETHER == 0 {
                     let full = std::mem::replace(&mut gather, Gather::new(Limits::default()));
                     of_part.extend(take(full.finish()));
@@ -217,9 +217,8 @@ fn of_traces(
         if leave(recorded.read_bytes).is_break() {
             return ControlFlow::Break(());
         }
-        if let Ok(request) = Decoded::of(recorded.signal, recorded.body) {
-            request.add(redaction, &|_, trace| ids.contains(&trace), &mut all);
-        }
+        let wanted = |_, trace| ids.contains(&trace).then_some(0);
+        let _ = add(recorded.signal, recorded.body, redaction, &wanted, std::slice::from_mut(&mut all));
         ControlFlow::Continue(())
     })?;
     Ok(all.finish())
