@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher};
 /// of the waiting for memory is spent on. Both halves are drawn from seeds of their own at the start of the
 /// process and shown to nobody, so that no sender can aim at a collision; by chance, among 2^32 names,
 /// there is one in a run out of 2^65.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NameHash(pub [u64; 2]);
 
 #[derive(Clone, Copy, Debug)]

@@ -38,7 +38,7 @@ pub(super) struct Series {
     pub slots: Slots,
     pub service: u32,
     /// The list of the indicators that count it; `NONE` when there are none.
-    indicators: u32,
+    pub indicators: u32,
     /// How the peer of its last span was named (see `peers.rs`).
     pub last_peer_name: u32,
     pub is_overflow: bool,
@@ -57,8 +57,9 @@ pub(super) struct SeriesTable {
     new: Vec<u32>,
     indicators: Arc<Vec<Indicator>>,
     indicators_of_service: HashMap<ServiceKey, Vec<u32>>,
-    /// Places of the indicators that count a series, one list for each series that any of them counts.
-    indicator_lists: Vec<Box<[u32]>>,
+    /// Places of the indicators that count a series. Of equal lists there is one, for many series.
+    indicator_lists: Vec<Arc<[u32]>>,
+    indicator_list_numbers: HashMap<Arc<[u32]>, u32>,
     interner: Interner,
     bounds: Bounds,
 }
@@ -76,6 +77,7 @@ impl SeriesTable {
             indicators: Arc::default(),
             indicators_of_service: HashMap::new(),
             indicator_lists: Vec::new(),
+            indicator_list_numbers: HashMap::new(),
             interner: Interner::default(),
             bounds,
         }
@@ -85,6 +87,7 @@ impl SeriesTable {
         self.all.len()
     }
 
+    #[inline]
     pub fn get(&self, series: u32) -> Option<&Series> {
         self.all.get(series as usize)
     }
@@ -119,7 +122,13 @@ impl SeriesTable {
     /// The places of the indicators that count a series.
     #[inline]
     pub fn indicators_of(&self, series: &Series) -> &[u32] {
-        match series.indicators {
+        self.indicators_in(series.indicators)
+    }
+
+    /// The places in a list (see [`Series::indicators`]).
+    #[inline]
+    pub fn indicators_in(&self, list: u32) -> &[u32] {
+        match list {
             NONE => &[],
             list => self.indicator_lists.get(list as usize).map_or(&[], |list| list),
         }
@@ -207,16 +216,20 @@ impl SeriesTable {
         self.interner.intern(bounded(text))
     }
 
-    /// Adds the list of the indicators that count a series, if there are any.
+    /// The list of the indicators that count a series, if there are any; added unless there is one like it.
     fn indicator_list(&mut self, key: &SeriesKey) -> u32 {
         let of_service = self.indicators_of_service.get(&key.service).map(Vec::as_slice).unwrap_or_default();
         let counts = |place: &u32| self.indicators.get(*place as usize).is_some_and(|of| of.counts(key));
-        let list: Box<[u32]> = of_service.iter().copied().filter(counts).collect();
+        let list: Arc<[u32]> = of_service.iter().copied().filter(counts).collect();
         if list.is_empty() {
             return NONE;
         }
-        self.indicator_lists.push(list);
-        u32::try_from(self.indicator_lists.len() - 1).unwrap_or(NONE)
+        let next = u32::try_from(self.indicator_lists.len()).unwrap_or(NONE);
+        let number = *self.indicator_list_numbers.entry(list.clone()).or_insert(next);
+        if number == next {
+            self.indicator_lists.push(list);
+        }
+        number
     }
 
     pub fn set_indicators(&mut self, indicators: Arc<Vec<Indicator>>) {
@@ -230,6 +243,7 @@ impl SeriesTable {
 
     fn list_indicators(&mut self) {
         self.indicator_lists.clear();
+        self.indicator_list_numbers.clear();
         for number in 0..self.all.len() {
             let Some(key) = self.keys.get(number).cloned() else { continue };
             let list = self.indicator_list(&key);

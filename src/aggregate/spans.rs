@@ -1,6 +1,7 @@
 //! How spans and log records are counted.
 
 use super::hot::Sample;
+use super::names::NameHash;
 use super::series::{Head, NONE, weight_of};
 use super::shard::{Context, Shard, Tally};
 use super::template::operation_name;
@@ -11,6 +12,20 @@ use crate::otlp::{LogView, SpanView, StatusCode};
 /// Spans whose series are looked up together.
 const TOGETHER: usize = 16;
 
+/// A span's series, and what of it is needed beside its cells.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    number: u32,
+    indicators: u32,
+    is_overflow: bool,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { number: NONE, indicators: NONE, is_overflow: false }
+    }
+}
+
 #[inline]
 fn head_of(context: Context, span: &SpanView<'_>) -> Head {
     let entry = span.kind.is_entry() || span.parent_span_id.is_none();
@@ -18,14 +33,20 @@ fn head_of(context: Context, span: &SpanView<'_>) -> Head {
 }
 
 impl Shard {
-    /// Counts spans of one resource. The series of several are looked up before the first of them is
-    /// counted, so that their memory is on its way meanwhile.
+    /// Counts spans of one resource. What is needed of several is fetched step by step before the first of
+    /// them is counted, so that with many series their memory comes at once and not one after the other.
     pub(super) fn spans(&mut self, context: Context, spans: &[SpanView<'_>], tally: &mut Tally) {
         for spans in spans.chunks(TOGETHER) {
-            let mut found = [NONE; TOGETHER];
-            for (span, found) in spans.iter().zip(&mut found) {
-                let (head, name) = (head_of(context, span), span.name.as_bytes());
-                *found = self.series.find(self.series.hash(head, name)).unwrap_or(NONE);
+            let mut hashes = [NameHash::default(); TOGETHER];
+            for (span, hash) in spans.iter().zip(&mut hashes) {
+                *hash = self.series.hash(head_of(context, span), span.name.as_bytes());
+            }
+            let mut found = [Found::default(); TOGETHER];
+            for (hash, found) in hashes.iter().zip(&mut found).take(spans.len()) {
+                found.number = self.series.find(*hash).unwrap_or(NONE);
+            }
+            for found in found.iter_mut().take(spans.len()) {
+                *found = self.found(found.number);
             }
             for (span, found) in spans.iter().zip(found) {
                 self.span(context, span, found, tally);
@@ -34,7 +55,16 @@ impl Shard {
     }
 
     #[inline]
-    fn span(&mut self, context: Context, span: &SpanView<'_>, found: u32, tally: &mut Tally) {
+    fn found(&self, number: u32) -> Found {
+        self.series.get(number).map_or_else(Found::default, |series| Found {
+            number,
+            indicators: series.indicators,
+            is_overflow: series.is_overflow,
+        })
+    }
+
+    #[inline]
+    fn span(&mut self, context: Context, span: &SpanView<'_>, mut found: Found, tally: &mut Tally) {
         let Some(time) = tally.place(span.end, context.arrived) else { return };
         tally.counted += 1;
         self.note(time, span.trace_id);
@@ -42,14 +72,16 @@ impl Shard {
         let duration_ns = span.end.0.saturating_sub(span.start.0);
         let error = span.status == StatusCode::Error;
         let head = head_of(context, span);
-        let number = if found == NONE { self.series_of_span(head, span.name) } else { found };
-        let Some(series) = self.series.get(number) else { return };
-        if series.is_overflow {
+        if found.number == NONE {
+            let number = self.series_of_span(head, span.name);
+            found = self.found(number);
+        }
+        let number = found.number;
+        if found.is_overflow {
             self.note_overflow(number, context.service);
         }
         let weight = weight_of(span.trace_state);
-        let Some(series) = self.series.get(number) else { return };
-        for &place in self.series.indicators_of(series) {
+        for &place in self.series.indicators_in(found.indicators) {
             let indicator = self.indicators.get(place as usize);
             if let (Some(indicator), Some(seconds)) = (indicator, self.seconds.get_mut(place as usize))
                 && let Some(good) = indicator.span(error, duration_ns, span.attributes())

@@ -1,12 +1,15 @@
-//! What a shard spends on a span, and the sketch on a value.
+//! What each stage spends by itself: the journal and a shard on a request, the window stage on a barrier, the
+//! sketch on a value.
 
-use barograph::aggregate::{Config, Shard};
-use barograph::journal::{Cut, Position};
+use barograph::aggregate::{Config, Partial, Shard};
+use barograph::journal::{self, Cut, Journal, Position};
 use barograph::limits::Permit;
-use barograph::model::{Signal, Timestamp};
+use barograph::model::{Signal, SystemClock, Timestamp};
 use barograph::otlp::{Encoding, split};
 use barograph::receive::{Admitted, Reply};
+use barograph::settings::ByteSize;
 use barograph::sketch::Histogram;
+use barograph::window::{self, Registry, Windows};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
@@ -14,6 +17,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message;
 use std::hint::black_box;
+use std::sync::Arc;
 
 const SPANS: u64 = 256;
 const NOW_S: u64 = 1_700_000_000;
@@ -28,6 +32,10 @@ fn pair(key: &str, value: &str) -> KeyValue {
 
 /// A request of one resource as an SDK sends it: about 480 bytes a span.
 fn request(random: &mut fastrand::Rng) -> Admitted {
+    request_of(random, "front", 30)
+}
+
+fn request_of(random: &mut fastrand::Rng, service: &str, operations: u32) -> Admitted {
     let spans = (0..SPANS)
         .map(|number| {
             let end = NOW_S * 1_000_000_000 + random.u64(..1_000_000_000);
@@ -36,7 +44,7 @@ fn request(random: &mut fastrand::Rng) -> Admitted {
                 trace_id: (0..16).map(|_| random.u8(..)).collect(),
                 span_id: (0..8).map(|_| random.u8(..)).collect(),
                 parent_span_id: if number % 8 == 0 { vec![] } else { vec![1; 8] },
-                name: format!("GET /api/v1/resource/{}", random.u32(..30)),
+                name: format!("GET /api/v1/resource/{}", random.u32(..operations)),
                 kind: if is_client { 3 } else { 2 },
                 start_time_unix_nano: end - random.u64(100_000..800_000_000),
                 end_time_unix_nano: end,
@@ -55,7 +63,7 @@ fn request(random: &mut fastrand::Rng) -> Admitted {
         .collect();
     let resource_spans = vec![ResourceSpans {
         resource: Some(Resource {
-            attributes: vec![pair("service.name", "front"), pair("service.version", "1.2.3")],
+            attributes: vec![pair("service.name", service), pair("service.version", "1.2.3")],
             ..Resource::default()
         }),
         scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }],
@@ -113,6 +121,73 @@ fn shard(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Appending to a journal whose segments were all written once, in `interval` mode.
+fn journal(criterion: &mut Criterion) {
+    const MAX_BYTES: u64 = 256 << 20;
+    let mut random = fastrand::Rng::with_seed(3);
+    let request = request(&mut random);
+    // Memory where there is some to be had: the disk is not what is measured.
+    let shared_memory = std::path::Path::new("/dev/shm");
+    let folder = if shared_memory.is_dir() { shared_memory } else { &std::env::temp_dir() };
+    let folder = tempfile::tempdir_in(folder).expect("a folder");
+    let config = journal::Config { max_bytes: Some(ByteSize(MAX_BYTES)), ..journal::Config::default() };
+    let (sequencer, ..) =
+        Journal::open(folder.path(), &config, Arc::new(SystemClock), None).expect("a journal");
+    let mut sequencer = sequencer.without_checkpoints();
+    let again = || Admitted {
+        slices: request.slices.clone(),
+        wire: request.wire.clone(),
+        body: request.body.clone(),
+        permit: Permit::free(),
+        reply: Reply::nobody(),
+        ..request
+    };
+    let at = Timestamp::from_secs(NOW_S);
+    for _ in 0..2 * MAX_BYTES / request.wire.len() as u64 {
+        sequencer.append_at(again(), at).expect("room").for_each(drop);
+    }
+    let mut group = criterion.benchmark_group("journal");
+    group.throughput(Throughput::Bytes(request.wire.len() as u64));
+    group.bench_function("append a request of 256 spans", |bencher| {
+        bencher.iter(|| sequencer.append_at(again(), at).expect("room").for_each(drop));
+    });
+    group.finish();
+}
+
+/// A barrier's partial, of 20 services with so many series together, merged into the tick and the open window.
+fn merge(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("window");
+    for series in [200u32, 20_000] {
+        let mut random = fastrand::Rng::with_seed(4);
+        let requests: Vec<Admitted> = (0..series / 16)
+            .map(|number| request_of(&mut random, &format!("service-{}", number % 20), series / 20))
+            .collect();
+        let arrived = Timestamp::from_secs(NOW_S + 1);
+        let mut shard = Shard::new(0, 1, &Config::default());
+        let mut number = NOW_S;
+        let mut partial = || -> (Cut, Vec<Partial>) {
+            number += 1;
+            let cut = Cut { number, arrived, ..Cut::default() };
+            requests.iter().for_each(|request| shard.apply(Position(number), arrived, request));
+            let mut partial = shard.cut(cut);
+            partial.settle();
+            (cut, vec![partial])
+        };
+        let mut windows = Windows::new(window::Config::default(), Arc::new(Registry::default()));
+        let (_, partials) = partial();
+        let cells = partials.iter().map(|partial| partial.cells.len() as u64).sum();
+        group.throughput(Throughput::Elements(cells));
+        group.bench_function(format!("merge a barrier's {cells} cells"), |bencher| {
+            bencher.iter_batched(
+                &mut partial,
+                |(cut, partials)| black_box(windows.merge(cut, partials)),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
 fn sketch(criterion: &mut Criterion) {
     let mut random = fastrand::Rng::with_seed(2);
     let values: Vec<f64> = (0..1_024).map(|_| random.f64() * 1e9 + 1e5).collect();
@@ -129,5 +204,5 @@ fn sketch(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, shard, sketch);
+criterion_group!(benches, journal, shard, merge, sketch);
 criterion_main!(benches);
