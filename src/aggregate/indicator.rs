@@ -2,7 +2,7 @@
 
 use super::matcher::{Matcher, same_name};
 use crate::model::{SeriesKey, ServiceKey, Signal};
-use crate::otlp::Attributes;
+use crate::otlp::{AnyValue, Attributes, LogView};
 use crate::sketch::Histogram;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct Indicator {
     pub source: Source,
     /// Only items count whose attributes match all of these.
     pub only: Vec<Matcher>,
+    /// The attribute that tells users of spans or log records apart; `None`: they are not counted.
+    pub users: Option<Arc<str>>,
 }
 
 /// What is counted.
@@ -32,6 +34,9 @@ pub enum Source {
     },
     /// Log records; good are those of a lower `SeverityNumber` than this.
     Logs { bad_from: i32 },
+    /// Events (log records with this name) by a number that they have as an attribute, such as the web vitals
+    /// of a browser; good are those for which the comparison holds.
+    Events { name: Arc<str>, value: Arc<str>, how: Comparison, threshold: f64 },
     /// Points of a metric, by its name in OpenTelemetry or in Prometheus.
     Metric { name: Arc<str>, counted: Meaning },
 }
@@ -117,7 +122,7 @@ impl Indicator {
                         && key.entry
                         && operation.as_ref().is_none_or(|name| *name == key.operation)
                 }
-                Source::Logs { .. } => key.signal == Signal::Logs,
+                Source::Logs { .. } | Source::Events { .. } => key.signal == Signal::Logs,
                 Source::Metric { name, .. } => {
                     key.signal == Signal::Metrics
                         && same_name(name, &key.operation, &key.unit)
@@ -145,9 +150,24 @@ impl Indicator {
 
     /// Whether a log record is good; `None` if it does not count.
     #[must_use]
-    pub fn log(&self, severity: i32, attributes: Attributes<'_>) -> Option<bool> {
-        let Source::Logs { bad_from } = &self.source else { return None };
-        self.only.iter().all(|matcher| matcher.holds(attributes)).then_some(severity < *bad_from)
+    pub fn log(&self, record: &LogView<'_>) -> Option<bool> {
+        let attributes = record.attributes();
+        let good = match &self.source {
+            Source::Logs { bad_from } => record.severity_number < *bad_from,
+            Source::Events { name, value, how, threshold } => {
+                let named = if record.event_name.is_empty() {
+                    attributes.get("event.name").and_then(|name| name.as_str())
+                } else {
+                    Some(record.event_name)
+                };
+                if named != Some(&**name) {
+                    return None;
+                }
+                how.holds(number(attributes.get(value)?)?, *threshold)
+            }
+            Source::Spans { .. } | Source::Metric { .. } => return None,
+        };
+        self.only.iter().all(|matcher| matcher.holds(attributes)).then_some(good)
     }
 
     /// Good and total of a gauge's point.
@@ -225,6 +245,17 @@ impl Indicator {
     }
 }
 
+/// A number, also one that was sent as text.
+fn number(value: AnyValue<'_>) -> Option<f64> {
+    let number = match value {
+        AnyValue::Double(number) => number,
+        AnyValue::Int(number) => number as f64,
+        AnyValue::Text(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
 impl Part {
     const fn of(self, items: u64) -> (u64, u64) {
         match self {
@@ -254,6 +285,7 @@ mod tests {
             service: ServiceKey::named("shop"),
             source: Source::Metric { name: "http.server.request.duration".into(), counted },
             only: Vec::new(),
+            users: None,
         }
     }
 

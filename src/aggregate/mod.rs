@@ -28,6 +28,7 @@ mod spans;
 mod state;
 mod streams;
 mod template;
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -44,3 +45,4 @@ pub use place::{AHEAD, TOO_OLD};
 pub use shard::Shard;
 pub use state::StateError;
 pub use template::operation_name;
+pub use users::Users;

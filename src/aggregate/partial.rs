@@ -1,7 +1,7 @@
 //! What a shard learned between two barriers.
 
 use super::hot::Counted;
-use crate::aggregate::{Cell, IndicatorId, SecondCount, Weight};
+use crate::aggregate::{Cell, IndicatorId, SecondCount, Users, Weight};
 use crate::journal::Cut;
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, SpanId, SpanKind, WindowId};
@@ -22,6 +22,7 @@ pub struct Partial {
     pub new: Vec<(SeriesId, Arc<SeriesKey>)>,
     pub facets: Vec<(Arc<FacetKey>, WindowId, Facet)>,
     pub indicators: Vec<(IndicatorId, SecondCount)>,
+    pub users: Vec<(IndicatorId, Users)>,
     /// Halves of edges of the traces chosen for topology.
     pub halves: Vec<SpanHalf>,
     /// CLIENT and PRODUCER spans by the address they went to: exact, not sampled.

@@ -9,7 +9,7 @@ use super::place::{Place, place};
 use super::resource::Resources;
 use super::series::SeriesTable;
 use super::streams::Streams;
-use super::{Accepted, Facet, Indicator, Partial, SecondCount};
+use super::{Accepted, Facet, Indicator, Partial, SecondCount, Users};
 use crate::journal::{BlockPart, BlockWriter, Cut, Index, Position};
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::{Signal, Timestamp, TraceId, WindowId};
@@ -90,6 +90,8 @@ pub struct Shard {
     pub(super) indicators: Arc<Vec<Indicator>>,
     /// Counts of each indicator by second.
     pub(super) seconds: Vec<Vec<SecondCount>>,
+    /// Users that each indicator saw since the last cut.
+    pub(super) users: Vec<Users>,
     rows: Rows,
     pub(super) scratch: Vec<u8>,
     /// The scope of the last cumulative point, and what it is called in the name of its stream.
@@ -123,6 +125,7 @@ impl Shard {
             streams: Streams::new(bounds.streams),
             indicators: Arc::default(),
             seconds: Vec::new(),
+            users: Vec::new(),
             rows: Rows::default(),
             scratch: Vec::new(),
             last_scope: None,
@@ -145,6 +148,7 @@ impl Shard {
     /// is let go, so this belongs right after a cut.
     pub fn set_indicators(&mut self, indicators: Arc<Vec<Indicator>>) {
         self.seconds = vec![Vec::new(); indicators.len()];
+        self.users = vec![Users::default(); indicators.len()];
         self.series.set_indicators(indicators.clone());
         self.indicators = indicators;
     }
@@ -345,6 +349,7 @@ impl Shard {
             new: self.series.take_new(),
             facets: self.facets.take(),
             indicators: self.take_seconds(),
+            users: self.take_users(),
             halves: self.halves.take(),
             peers: self.peers.take(),
             accepted: std::mem::take(&mut self.accepted),
@@ -375,6 +380,15 @@ impl Shard {
         self.facets.clear();
         self.peers = Peers::default();
         self.series.forget_peers();
+    }
+
+    fn take_users(&mut self) -> Vec<(super::IndicatorId, Users)> {
+        let seen = self.indicators.iter().zip(&mut self.users).filter(|(of, _)| of.users.is_some());
+        let mut taken = Vec::new();
+        for (indicator, users) in seen.filter(|(_, users)| !users.is_empty()) {
+            taken.push((indicator.id, std::mem::take(users)));
+        }
+        taken
     }
 
     fn take_seconds(&mut self) -> Vec<(super::IndicatorId, SecondCount)> {

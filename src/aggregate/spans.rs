@@ -87,6 +87,10 @@ impl Shard {
                 && let Some(good) = indicator.span(error, duration_ns, span.attributes())
             {
                 count_second(seconds, time, u64::from(good), 1);
+                if let (Some(attribute), Some(users)) = (&indicator.users, self.users.get_mut(place as usize))
+                {
+                    users.note(span.attributes(), attribute, good);
+                }
             }
         }
         let sample = Sample {
@@ -207,9 +211,14 @@ impl Shard {
             for &place in &indicators {
                 let indicator = self.indicators.get(place as usize);
                 if let (Some(indicator), Some(seconds)) = (indicator, self.seconds.get_mut(place as usize))
-                    && let Some(good) = indicator.log(log.severity_number, log.attributes())
+                    && let Some(good) = indicator.log(&log)
                 {
                     count_second(seconds, time, u64::from(good), 1);
+                    if let (Some(attribute), Some(users)) =
+                        (&indicator.users, self.users.get_mut(place as usize))
+                    {
+                        users.note(log.attributes(), attribute, good);
+                    }
                 }
             }
             let class = severity_class(log.severity_number);

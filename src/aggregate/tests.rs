@@ -77,6 +77,7 @@ pub(super) struct Merged {
     pub keys: BTreeMap<SeriesId, SeriesKey>,
     pub facets: BTreeMap<(FacetKey, WindowId), Facet>,
     seconds: BTreeMap<(IndicatorId, u64), (u64, u64)>,
+    users: Users,
     peers: BTreeMap<(PeerKey, WindowId), EdgeCell>,
     halves: usize,
     pub accepted: Accepted,
@@ -103,6 +104,9 @@ impl Merged {
         for (id, count) in partial.indicators {
             let sum = self.seconds.entry((id, count.second)).or_default();
             *sum = (sum.0 + count.good, sum.1 + count.total);
+        }
+        for (_, users) in partial.users {
+            self.users.merge(&users);
         }
         for (key, window, cell) in partial.peers {
             self.peers.entry(((*key).clone(), window)).or_default().merge(&cell);
@@ -202,6 +206,7 @@ fn indicator(service: &str) -> Indicator {
             good: GoodSpans { threshold_ns: Some(NS), errors_are_bad: true, ..GoodSpans::default() },
         },
         only: Vec::new(),
+        users: None,
     }
 }
 
@@ -713,6 +718,38 @@ fn indicators_count_spans_by_any_attribute() {
 }
 
 #[test]
+fn users_are_told_apart_over_shards_and_cuts() {
+    let request = |instance: &str, users: &[(&str, i32)]| {
+        let spans = users.iter().map(|(user, status)| Span {
+            name: "get".into(),
+            kind: 2,
+            end_time_unix_nano: NOW * NS,
+            start_time_unix_nano: NOW * NS - 1,
+            attributes: vec![pair("session.id", user)],
+            status: Some(Status { code: *status, ..Status::default() }),
+            ..Span::default()
+        });
+        let scope_spans = vec![ScopeSpans { spans: spans.collect(), ..ScopeSpans::default() }];
+        let resource_spans = vec![ResourceSpans {
+            resource: resource("a", instance),
+            scope_spans,
+            ..ResourceSpans::default()
+        }];
+        (Signal::Traces, ExportTraceServiceRequest { resource_spans }.encode_to_vec())
+    };
+    let bodies = [
+        request("1", &[("ada", 0), ("bob", 2), ("", 2)]),
+        request("2", &[("ada", 0), ("eve", 2), ("bob", 0)]),
+        request("1", &[("ada", 0), ("bob", 2), ("dan", 0)]),
+    ];
+    let watched = Indicator { users: Some("session.id".into()), ..indicator("a") };
+    let users = count(&bodies, 2, 0b11, std::slice::from_ref(&watched)).users;
+    assert_eq!((users.all.count(), users.affected.count()), (4, 2));
+    let unwatched = count(&bodies, 2, 0b11, &[indicator("a")]).users;
+    assert!(unwatched.is_empty(), "nobody asked for them");
+}
+
+#[test]
 fn indicators_count_log_records_and_points_of_metrics() {
     let log_records = [9, 17, 13, 21, 0].map(|severity_number| LogRecord {
         time_unix_nano: NOW * NS,
@@ -729,6 +766,44 @@ fn indicators_count_log_records_and_points_of_metrics() {
         indicated(&logs, Source::Logs { bad_from: 17 }, vec![Matcher::equals("area", "main")]),
         (3, 4)
     );
+
+    // Events by a number that they carry, as a browser sends its web vitals.
+    let vital = |name: &str, page: &str, value: f64| LogRecord {
+        time_unix_nano: NOW * NS,
+        event_name: if page == "/old" { String::new() } else { "browser.web_vital".into() },
+        attributes: vec![
+            pair("name", name),
+            pair("url.path", page),
+            pair("event.name", "browser.web_vital"),
+            KeyValue {
+                key: "value".into(),
+                value: Some(AnyValue { value: Some(any_value::Value::DoubleValue(value)) }),
+                ..KeyValue::default()
+            },
+        ],
+        ..LogRecord::default()
+    };
+    let log_records = vec![
+        vital("ttfb", "/", 120.0),
+        vital("ttfb", "/", 900.0),
+        vital("ttfb", "/old", 800.0),
+        vital("ttfb", "/cart", 10.0),
+        vital("lcp", "/", 9_000.0),
+        LogRecord { time_unix_nano: NOW * NS, ..LogRecord::default() },
+    ];
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+    let resource_logs =
+        vec![ResourceLogs { resource: resource("a", "i"), scope_logs, ..ResourceLogs::default() }];
+    let vitals = [(Signal::Logs, ExportLogsServiceRequest { resource_logs }.encode_to_vec())];
+    let fast = || Source::Events {
+        name: "browser.web_vital".into(),
+        value: "value".into(),
+        how: Comparison::AtMost,
+        threshold: 800.0,
+    };
+    let ttfb = Matcher::equals("name", "ttfb");
+    assert_eq!(indicated(&vitals, fast(), vec![ttfb.clone()]), (3, 4));
+    assert_eq!(indicated(&vitals, fast(), vec![ttfb, Matcher::equals("url.path", "/")]), (1, 2));
 
     // Sums and histograms, cumulative and as deltas: the first point of a stream that began before us says
     // nothing of its growth.

@@ -1,7 +1,7 @@
 //! The life of an alert: pending, firing, and one of three ends.
 
 use super::text;
-use super::{Alert, AlertState, Config, Error};
+use super::{Alert, AlertState, Attachment, Config, Error, Impact};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState};
 use crate::model::{Timestamp, WindowId};
 use serde::{Deserialize, Serialize};
@@ -20,55 +20,6 @@ const GAP: Duration = Duration::from_secs(10);
 const WHOLE_WINDOWS: u64 = 2;
 /// which is this long after a window's end, when it is sealed.
 const SEALED_AFTER: Duration = Duration::from_secs(15);
-
-/// What diagnosis and budgets add to an alert. What is `None`, zero or `false` leaves what was
-/// attached before.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Attachment {
-    /// The likeliest cause in one sentence.
-    pub cause_summary: Option<String>,
-    /// Name of the service at fault.
-    pub cause_service: Option<String>,
-    /// `code`, `database`, `dependency`, …
-    pub cause_kind: Option<String>,
-    /// 0..1.
-    pub cause_probability: Option<f64>,
-    /// A diagnosis ended without a cause.
-    pub inconclusive: bool,
-    /// The change that came shortly before, in words.
-    pub change: Option<String>,
-    /// Budget left and burn, in words.
-    pub budget: Option<String>,
-    /// Where the evidence can be seen.
-    pub evidence_url: Option<String>,
-    /// What the evidence holds.
-    pub traces: u64,
-    pub log_records: u64,
-}
-
-impl Attachment {
-    /// Takes over what `news` says.
-    fn update(&mut self, news: Self) {
-        if news.cause_summary.is_some() || news.inconclusive {
-            self.cause_summary = news.cause_summary;
-            self.cause_service = news.cause_service;
-            self.cause_kind = news.cause_kind;
-            self.cause_probability = news.cause_probability;
-            self.inconclusive = news.inconclusive;
-        }
-        self.change = news.change.or(self.change.take());
-        self.budget = news.budget.or(self.budget.take());
-        self.evidence_url = news.evidence_url.or(self.evidence_url.take());
-        if news.traces > 0 || news.log_records > 0 {
-            (self.traces, self.log_records) = (news.traces, news.log_records);
-        }
-    }
-
-    /// Whether a diagnosis has spoken.
-    fn is_answer(&self) -> bool {
-        self.cause_summary.is_some() || self.inconclusive
-    }
-}
 
 /// An alert and what it was made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,9 +42,9 @@ pub struct Lifecycle {
     /// Alerts that got an attachment since the last step.
     attached: BTreeSet<AnomalyId>,
     ended: BTreeSet<(Timestamp, AnomalyId)>,
-    last_step: Option<Timestamp>,
+    pub(super) last_step: Option<Timestamp>,
     /// Nothing resolves before.
-    frozen_until: Option<Timestamp>,
+    pub(super) frozen_until: Option<Timestamp>,
 }
 
 /// What a checkpoint keeps.
@@ -256,6 +207,7 @@ impl Lifecycle {
                     fired_at: None,
                     resolved_at: None,
                     risen_from: Vec::new(),
+                    impact: Impact::default(),
                 };
                 let attachment = Attachment::default();
                 let anomaly = Some(anomaly.clone());
@@ -308,6 +260,7 @@ impl Lifecycle {
                 next.labels = text::labels(anomaly, next.severity.as_str());
                 let link = link(&self.config, &held.attachment, id);
                 next.annotations = text::annotations(anomaly, &held.attachment, link.as_deref());
+                next.impact.clone_from(&held.attachment.impact);
                 if let Some(elder) = &anomaly.merged_into {
                     next.annotations.insert("merged_into".into(), elder.0.clone());
                 }
@@ -356,7 +309,7 @@ fn link(config: &Config, attachment: &Attachment, id: &AnomalyId) -> Option<Stri
 
 /// Whether a change cannot wait: all but new figures in the text.
 fn is_urgent(before: &Alert, after: &Alert) -> bool {
-    const WAITING: [&str; 3] = ["summary", "description", "onset"];
+    const WAITING: [&str; 5] = ["summary", "description", "onset", "budget_spent", "users_affected"];
     before.state != after.state
         || before.labels != after.labels
         || before
@@ -364,267 +317,4 @@ fn is_urgent(before: &Alert, after: &Alert) -> bool {
             .iter()
             .filter(|(key, _)| !WAITING.contains(&key.as_str()))
             .ne(after.annotations.iter().filter(|(key, _)| !WAITING.contains(&key.as_str())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::alert::fixture::anomaly;
-    use crate::confirm::Severity;
-
-    const START: u64 = 1_700_000_000;
-
-    fn at(secs: u64) -> Timestamp {
-        Timestamp::from_secs(START + secs)
-    }
-
-    fn confirmed(when: u64) -> Anomaly {
-        let mut confirmed = anomaly("00000000000000aa", at(0));
-        confirmed.state = AnomalyState::Confirmed;
-        confirmed.fired_at = Some(at(when));
-        confirmed.revision += 1;
-        confirmed
-    }
-
-    fn recovered(when: u64) -> Anomaly {
-        let mut recovered = confirmed(2);
-        recovered.state = AnomalyState::Recovered;
-        recovered.ended_at = Some(at(when));
-        recovered
-    }
-
-    fn cause() -> Attachment {
-        Attachment {
-            cause_summary: Some("queries of payment to its database take 4 s".into()),
-            cause_service: Some("payment".into()),
-            cause_kind: Some("database".into()),
-            cause_probability: Some(0.9),
-            evidence_url: Some("http://127.0.0.1:4320/evidence/00000000000000aa".into()),
-            traces: 31,
-            log_records: 64,
-            ..Attachment::default()
-        }
-    }
-
-    fn states(alerts: &[Alert]) -> Vec<(u32, AlertState)> {
-        alerts.iter().map(|alert| (alert.revision, alert.state)).collect()
-    }
-
-    #[test]
-    fn it_fires_with_its_cause_or_three_seconds_later_without() {
-        for with_cause in [true, false] {
-            let mut lifecycle = Lifecycle::new(Config::default());
-            let opened = anomaly("00000000000000aa", at(0));
-            let id = opened.id.clone();
-            assert_eq!(states(&lifecycle.step(at(1), &[opened])), [(1, AlertState::Pending)]);
-            assert!(lifecycle.step(at(3), &[confirmed(3)]).is_empty());
-            if with_cause {
-                lifecycle.attach(&id, cause());
-                let fired = lifecycle.step(at(4), &[]);
-                assert_eq!(states(&fired), [(2, AlertState::Firing)]);
-                assert_eq!(fired[0].annotations["cause_service"], "payment");
-            } else {
-                assert!(lifecycle.step(at(4), &[]).is_empty());
-                assert!(lifecycle.step(at(5), &[]).is_empty());
-                let fired = lifecycle.step(at(6), &[]);
-                assert_eq!(states(&fired), [(2, AlertState::Firing)]);
-                lifecycle.attach(&id, cause());
-                let updated = lifecycle.step(at(7), &[]);
-                assert_eq!(states(&updated), [(3, AlertState::Firing)]);
-                assert_eq!(updated[0].labels, fired[0].labels);
-                assert_eq!(updated[0].fired_at, fired[0].fired_at);
-            }
-        }
-    }
-
-    #[test]
-    fn labels_follow_from_what_is_fixed_and_from_the_severity() {
-        let mut lifecycle = Lifecycle::new(Config::default());
-        lifecycle.step(at(3), &[confirmed(0)]);
-        let fired = lifecycle.alerts().next().unwrap().clone();
-        let mut news = confirmed(0);
-        news.members.clear();
-        news.title = "something else".into();
-        news.severity = Severity::Page;
-        let risen = lifecycle.step(at(4), std::slice::from_ref(&news));
-        assert_eq!(states(&risen), [(2, AlertState::Firing)]);
-        let mut expected = fired.labels.clone();
-        assert_eq!(expected.insert("severity".into(), "page".into()), Some("ticket".into()));
-        assert_eq!(risen[0].labels, expected);
-        let earlier: Vec<_> = risen[0].earlier_labels().collect();
-        assert_eq!(earlier, [(fired.labels, at(4))]);
-
-        news.severity = Severity::Ticket;
-        lifecycle.step(at(100), &[news]);
-        assert_eq!(lifecycle.alerts().next().unwrap().severity, Severity::Page, "it never falls");
-    }
-
-    #[test]
-    fn new_figures_wait_but_are_not_lost() {
-        let mut lifecycle = Lifecycle::new(Config::default());
-        assert_eq!(lifecycle.step(at(3), &[confirmed(0)]).len(), 1);
-        let mut news = confirmed(0);
-        for second in 4..63 {
-            news.members[0].observed = f64::from(second) / 100.0;
-            assert!(lifecycle.step(at(u64::try_from(second).unwrap()), &[news.clone()]).is_empty());
-        }
-        let told = lifecycle.step(at(63), &[]);
-        assert_eq!(states(&told), [(2, AlertState::Firing)]);
-        assert!(told[0].annotations["description"].contains("62 %"), "{:?}", told[0].annotations);
-        assert!(lifecycle.step(at(200), &[]).is_empty());
-    }
-
-    #[test]
-    fn each_end_is_told_once_and_a_relapse_fires_again() {
-        for (state, ended) in [
-            (AnomalyState::Recovered, AlertState::Resolved),
-            (AnomalyState::Merged, AlertState::Merged),
-            (AnomalyState::Suppressed, AlertState::Suppressed),
-        ] {
-            let mut lifecycle = Lifecycle::new(Config::default());
-            lifecycle.step(at(3), &[confirmed(0)]);
-            let mut over = recovered(5);
-            over.state = state;
-            let told = lifecycle.step(at(5), std::slice::from_ref(&over));
-            assert_eq!(states(&told), [(2, ended)]);
-            assert_eq!(told[0].resolved_at, Some(at(5)));
-            assert!(lifecycle.step(at(6), &[over]).is_empty());
-            let again = lifecycle.step(at(7), &[confirmed(7)]);
-            assert_eq!(states(&again), [(3, AlertState::Firing)]);
-            assert_eq!(again[0].resolved_at, None);
-        }
-    }
-
-    #[test]
-    fn a_restart_never_resolves_until_two_whole_windows_were_judged() {
-        let mut before = Lifecycle::new(Config::default());
-        before.step(at(3), &[confirmed(0)]);
-        let mut after = Lifecycle::new(Config::default());
-        after.restore(&before.state().unwrap()).unwrap();
-        // START is a multiple of 10 s: windows begin at 110 and 120, the second is sealed at 145.
-        assert!(after.step(at(103), &[recovered(103)]).is_empty());
-        for second in 104..145 {
-            assert!(after.step(at(second), &[]).is_empty(), "second {second}");
-        }
-        assert_eq!(states(&after.step(at(145), &[])), [(2, AlertState::Resolved)]);
-
-        // Also when the journal is replayed first, and the time of being away lies within the steps.
-        let mut after = Lifecycle::new(Config::default());
-        after.restore(&before.state().unwrap()).unwrap();
-        for second in 4..20 {
-            assert!(after.step(at(second), &[]).is_empty());
-        }
-        assert!(after.step(at(3_600), &[recovered(3_600)]).is_empty());
-        assert!((3_601..3_645).all(|second| after.step(at(second), &[]).is_empty()));
-        assert_eq!(after.step(at(3_645), &[]).len(), 1);
-    }
-
-    #[test]
-    fn state_goes_both_ways_and_damage_is_an_error() {
-        let mut one = Lifecycle::new(Config::default());
-        one.step(at(1), &[anomaly("00000000000000aa", at(0)), anomaly("00000000000000bb", at(0))]);
-        one.step(at(2), &[confirmed(2)]);
-        let mut other = Lifecycle::new(Config::default());
-        other.restore(&one.state().unwrap()).unwrap();
-        other.frozen_until = None;
-        other.last_step = one.last_step;
-        for second in 3..70 {
-            assert_eq!(one.step(at(second), &[]), other.step(at(second), &[]), "second {second}");
-        }
-        let bytes = one.state().unwrap();
-        assert!(other.restore(&bytes[..bytes.len() / 2]).is_err());
-    }
-
-    #[test]
-    fn what_the_ledger_knows_stays_told() {
-        // Live, the cause came at once; in the replay it does not come at all.
-        let mut live = Lifecycle::new(Config::default());
-        let opened = anomaly("00000000000000aa", at(0));
-        live.step(at(1), std::slice::from_ref(&opened));
-        live.attach(&opened.id, cause());
-        let told = live.step(at(2), &[confirmed(2)]).pop().unwrap();
-        assert_eq!(told.state, AlertState::Firing);
-
-        let mut replayed = Lifecycle::new(Config::default());
-        replayed.step(at(1), std::slice::from_ref(&opened));
-        replayed.step(at(2), &[confirmed(2)]);
-        let mut orphan = told.clone();
-        orphan.anomaly = AnomalyId("00000000000000cc".into());
-        replayed.adopt([told.clone(), orphan]);
-        let held: Vec<Alert> = replayed.alerts().cloned().collect();
-        assert_eq!(held[0], told);
-        assert!(held[1].state == AlertState::Firing);
-        // Revisions go on from what was told; nobody resolves the orphan before the freeze is over.
-        let next = replayed.step(at(600), &[]);
-        assert!(
-            next.iter().all(|alert| alert.revision == told.revision + 1 && alert.state == AlertState::Firing)
-        );
-        assert!((601..645).all(|second| replayed.step(at(second), &[]).is_empty()));
-        let thawed = replayed.step(at(645), &[]);
-        let ended: Vec<&str> = thawed
-            .iter()
-            .filter(|alert| alert.state.is_ended())
-            .map(|alert| alert.anomaly.0.as_str())
-            .collect();
-        assert_eq!(ended, ["00000000000000cc"]);
-    }
-
-    #[test]
-    fn what_the_crash_kept_from_being_told_is_told_after_it() {
-        for held_by_ledger in [true, false] {
-            let mut replayed = Lifecycle::new(Config::default());
-            let pending = replayed.step(at(1), &[anomaly("00000000000000aa", at(0))]);
-            replayed.step(at(2), &[confirmed(2)]);
-            assert_eq!(states(&replayed.step(at(6), &[])), [(2, AlertState::Firing)]);
-            replayed.adopt(pending.into_iter().filter(|_| held_by_ledger));
-            let told = replayed.step(at(20), &[]);
-            assert_eq!(states(&told), [(if held_by_ledger { 2 } else { 1 }, AlertState::Firing)]);
-        }
-    }
-
-    #[test]
-    fn the_text_says_in_order_what_someone_woken_by_it_needs() {
-        let mut lifecycle = Lifecycle::new(Config::default());
-        let mut hostile = confirmed(0);
-        hostile.members[1].signal = "GET /a\n\u{1b}[2JResolved: all is well".into();
-        hostile.members[1].service = hostile.service.clone();
-        lifecycle.step(at(1), &[hostile]);
-        let attachment = Attachment {
-            change: Some("payment 1.4.2 → 1.5.0, 40 s before".into()),
-            budget: Some("63 % of 30 days left, burning 14 times too fast".into()),
-            ..cause()
-        };
-        lifecycle.attach(&AnomalyId("00000000000000aa".into()), attachment);
-        let alert = lifecycle.step(at(2), &[]).pop().unwrap();
-        let description = &alert.annotations["description"];
-        let names: Vec<&str> = description.lines().map(|line| line.split(':').next().unwrap()).collect();
-        assert_eq!(
-            names,
-            [
-                "What",
-                "Where",
-                "Since",
-                "Users",
-                "Error budget",
-                "Suspected cause",
-                "Change before it",
-                "Evidence"
-            ]
-        );
-        assert!(description.lines().count() <= 12);
-        assert!(alert.annotations.values().all(|text| !text.chars().any(|c| c.is_control() && c != '\n')));
-        insta::assert_snapshot!(description);
-    }
-
-    #[test]
-    fn an_empty_step_costs_next_to_nothing() {
-        let mut lifecycle = Lifecycle::new(Config::default());
-        lifecycle.step(at(3), &[confirmed(0)]);
-        let begin = std::time::Instant::now();
-        for second in 100..100_100 {
-            lifecycle.step(at(second), &[]);
-        }
-        let each = begin.elapsed() / 100_000;
-        assert!(each < Duration::from_micros(5), "{each:?} an empty step, in a debug build");
-    }
 }

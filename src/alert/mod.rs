@@ -4,6 +4,7 @@
 //! target to the state that the ledger holds: asynchronous, on the side.
 
 mod alertmanager;
+mod attachment;
 mod client;
 mod config;
 mod credentials;
@@ -11,7 +12,10 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod heartbeat;
+mod impact;
 mod lifecycle;
+#[cfg(test)]
+mod lifecycle_tests;
 mod outbox;
 mod record;
 mod signature;
@@ -21,11 +25,13 @@ mod template;
 mod text;
 mod webhook;
 
+pub use attachment::Attachment;
 pub use client::Url;
 pub use config::Config;
 pub use error::Error;
 pub use heartbeat::Heartbeat;
-pub use lifecycle::{Attachment, Lifecycle};
+pub use impact::{Impact, Users};
+pub use lifecycle::Lifecycle;
 pub use outbox::{Delivered, Deliveries, Outbox};
 pub use record::Recorded;
 pub use state::{Alert, AlertState};

@@ -1,5 +1,6 @@
 //! What targets are told of an anomaly.
 
+use super::Impact;
 use crate::confirm::{AnomalyId, Severity};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,8 @@ pub struct Alert {
     /// Severities it fired with before, and when each gave way to a higher one: their label sets
     /// have to be ended at targets that identify alerts by labels.
     pub risen_from: Vec<(Severity, Timestamp)>,
+    /// What it has cost.
+    pub impact: Impact,
 }
 
 impl Alert {

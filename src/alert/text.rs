@@ -89,6 +89,8 @@ pub(super) fn annotations(
     if let Some(probability) = attachment.cause_probability {
         put("cause_probability", &format!("{probability:.2}"));
     }
+    put("budget_spent", &attachment.impact.budget_in_words(&anomaly.service));
+    put("users_affected", &attachment.impact.users_in_words());
     put("evidence", link.unwrap_or_default());
     put("onset", &anomaly.onset.earliest.to_string());
     out.insert("description".to_owned(), description(anomaly, attachment, link));
@@ -105,9 +107,15 @@ fn description(anomaly: &Anomaly, attachment: &Attachment, link: Option<&str>) -
     line("What", &anomaly.title);
     line("Where", &place(anomaly));
     line("Since", &since(anomaly));
-    line("Users", &impact(anomaly));
+    let users = attachment.impact.users_in_words();
+    let seen = impact(anomaly);
+    line(
+        "Users",
+        &if users.is_empty() || seen.is_empty() { users + &seen } else { format!("{users}; {seen}") },
+    );
     line("Also affected", &others(anomaly));
     line("Error budget", attachment.budget.as_deref().unwrap_or_default());
+    line("Budget spent on it", &attachment.impact.budget_in_words(&anomaly.service));
     line(
         "Suspected cause",
         match (&attachment.cause_summary, attachment.inconclusive) {

@@ -2362,6 +2362,27 @@ pub struct Incident {
     /// The likeliest, once known.
     #[prost(message, optional, tag = "15")]
     pub cause: ::core::option::Option<Cause>,
+    /// What objectives lost by it, most of their budget first.
+    #[prost(message, repeated, tag = "16")]
+    pub budget_spent: ::prost::alloc::vec::Vec<BudgetSpent>,
+    /// Distinct users that something bad happened to, and all that were there; unset where nobody counts them.
+    #[prost(uint64, optional, tag = "17")]
+    pub users_affected: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "18")]
+    pub users: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BudgetSpent {
+    #[prost(string, tag = "1")]
+    pub slo: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub service: ::core::option::Option<Service>,
+    /// Bad events; of slices of time, those.
+    #[prost(uint64, tag = "3")]
+    pub bad: u64,
+    /// Of the budget of the whole period: 1 = all of it.
+    #[prost(double, tag = "4")]
+    pub ratio: f64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimelineEntry {
@@ -3985,6 +4006,11 @@ pub struct Slo {
     /// Made without an objective file; never pages on its own in the first hour.
     #[prost(bool, tag = "11")]
     pub is_default: bool,
+    /// Distinct users of the last hour that something bad happened to, and all; unset where nobody counts them.
+    #[prost(uint64, optional, tag = "12")]
+    pub users_affected: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "13")]
+    pub users: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Burn {

@@ -3,7 +3,7 @@
 
 use super::Error;
 use super::unwritten::Unwritten;
-use crate::alert::{Alert, Attachment, Lifecycle};
+use crate::alert::{Alert, Attachment, Impact, Lifecycle, Users};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Judge};
 use crate::context::{Change, ChangeId, ToldExemption};
 use crate::detect::{ForeignAlert, Score};
@@ -16,6 +16,11 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What an anomaly that goes on has cost is told anew so often.
+const IMPACT_EVERY: Duration = Duration::from_secs(300);
+/// Objectives that are told of which an anomaly spent the budget.
+const OBJECTIVES_TOLD: usize = 20;
 
 /// A diagnosis that is due.
 #[derive(Clone, Debug)]
@@ -65,6 +70,8 @@ pub struct Judging {
     /// While the journal is replayed nobody is told: the ledger knows what was.
     replaying: bool,
     at: Timestamp,
+    /// Which of the spans of [`IMPACT_EVERY`] the impacts were last told in.
+    impacts_told: u64,
 }
 
 impl Judging {
@@ -83,6 +90,7 @@ impl Judging {
             diagnosed: BTreeSet::new(),
             replaying: false,
             at: Timestamp::ZERO,
+            impacts_told: 0,
         }
     }
 
@@ -180,7 +188,11 @@ impl Judging {
             let key = format!("{}/{}", anomaly.id, anomaly.revision);
             records.push(NewRecord::new(at, Stage::Confirm, &*anomaly.id.0, key, anomaly)?);
             self.follow(anomaly);
+            if matches!(anomaly.state, AnomalyState::Recovered | AnomalyState::Suppressed) {
+                self.tell_impact(anomaly, anomaly.ended_at.unwrap_or(at));
+            }
         }
+        self.tell_impacts(at);
         let alerts = self.lifecycle.step(at, &anomalies);
         self.tell(alerts, records)?;
         let jobs = if self.replaying { Vec::new() } else { self.take_jobs(at, topology) };
@@ -214,7 +226,36 @@ impl Judging {
         }
     }
 
-    /// Plans the diagnosis of an anomaly that was confirmed, and says how the budget stands.
+    /// Says from time to time what the anomalies that go on have cost.
+    fn tell_impacts(&mut self, at: Timestamp) {
+        let number = at.secs() / IMPACT_EVERY.as_secs();
+        if std::mem::replace(&mut self.impacts_told, number) == number {
+            return;
+        }
+        let open: Vec<Anomaly> = self.judge.confirm.open().cloned().collect();
+        for anomaly in open.iter().filter(|anomaly| anomaly.state == AnomalyState::Confirmed) {
+            self.tell_impact(anomaly, at);
+        }
+    }
+
+    fn tell_impact(&mut self, anomaly: &Anomaly, until: Timestamp) {
+        let impact = self.impact(anomaly, until);
+        self.lifecycle.attach(&anomaly.id, Attachment { impact, ..Attachment::default() });
+    }
+
+    /// What an anomaly has cost the services that it concerns since its onset.
+    fn impact(&self, anomaly: &Anomaly, until: Timestamp) -> Impact {
+        let services = std::iter::once(&anomaly.service)
+            .chain(anomaly.members.iter().map(|member| &member.service))
+            .collect();
+        let from = anomaly.onset.earliest;
+        let mut budget_spent = self.judge.budgets.lost(&services, from, until);
+        budget_spent.truncate(OBJECTIVES_TOLD);
+        let users = self.judge.budgets.users(&services, from, until);
+        Impact { budget_spent, users: users.map(|(affected, all)| Users { affected, all }) }
+    }
+
+    /// Plans the diagnosis of an anomaly that was confirmed.
     fn follow(&mut self, anomaly: &Anomaly) {
         match anomaly.state {
             AnomalyState::Confirmed if !self.diagnosed.contains(&anomaly.id) => {
@@ -281,6 +322,7 @@ impl Judging {
             cause_probability: named.map(|cause| cause.score),
             inconclusive: named.is_none(),
             change: job.suspects.first().map(|change| change.title.clone()),
+            impact: self.impact(&job.anomaly, self.at),
             budget: slo::in_words(&self.judge.budgets.published().load(), &job.anomaly.service),
             evidence_url: self.evidence_url.as_ref().map(|base| format!("{base}{id}/")),
             traces: evidence.bundle.traces,

@@ -195,6 +195,8 @@ fn slo(budget: &Budget) -> v1::Slo {
             .collect(),
         exhausted_at: budget.exhausted_at.map(to_proto),
         is_default: budget.default,
+        users_affected: budget.users.map(|(affected, _)| affected),
+        users: budget.users.map(|(_, all)| all),
     }
 }
 

@@ -7,8 +7,8 @@ use super::output::{Answer, Output};
 use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::incident_service_client::IncidentServiceClient;
-use crate::serve::incident_json;
 use crate::serve::text::{plain, span, time};
+use crate::serve::{budget_spent_text, incident_json, users_text};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
@@ -101,6 +101,8 @@ fn whole(incident: &v1::Incident) -> String {
         ("onset", time(incident.onset.as_ref())),
         ("detected after", incident.time_to_detect_ns.map(span).unwrap_or_default()),
         ("recovered after", incident.time_to_recover_ns.map(span).unwrap_or_default()),
+        ("budget spent", plain(&budget_spent_text(incident))),
+        ("users affected", users_text(incident.users_affected, incident.users)),
     ] {
         if !value.is_empty() {
             facts.row([name.to_owned(), value]);

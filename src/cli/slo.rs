@@ -9,7 +9,7 @@ use super::slo_advice::{self, Lint, Suggest, Test};
 use super::table::Table;
 use crate::api::v1;
 use crate::serve::text::{count, percent, three_digits, time};
-use crate::serve::{data_state_name, slo_json, window_text};
+use crate::serve::{data_state_name, slo_json, users_text, window_text};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
@@ -81,6 +81,7 @@ fn table(slos: &[v1::Slo]) -> String {
         ">BURN 5m",
         ">BURN 1h",
         ">BURN 6h",
+        ">USERS HIT 1h",
         "USED UP",
     ]);
     for slo in slos {
@@ -101,6 +102,7 @@ fn table(slos: &[v1::Slo]) -> String {
             burn("5m"),
             burn("1h"),
             burn("6h"),
+            users_text(slo.users_affected, slo.users),
             slo.exhausted_at.as_ref().map(|at| time(Some(at))).unwrap_or_default(),
         ]);
     }

@@ -2,7 +2,7 @@
 
 use super::entry::{self, Action, Entry, Write};
 use super::{Error, Hash, Incident, IncidentState, TimelineEntry};
-use crate::alert::{Alert, AlertState, Delivered, Recorded};
+use crate::alert::{Alert, AlertState, Delivered, Impact, Recorded};
 use crate::confirm::{Anomaly, AnomalyState, Severity};
 use crate::context::Change;
 use crate::diagnose::{Cause, CauseKind, Evidence, Pass};
@@ -219,6 +219,13 @@ impl Incidents {
 
     fn alerted(&mut self, alert: &Alert) {
         let id = alert.anomaly.0.clone();
+        // Of one that was merged, the elder's counts.
+        if let Some(incident) = self.incidents.get_mut(&id)
+            && alert.state != AlertState::Merged
+            && alert.impact != Impact::default()
+        {
+            incident.impact.clone_from(&alert.impact);
+        }
         if alert.state != AlertState::Firing {
             if let Some(incident) = self.incidents.get_mut(&id)
                 && let Some(at) = alert.resolved_at
@@ -247,6 +254,7 @@ impl Incidents {
         incident.anomalies.extend(
             self.part_of.iter().filter(|(_, elder)| **elder == id).map(|(younger, _)| younger.clone()),
         );
+        incident.impact.clone_from(&alert.impact);
         self.order.push_back(id.clone());
         self.incidents.insert(id, incident);
         while self.order.len() > INCIDENTS
@@ -345,6 +353,7 @@ fn begin(anomaly: &Anomaly, fired_at: Timestamp) -> Incident {
         time_to_detect_ns: 0,
         time_to_recover_ns: None,
         cause: None::<Cause>,
+        impact: Impact::default(),
         timeline: Vec::new(),
         entries: Vec::new(),
         chain_intact: true,

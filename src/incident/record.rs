@@ -1,6 +1,7 @@
 //! An incident as it is shown.
 
 use super::{Entry, Hash};
+use crate::alert::Impact;
 use crate::confirm::Severity;
 use crate::diagnose::Cause;
 use crate::model::Timestamp;
@@ -67,6 +68,8 @@ pub struct Incident {
     pub time_to_recover_ns: Option<u64>,
     /// The likeliest cause.
     pub cause: Option<Cause>,
+    /// What its anomalies cost.
+    pub impact: Impact,
     /// In order of time.
     pub timeline: Vec<TimelineEntry>,
     /// What operators did and said, in the order of the ledger.

@@ -6,6 +6,7 @@ use super::{Error, Range};
 use crate::api::v1;
 use crate::incident::{Error as Refused, Incident, Incidents, Write};
 use crate::model::Timestamp;
+use crate::slo::Lost;
 use crate::store::Stage;
 
 /// Tries to append when others write at the same moment.
@@ -49,6 +50,22 @@ fn incident_message(of: &Incident) -> v1::Incident {
             .collect(),
         severity: super::anomaly::severity_message(of.severity) as i32,
         cause: of.cause.as_ref().map(super::anomaly::cause),
+        budget_spent: of.impact.budget_spent.iter().map(budget_spent).collect(),
+        users_affected: of.impact.users.map(|users| users.affected),
+        users: of.impact.users.map(|users| users.all),
+    }
+}
+
+fn budget_spent(of: &Lost) -> v1::BudgetSpent {
+    v1::BudgetSpent {
+        slo: of.slo.clone(),
+        service: Some(v1::Service {
+            environment: of.service.environment.to_string(),
+            namespace: of.service.namespace.to_string(),
+            name: of.service.name.to_string(),
+        }),
+        bad: of.bad,
+        ratio: of.share,
     }
 }
 

@@ -172,6 +172,8 @@ pub fn slo_json(of: &v1::Slo) -> Value {
             "burn": burn,
             "exhausted_at": time(of.exhausted_at.as_ref()),
             "default": of.is_default,
+            "users_affected": of.users_affected,
+            "users": of.users,
         }),
     )));
     Value::Object(row)
@@ -329,10 +331,43 @@ pub fn incident_json(of: &v1::Incident) -> Value {
             "time_to_detect_ns": of.time_to_detect_ns,
             "time_to_recover_ns": of.time_to_recover_ns,
             "cause": of.cause.as_ref().map(cause_json),
+            "budget_spent": of.budget_spent.iter().map(budget_spent_json).collect::<Vec<_>>(),
+            "users_affected": of.users_affected,
+            "users": of.users,
             "timeline": timeline,
         }),
     )));
     Value::Object(incident)
+}
+
+fn budget_spent_json(of: &v1::BudgetSpent) -> Value {
+    let mut spent = object(json!({ "slo": of.slo }));
+    spent.extend(object(row(of.service.as_ref(), json!({ "bad": of.bad, "ratio": of.ratio }))));
+    Value::Object(spent)
+}
+
+/// What an incident cost, by objective, in words: `12.1 % of "charge-fast" (3000 bad)`.
+#[must_use]
+pub(crate) fn budget_spent_text(of: &v1::Incident) -> String {
+    let mut parts = Vec::with_capacity(of.budget_spent.len());
+    for spent in &of.budget_spent {
+        let mut text = format!("{:.2} % of {:?}", spent.ratio * 100.0, spent.slo);
+        if spent.service != of.service {
+            let name = spent.service.as_ref().map_or("", |service| service.name.as_str());
+            text.push_str(&format!(" of {name}"));
+        }
+        parts.push(format!("{text} ({} bad)", spent.bad));
+    }
+    parts.join(", ")
+}
+
+/// Users that something bad happened to, of all, in words; empty where nobody counts them.
+#[must_use]
+pub(crate) fn users_text(affected: Option<u64>, all: Option<u64>) -> String {
+    match (affected, all) {
+        (Some(affected), Some(all)) => format!("about {affected} of {}", all.max(affected)),
+        _ => String::new(),
+    }
 }
 
 /// A change. `service` is null if it may concern any.

@@ -49,7 +49,8 @@ pub use json::{
     incident_json, latency_json, operation_json, service_json, slo_json, status_json, time_series_json,
 };
 pub(crate) use json::{
-    anomaly_state_name, change_kind_name, data_state_name, kind_name, severity_name, window_text,
+    anomaly_state_name, budget_spent_text, change_kind_name, data_state_name, kind_name, severity_name,
+    users_text, window_text,
 };
 pub use meter::{Meter, Turnstile};
 pub use query::{Beat, DEFAULT_RANGE, Queries, Range};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::access::Access;
 use crate::aggregate::{Cell, EdgeCell, Lines, Requests, Weight};
-use crate::alert::{Alert, AlertState};
+use crate::alert::{Alert, AlertState, Impact};
 use crate::api::v1;
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Severity};
 use crate::detect::{Interval, Symptom};
@@ -212,6 +212,7 @@ pub(super) fn alert(id: &str, state: AlertState, revision: u32) -> Alert {
         fired_at: (state != AlertState::Pending).then_some(NOW),
         resolved_at: state.is_ended().then_some(NOW),
         risen_from: Vec::new(),
+        impact: Impact::default(),
     }
 }
 

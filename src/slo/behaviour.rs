@@ -5,7 +5,7 @@ use super::oracle::{MONTH, begun, counted, definition, shop, tick};
 use super::{
     Adjustment, Budgets, Burn, BurnRule, Config, DataState, Definition, Method, RULES, Rule, Undone, in_words,
 };
-use crate::aggregate::{Cell, Lines};
+use crate::aggregate::{Cell, Lines, Users};
 use crate::model::{SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
 use crate::window::Tick;
 use std::sync::Arc;
@@ -148,12 +148,13 @@ fn an_adjustment_gives_the_budget_back_ends_the_page_and_can_be_undone() {
     assert!(pages(&run(&mut budgets, begin, 600, 5)) > 0);
     let burnt = left(&budgets);
     assert!(burnt < -5.0, "{burnt}");
-    let lost = budgets.lost(
-        &ServiceKey::named("shop"),
-        Timestamp::from_secs(begin),
-        Timestamp::from_secs(begin + 600),
-    );
-    assert_eq!((lost[0].0.as_str(), lost[0].1), ("shop-ok", 3_000));
+    let shop = ServiceKey::named("shop");
+    let during = |budgets: &Budgets, from, until| {
+        budgets.lost(&[&shop].into(), Timestamp::from_secs(from), Timestamp::from_secs(until))
+    };
+    let lost = during(&budgets, begin, begin + 600);
+    assert_eq!((lost[0].slo.as_str(), lost[0].bad), ("shop-ok", 3_000));
+    assert!(during(&budgets, begin - 600, begin).is_empty(), "nothing was lost before");
     let mut adjustment = Adjustment {
         adjustment: "1".into(),
         slo: "shop-ok".into(),
@@ -225,6 +226,58 @@ fn the_end_of_a_budget_and_its_fall_are_told() {
     assert!(ends.abs_diff(expected) <= 20, "{ends}, by the formula {expected}");
     let all = budgets.published().load_full();
     assert!(all[0].exhausted_at.is_some() && all[0].ends_at.is_none());
+}
+
+#[test]
+fn users_affected_are_counted_over_time_and_a_restart() {
+    let of = Definition {
+        users: Some("session.id".into()),
+        ..definition("shop-ok", 0.99, Method::Occurrences, MONTH)
+    };
+    let (mut budgets, registry) = begun(&config(), std::slice::from_ref(&of), START);
+    assert_eq!(budgets.indicators()[0].users.as_deref(), Some("session.id"));
+    let mut disk = std::collections::BTreeMap::new();
+    for second in (10..6 * 3_600u64).step_by(10) {
+        let now = START + second;
+        let mut tick = counted(&budgets, now, now, 9, 10);
+        // A new user every ten seconds stays for a minute; of the fifth hour, every second one is affected.
+        let mut users = Users::default();
+        for user in second.saturating_sub(60) / 10..=second / 10 {
+            users.all.insert(&user.to_le_bytes());
+            if user % 2 == 0 && (4 * 3_600..5 * 3_600).contains(&second) {
+                users.affected.insert(&user.to_le_bytes());
+            }
+        }
+        tick.users = vec![(budgets.indicators()[0].id, users)];
+        budgets.step(&tick, &registry);
+        if second % 1_000 == 0 {
+            // A checkpoint, and a restart from all that was ever kept.
+            let (head, pieces) = (budgets.head(), budgets.unsaved());
+            budgets.saved(&pieces);
+            disk.extend(pieces.put);
+            pieces.remove.iter().for_each(|key| drop(disk.remove(key)));
+            let whole = budgets.state();
+            budgets = super::Budgets::new(config(), vec![of.clone()]);
+            budgets
+                .restore(&head, disk.iter().map(|(key, bytes)| (*key, bytes.as_slice())))
+                .expect("its own");
+            assert_eq!(budgets.state(), whole, "second {second}");
+        }
+    }
+    let shop = ServiceKey::named("shop");
+    let between = |from: u64, to: u64| {
+        let at = |second| Timestamp::from_secs(START + second);
+        budgets.users(&[&shop].into(), at(from), at(to)).expect("somebody is there")
+    };
+    // Slots of five minutes begin earlier, and END later, than what is asked for; START is no multiple of them.
+    let (affected, all) = between(4 * 3_600, 5 * 3_600);
+    assert!(affected.abs_diff(183) <= 1, "{affected}");
+    assert!((360..=430).contains(&all), "{all}");
+    let (affected, _) = between(5 * 3_600 + 600, 6 * 3_600);
+    assert_eq!(affected, 0);
+    let (_, all) = between(0, 6 * 3_600);
+    assert!(all.abs_diff(2_160) <= 43, "{all} to two percent");
+    assert!(budgets.published().load()[0].users.is_some());
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub struct Budget {
     pub burn: Vec<(&'static str, f64)>,
     /// Bad ones and all in the same windows.
     pub seen: Vec<(u64, u64)>,
+    /// Distinct users of the last hour that something bad happened to, and all; `None` where nobody counts them.
+    pub users: Option<(u64, u64)>,
     /// Since when the budget has been used up.
     pub exhausted_at: Option<Timestamp>,
     /// When it will be at the rate of the last hour.

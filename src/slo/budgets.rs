@@ -177,6 +177,12 @@ impl Budgets {
             objective.add(now, count.second, count.good, count.total);
             self.latest = now;
         }
+        for (id, users) in &tick.users {
+            let objective = self.places.get(id).and_then(|&at| self.state.objectives.get_mut(at as usize));
+            if let Some(objective) = objective {
+                objective.users.add(now.secs(), users);
+            }
+        }
         // While nothing comes, rates change only as windows move on.
         let every = match now.since(self.latest).as_secs() {
             0..60 => PUBLISH_EVERY_S,

@@ -36,6 +36,7 @@ fn of_check(check: &Check) -> Definition {
         rules: Some(vec![Rule::Burn(rule)]),
         composed_of: Vec::new(),
         floor: Some(check.failures),
+        users: None,
         origin: Origin::default(),
     }
 }

@@ -6,6 +6,7 @@ use crate::aggregate::{GoodSpans, Indicator, IndicatorId, Matcher, Source};
 use crate::model::ServiceKey;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An objective as its author wrote it; it holds for each service that it means.
@@ -29,6 +30,8 @@ pub struct Definition {
     pub composed_of: Vec<(String, f64)>,
     /// Bad events that a long window must hold at least; `None`: as the configuration says for all.
     pub floor: Option<u64>,
+    /// The attribute that tells the users of what is counted apart; `None`: nobody counts them.
+    pub users: Option<Arc<str>>,
     pub origin: Origin,
 }
 
@@ -53,9 +56,9 @@ impl Counting {
         Self { source: Source::Spans { operation, good }, only: Vec::new() }
     }
 
-    pub(super) fn of(&self, id: IndicatorId, service: &ServiceKey) -> Indicator {
+    pub(super) fn of(&self, id: IndicatorId, service: &ServiceKey, users: Option<&Arc<str>>) -> Indicator {
         let Self { source, only } = self.clone();
-        Indicator { id, service: service.clone(), source, only }
+        Indicator { id, service: service.clone(), source, only, users: users.cloned() }
     }
 }
 

@@ -7,6 +7,9 @@ use super::objective::Objective;
 use crate::store::{PieceKey, Pieces};
 use serde::{Deserialize, Serialize};
 
+/// From this number on pieces are of users; below, of counts.
+const USERS: u8 = 128;
+
 /// State that cannot be read back.
 #[derive(Debug, thiserror::Error)]
 #[error("the state of the budgets cannot be read: {0}")]
@@ -36,6 +39,11 @@ impl Budgets {
                 pieces.put.extend(grain.unsaved().map(|(index, bytes)| (key(index), bytes.to_vec())));
                 pieces.remove.extend(grain.gone().iter().map(|&index| key(index)));
             }
+            let key = |grain, slot| (USERS + grain, slot, objective.number());
+            pieces
+                .put
+                .extend(objective.users.unsaved(false).map(|(grain, slot, bytes)| (key(grain, slot), bytes)));
+            pieces.remove.extend(objective.users.gone().iter().map(|&(grain, slot)| key(grain, slot)));
         }
         // Neighbours in the table are written one after another.
         pieces.put.sort_unstable_by_key(|(key, _)| *key);
@@ -48,7 +56,10 @@ impl Budgets {
         let done =
             self.removed.iter().zip(&pieces.remove).take_while(|(removed, done)| removed == done).count();
         self.removed.drain(..done);
-        self.state.objectives.iter_mut().flat_map(Objective::grains_mut).for_each(Grain::saved);
+        for objective in &mut self.state.objectives {
+            objective.users.saved();
+            objective.grains_mut().iter_mut().for_each(Grain::saved);
+        }
     }
 
     /// Takes back what [`Self::head`] and [`Self::unsaved`] gave, the pieces in ascending order. Objectives
@@ -69,8 +80,14 @@ impl Budgets {
         for (key, bytes) in pieces {
             let (place, index, number) = key;
             let objective = places.get(&number).and_then(|&at| objectives.get_mut(at));
-            let grain = objective.and_then(|objective| objective.grains_mut().get_mut(usize::from(place)));
-            if !grain.is_some_and(|grain| grain.put_back(index, bytes)) {
+            let is_back = objective.is_some_and(|objective| match place.checked_sub(USERS) {
+                Some(grain) => objective.users.put_back(grain, index, bytes),
+                None => {
+                    let grain = objective.grains_mut().get_mut(usize::from(place));
+                    grain.is_some_and(|grain| grain.put_back(index, bytes))
+                }
+            });
+            if !is_back {
                 // Of an objective that is gone.
                 self.removed.push(key);
             }
@@ -90,6 +107,9 @@ impl Budgets {
                 let key = |index| (place, index, objective.number());
                 pieces.extend(grain.blocks().map(|(index, bytes)| (key(index), bytes.to_vec())));
             }
+            let users = objective.users.unsaved(true);
+            pieces
+                .extend(users.map(|(grain, slot, bytes)| ((USERS + grain, slot, objective.number()), bytes)));
         }
         pieces.sort_unstable_by_key(|(key, _)| *key);
         postcard::to_stdvec(&Whole { head: self.head(), pieces }).unwrap_or_default()
@@ -117,5 +137,8 @@ impl Budgets {
             removed.extend(grain.blocks().map(|(index, _)| key(index)));
             removed.extend(grain.gone().iter().map(|&index| key(index)));
         }
+        let key = |grain, slot| (USERS + grain, slot, objective.number());
+        removed.extend(objective.users.unsaved(true).map(|(grain, slot, _)| key(grain, slot)));
+        removed.extend(objective.users.gone().iter().map(|&(grain, slot)| key(grain, slot)));
     }
 }

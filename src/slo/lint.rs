@@ -180,7 +180,8 @@ fn cannot_fail(definition: &Definition) -> Option<String> {
                 && good.bad.is_empty()
         }
         Source::Logs { bad_from } => *bad_from > 24,
-        Source::Metric { counted: Meaning::Compared(how, value), .. } => {
+        Source::Events { how, threshold: value, .. }
+        | Source::Metric { counted: Meaning::Compared(how, value), .. } => {
             // Nothing that is measured is infinite; most of it is not negative.
             matches!(how, crate::aggregate::Comparison::AtLeast) && *value <= 0.0
         }

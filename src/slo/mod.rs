@@ -30,6 +30,7 @@ mod slices;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use adjustment::{Adjustment, Undone};
 pub use advice::{Alerted, Suggestion, rehearse, suggest};
@@ -42,5 +43,6 @@ pub use config::Config;
 pub use definition::{Counting, Definition, Method, Origin, Period};
 pub use kept::RestoreError;
 pub use lint::{Smell, Traffic, Warning, lint};
+pub use publish::Lost;
 pub use read::{FileError, Files, read, read_all, read_file};
 pub use tail::at_least;

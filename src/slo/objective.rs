@@ -6,9 +6,11 @@ use super::definition::{Counting, Method, Period};
 use super::grain::Grain;
 use super::slices::Slices;
 use super::tail::at_least;
+use super::users::UserHistory;
 use crate::aggregate::{IndicatorId, RATIO_UNIT};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What was counted in a window.
@@ -56,6 +58,9 @@ pub(super) struct Objective {
     pub composed_of: Vec<(String, f64)>,
     /// Bad events that a long window must hold at least, where that is not as for all.
     pub floor: Option<u64>,
+    /// The attribute that tells users apart.
+    pub user_attribute: Option<Arc<str>>,
+    pub users: UserHistory,
     /// Times that do not count, disjoint and in order: first second, and the first one after.
     pub excluded: Vec<(u64, u64)>,
     /// First second of the calendar period, and of the next one.
@@ -100,6 +105,7 @@ pub(super) struct Made {
     pub rules: Vec<Rule>,
     pub composed_of: Vec<(String, f64)>,
     pub floor: Option<u64>,
+    pub user_attribute: Option<Arc<str>>,
 }
 
 impl Objective {
@@ -116,6 +122,7 @@ impl Objective {
             rules,
             composed_of,
             floor,
+            user_attribute,
         } = made;
         let seconds = horizon(&period, &rules);
         let kept = match Slices::new(method, some_is_bad, seconds) {
@@ -140,6 +147,8 @@ impl Objective {
             exhausted_at: None,
             composed_of,
             floor,
+            user_attribute,
+            users: UserHistory::default(),
             excluded: Vec::new(),
             current: (0, 0),
             last_bad: 0,

@@ -24,6 +24,7 @@ pub(super) fn definition(name: &str, target: f64, method: Method, period: Period
         rules: None,
         composed_of: Vec::new(),
         floor: None,
+        users: None,
         origin: Origin::default(),
     }
 }

@@ -6,6 +6,8 @@ use super::burn::WINDOWS;
 use super::objective::{Objective, Reading};
 use crate::aggregate::Source;
 use crate::model::{ServiceKey, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,36 +16,66 @@ pub(super) const IDLE: Duration = Duration::from_secs(4 * 86_400);
 /// So long after the last count an objective of metrics or logs has no data: they are sent a minute apart.
 const SENT_WITHIN: Duration = Duration::from_secs(150);
 
+/// What an objective lost in a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lost {
+    pub slo: String,
+    pub service: ServiceKey,
+    /// Bad events; of slices of time, those.
+    pub bad: u64,
+    /// Of the budget of its whole period: 1 = all of it.
+    pub share: f64,
+}
+
 impl Budgets {
-    /// What each objective of a service lost between two moments, without what is excluded: its name, bad
-    /// events, and the share of its whole budget (1 = all of it).
+    /// What the objectives of services lost between two moments, without what is excluded, most of their
+    /// budget first; those that lost nothing are left out.
     #[must_use]
-    pub fn lost(&self, service: &ServiceKey, from: Timestamp, until: Timestamp) -> Vec<(String, u64, f64)> {
+    pub fn lost(&self, services: &BTreeSet<&ServiceKey>, from: Timestamp, until: Timestamp) -> Vec<Lost> {
         let now = self.latest.max(until).secs();
-        let mut lost = Vec::new();
-        for objective in &self.state.objectives {
-            let is_own =
-                self.state.services.get(objective.service as usize).is_some_and(|s| s.key == *service);
-            if !is_own || !objective.composed_of.is_empty() {
-                continue;
-            }
-            let (begin, length) = objective.period_around(self.latest);
-            let ((good, total), (later_good, later)) =
-                (objective.since(now, from.secs()), objective.since(now, until.secs()));
-            let bad = (total - good.min(total)).saturating_sub(later - later_good.min(later));
-            let (_, all) = objective.since(now, begin);
-            // Of a period that goes on, at the traffic seen so far.
-            let seen = self.latest.since(objective.first.max(Timestamp::from_secs(begin))).as_secs_f64();
-            let allowed =
-                all as f64 * (1.0 - objective.target) * (length.as_secs_f64() / seen.max(1.0)).max(1.0);
-            let unit = if objective.is_sliced() { crate::aggregate::RATIO_UNIT } else { 1 };
-            lost.push((
-                objective.name.clone(),
-                bad / unit,
-                if allowed > 0.0 { bad as f64 / allowed } else { 0.0 },
-            ));
-        }
+        let numbers: BTreeSet<u32> =
+            services.iter().filter_map(|service| self.state.numbers.get(*service).copied()).collect();
+        let own = self.state.objectives.iter().filter(|objective| numbers.contains(&objective.service));
+        let mut lost: Vec<Lost> = own
+            .filter(|objective| objective.composed_of.is_empty())
+            .filter_map(|objective| self.lost_of(objective, now, from, until))
+            .filter(|lost| lost.bad > 0)
+            .collect();
+        lost.sort_by(|a, b| {
+            b.share.total_cmp(&a.share).then_with(|| (&a.service, &a.slo).cmp(&(&b.service, &b.slo)))
+        });
         lost
+    }
+
+    /// Distinct users of services that something bad happened to between two moments, and all that were there,
+    /// of the objective that most were affected of; `None` where nobody counts them.
+    #[must_use]
+    pub fn users(
+        &self,
+        services: &BTreeSet<&ServiceKey>,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Option<(u64, u64)> {
+        let now = self.latest.max(until).secs();
+        let numbers: BTreeSet<u32> =
+            services.iter().filter_map(|service| self.state.numbers.get(*service).copied()).collect();
+        let own = self.state.objectives.iter().filter(|objective| numbers.contains(&objective.service));
+        own.filter_map(|objective| objective.users.between(now, from.secs(), until.secs())).max()
+    }
+
+    fn lost_of(&self, objective: &Objective, now: u64, from: Timestamp, until: Timestamp) -> Option<Lost> {
+        let service = self.state.services.get(objective.service as usize)?.key.clone();
+        let (begin, length) = objective.period_around(self.latest);
+        let ((good, total), (later_good, later)) =
+            (objective.since(now, from.secs()), objective.since(now, until.secs()));
+        let bad = (total - good.min(total)).saturating_sub(later - later_good.min(later));
+        let (_, all) = objective.since(now, begin);
+        // Of a period that goes on, at the traffic seen so far.
+        let seen = self.latest.since(objective.first.max(Timestamp::from_secs(begin))).as_secs_f64();
+        let allowed = all as f64 * (1.0 - objective.target) * (length.as_secs_f64() / seen.max(1.0)).max(1.0);
+        let unit = if objective.is_sliced() { crate::aggregate::RATIO_UNIT } else { 1 };
+        let share = if allowed > 0.0 { bad as f64 / allowed } else { 0.0 };
+        Some(Lost { slo: objective.name.clone(), service, bad: bad / unit, share })
     }
 
     pub(super) fn publish(&mut self, now: Timestamp) {
@@ -66,7 +98,7 @@ impl Budgets {
                 WINDOWS.iter().zip(&readings).map(|(&(name, _), reading)| (name, reading.burn)).collect();
             let seen = readings.iter().map(|reading| (reading.bad, reading.total)).collect();
             let state = match objective.parts.first().map(|part| &part.source) {
-                Some(Source::Logs { .. } | Source::Metric { .. }) => {
+                Some(Source::Logs { .. } | Source::Events { .. } | Source::Metric { .. }) => {
                     service.sending_state(now, now.since(objective.last) <= SENT_WITHIN)
                 }
                 _ => service.data_state(now),
@@ -95,6 +127,7 @@ impl Budgets {
                 budget_remaining_ratio: remaining,
                 burn,
                 seen,
+                users: objective.users.between(second, second.saturating_sub(3_600), second),
                 exhausted_at,
                 ends_at,
                 published_at: now,

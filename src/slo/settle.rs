@@ -37,6 +37,7 @@ impl Budgets {
             if let Some(own) = own {
                 objective.redefine(own.target, own.period.clone(), config.rules_of(own));
                 objective.floor = own.floor;
+                objective.user_attribute.clone_from(&own.users);
             }
             own.is_some()
         };
@@ -90,8 +91,9 @@ impl Budgets {
 
     fn make(&mut self, service: u32, definition: Definition) {
         let rules = self.config.rules_of(&definition);
-        let Definition { name, parts, some_is_bad, target, method, period, composed_of, floor, .. } =
-            definition;
+        let Definition {
+            name, parts, some_is_bad, target, method, period, composed_of, floor, users, ..
+        } = definition;
         let default = false;
         self.add(Made {
             name,
@@ -105,6 +107,7 @@ impl Budgets {
             rules,
             composed_of,
             floor,
+            user_attribute: users,
         });
     }
 
@@ -121,6 +124,7 @@ impl Budgets {
             rules: preset(&self.config.burn_windows, DEFAULT_PERIOD).unwrap_or_default(),
             composed_of: Vec::new(),
             floor: None,
+            user_attribute: None,
         });
     }
 
@@ -155,7 +159,7 @@ impl Budgets {
             let Some(service) = services.get(objective.service as usize) else { continue };
             for (part, &id) in objective.parts.iter().zip(&objective.indicators) {
                 self.places.insert(id, at);
-                all.push(part.of(id, &service.key));
+                all.push(part.of(id, &service.key, objective.user_attribute.as_ref()));
             }
         }
         let mut places: HashMap<String, Vec<u32>> = HashMap::new();

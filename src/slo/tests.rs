@@ -41,6 +41,7 @@ impl World {
             rules: None,
             composed_of: Vec::new(),
             floor: None,
+            users: None,
             origin: Origin::default(),
         };
         let config = Config { default: !from_file, ..Config::default() };

@@ -1,6 +1,7 @@
 //! The overview: what is wrong, and how every service does.
 
 use super::head::Head;
+use super::slos::BudgetCell;
 use super::spark::{Spark, spark};
 use crate::api::v1;
 use crate::model::{ServiceKey, Timestamp};
@@ -162,17 +163,6 @@ struct Row {
     p99: String,
     latency_spark: Spark,
     budget: Option<BudgetCell>,
-}
-
-#[derive(Clone, Debug)]
-struct BudgetCell {
-    title: String,
-    text: String,
-    text_class: &'static str,
-    width: u32,
-    class: &'static str,
-    burn: String,
-    burn_class: &'static str,
 }
 
 #[derive(Debug)]
@@ -422,33 +412,7 @@ impl Seen {
             .iter()
             .filter(|of| of.total > 0 && key_of(of.service.as_ref()) == *key)
             .min_by(|a, b| a.budget_remaining_ratio.total_cmp(&b.budget_remaining_ratio))?;
-        let left = of.budget_remaining_ratio;
-        let (class, text_class) = match left {
-            none if none <= 0.0 => ("bad", "bad-t"),
-            little if little < 0.25 => ("warn", "warn-t"),
-            _ => ("", ""),
-        };
-        let burn = of.burn.iter().find(|burn| burn.window == "1h").map(|burn| burn.rate);
-        Some(BudgetCell {
-            title: format!(
-                "{}: {} of {} good, {} % asked for",
-                of.slo,
-                count(of.good),
-                count(of.total),
-                (of.target * 1e6).round() / 1e4
-            ),
-            text: percent(left),
-            text_class,
-            width: (left.clamp(0.0, 1.0) * 100.0).round() as u32,
-            class,
-            burn: burn.map_or_else(|| "–".to_owned(), |rate| format!("{}×", three_digits(rate))),
-            burn_class: match burn {
-                // The SRE workbook pages at 14.4 and opens a ticket at 1.
-                Some(rate) if rate >= 14.4 => "bad-t",
-                Some(rate) if rate > 1.0 => "warn-t",
-                _ => "",
-            },
-        })
+        Some(BudgetCell::of(of))
     }
 
     fn tiles(&self, steps: &Steps, from: usize, open: usize) -> Vec<Tile> {

@@ -4,8 +4,8 @@ use super::dashboard::{AnomalyLine, path_of};
 use super::head::Head;
 use crate::api::v1;
 use crate::model::Timestamp;
-use crate::serve::severity_name;
 use crate::serve::text::{between, duration, percent, span, three_digits, time};
+use crate::serve::{budget_spent_text, severity_name, users_text};
 use askama::Template;
 
 #[derive(Debug, Template)]
@@ -129,6 +129,8 @@ impl IncidentPage {
             ("Acknowledged", time(of.acknowledged_at.as_ref())),
             ("Recovered after", of.time_to_recover_ns.map(span).unwrap_or_default()),
             ("Cause", of.cause.as_ref().map(|cause| cause.reason.clone()).unwrap_or_default()),
+            ("Error budget spent", budget_spent_text(of)),
+            ("Users affected", users_text(of.users_affected, of.users)),
         ];
         Self {
             head,

@@ -3,6 +3,7 @@
 
 mod spark;
 mod head;
+mod slos;
 mod dashboard;
 mod detail;
 mod journal;

@@ -4,6 +4,7 @@ use super::dashboard::{Curves, Dashboard, NUMBERS, Seen};
 use super::detail::{AnomalyPage, IncidentPage, MessagePage};
 use super::head::Head;
 use super::journal::{Asked, LogsPage, TracePage, TracesPage};
+use super::slos::SlosPage;
 use crate::access::{Listener, Peer, Port};
 use crate::api::v1;
 use crate::serve::{Api, Error, Range, within_bundle};
@@ -32,6 +33,7 @@ pub fn router(api: Api) -> Router {
         .route("/", get(dashboard))
         .route("/anomalies/{id}", get(anomaly))
         .route("/incidents/{id}", get(incident))
+        .route("/slos", get(slos))
         .route("/traces", get(traces))
         .route("/traces/{id}", get(trace))
         .route("/logs", get(logs))
@@ -153,6 +155,11 @@ async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Response {
         }
         Err(error) => failure(&api, &error),
     }
+}
+
+async fn slos(State(api): State<Api>) -> Response {
+    let head = Head::new("Objectives", &api.status(), api.now(), REFRESH_S);
+    page(StatusCode::OK, &SlosPage::new(head, &api.slos()))
 }
 
 /// The range of a form: an age, or nothing for the last hour.

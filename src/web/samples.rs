@@ -3,6 +3,7 @@
 use super::dashboard::{Curves, Dashboard, Seen};
 use super::detail::{AnomalyPage, IncidentPage, MessagePage};
 use super::head::Head;
+use super::slos::SlosPage;
 use crate::api::v1;
 use crate::model::{ServiceKey, Timestamp};
 use crate::serve::{Beat, to_proto};
@@ -160,6 +161,8 @@ pub(super) fn seen(minutes: u64) -> Seen {
             ],
             exhausted_at: None,
             is_default: true,
+            users_affected: (name == "payment").then_some(1_240),
+            users: (name == "payment").then_some(8_300),
         });
         if rate > 0.0 {
             seen.beats.insert(ServiceKey::new("production", "shop", name), beats);
@@ -256,6 +259,7 @@ pub(super) fn pages() -> Vec<(&'static str, String)> {
         ("empty", Dashboard::new(head("Overview"), &Seen { now: NOW, ..Seen::default() }).render().unwrap()),
         ("anomaly", AnomalyPage::new(head("Anomaly"), &broken.anomalies[0], NOW).render().unwrap()),
         ("incident", IncidentPage::new(head("Incident"), &incident()).render().unwrap()),
+        ("slos", SlosPage::new(head("Objectives"), &broken.slos).render().unwrap()),
         ("message", message.render().unwrap()),
     ]
 }
@@ -282,6 +286,8 @@ fn pages_say_what_matters() {
     ] {
         assert!(overview.contains(wanted), "the overview lacks {wanted:?}");
     }
+    let slos = &pages.iter().find(|(name, _)| *name == "slos").expect("a page").1;
+    assert!(slos.contains("about 1240 of 8300") && slos.contains("bar bad"), "{slos}");
     assert!(pages[2].1.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "an empty overview says how to begin");
 }
 
@@ -305,9 +311,10 @@ fn what_telemetry_says_is_escaped() {
     seen.changes[0].title = hostile.into();
     seen.services[0].service = Some(v1::Service { name: hostile.into(), ..v1::Service::default() });
     seen.slos[0].slo = hostile.into();
+    let slos = SlosPage::new(head(hostile), &seen.slos).render().unwrap();
     let overview = Dashboard::new(head(hostile), &seen).render().unwrap();
     let detail = AnomalyPage::new(head(hostile), &seen.anomalies[0], NOW).render().unwrap();
-    for html in [overview, detail] {
+    for html in [overview, detail, slos] {
         assert!(!html.contains("<script"), "{html}");
         assert!(!html.contains("(1)</script>\"'"), "{html}");
     }

@@ -125,6 +125,7 @@ impl Windows {
             self.note_new(partial.new, &mut merged.tick);
             append(&mut merged.tick.changed, partial.cells);
             append(&mut merged.tick.indicators, partial.indicators);
+            append(&mut merged.tick.users, partial.users);
             append(&mut facets, partial.facets);
             merged.accepted.add(partial.accepted);
             merged.series += partial.series as u64;
@@ -157,6 +158,7 @@ impl Windows {
             sort_and_merge(&mut merged.tick.changed);
         }
         sort_seconds(&mut merged.tick.indicators);
+        sort_users(&mut merged.tick.users);
         if !self.told.is_empty() {
             for (series, window, cell) in &merged.tick.changed {
                 if let Some((key, cell)) = self.told.edge(*series, cell, &self.addresses) {
@@ -447,6 +449,17 @@ fn sort_and_merge(cells: &mut Vec<(SeriesId, WindowId, Cell)>) {
         let same = (later.0, later.1) == (kept.0, kept.1);
         if same {
             kept.2.merge(&later.2);
+        }
+        same
+    });
+}
+
+fn sort_users(users: &mut Vec<(crate::aggregate::IndicatorId, crate::aggregate::Users)>) {
+    users.sort_by_key(|(id, _)| *id);
+    users.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1.merge(&later.1);
         }
         same
     });

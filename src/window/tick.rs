@@ -1,6 +1,6 @@
 //! What the judge gets: a tick each second of arrival, a sealed window each 10 s of event time.
 
-use crate::aggregate::{Accepted, Cell, EdgeCell, Facet, FacetKey, IndicatorId, SecondCount};
+use crate::aggregate::{Accepted, Cell, EdgeCell, Facet, FacetKey, IndicatorId, SecondCount, Users};
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, WindowId};
 use crate::window::{Cells, EdgeKey};
@@ -39,6 +39,8 @@ pub struct Tick {
     /// of servers that answer nothing; sorted by key.
     pub calls: Calls,
     pub indicators: Vec<(IndicatorId, SecondCount)>,
+    /// Users that indicators saw, sorted by id; one entry each.
+    pub users: Vec<(IndicatorId, Users)>,
     pub accepted: Accepted,
 }
 
@@ -58,6 +60,7 @@ impl Tick {
         merge_sorted(&mut self.edges, &later.edges, |edge, more| edge.merge(more));
         merge_sorted(&mut self.calls, &later.calls, CallCount::merge);
         self.indicators.extend(later.indicators);
+        merge_sorted(&mut self.users, &later.users, Users::merge);
         self.accepted.add(later.accepted);
     }
 }

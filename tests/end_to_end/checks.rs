@@ -1,17 +1,20 @@
 //! Synthetic checks against small backends of every kind.
 
+use super::access::Authority;
 use crate::support::daemon::Daemon;
 use crate::support::otlp::{Client, Export, now_ns, span, spans};
-use crate::support::{eventually, free_port};
+use crate::support::{eventually, free_port, http};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -182,11 +185,106 @@ async fn a_failed_check_opens_an_incident_that_holds_its_backend_trace() {
         |incident: &Value| incident["anomalies"].as_array().is_some_and(|all| all.contains(&id.into()));
     assert!(incidents.as_array().expect("rows").iter().any(holds), "{incidents:#}");
 
+    // What it cost is told with it.
+    let incident = eventually("the budget spent", PATIENCE, async || {
+        let rows = daemon.ask(&["incident", id]);
+        let incident = rows.as_array()?.first()?.clone();
+        incident["budget_spent"].as_array().is_some_and(|spent| !spent.is_empty()).then_some(incident)
+    })
+    .await;
+    let spent = &incident["budget_spent"][0];
+    assert_eq!(
+        (&spent["slo"], &spent["service"]),
+        (&"shop-page-check".into(), &"shop-page".into()),
+        "{spent}"
+    );
+    assert!(spent["bad"].as_u64() > Some(2) && spent["ratio"].as_f64() > Some(0.0), "{spent}");
+    let page = http::get(&format!("{}/incidents/{id}", daemon.url("http"))).await.expect("a page").1;
+    assert!(String::from_utf8_lossy(&page).contains("Error budget spent"));
+
     status.store(200, Ordering::SeqCst);
     eventually("the check is good again", PATIENCE, async || {
         (check(&daemon.ask(&["checks"]), "shop-page")["state"] == "ok").then_some(())
     })
     .await;
     exporting.abort();
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// TLS in front of a port, with a certificate of an authority; gives the port that it listens on.
+async fn tls_before(port: u16, authority: &Authority, protocol: &[u8]) -> u16 {
+    let (certificate, key) = authority.sign();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("certificate and key belong together");
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let own = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // Whoever does not trust us ends it here.
+                let Ok(mut outer) = acceptor.accept(stream).await else { return };
+                let mut inner = TcpStream::connect(("127.0.0.1", port)).await.expect("the plain one listens");
+                let _ = tokio::io::copy_bidirectional(&mut outer, &mut inner).await;
+            });
+        }
+    });
+    own
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_over_tls_trust_the_authority_that_they_are_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let trusted = folder.path().join("authority.pem");
+    std::fs::write(&trusted, authority.pem()).expect("written");
+    let (plain, _traces) = shop(Arc::new(AtomicU16::new(200))).await;
+    let (health, service) = tonic_health::server::health_reporter();
+    health.set_service_status("shop.Cart", tonic_health::ServingStatus::Serving).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let plain_grpc = listener.local_addr().expect("an address").port();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let https = tls_before(plain, &authority, b"http/1.1").await;
+    let grpcs = tls_before(plain_grpc, &authority, b"h2").await;
+    let strange_https = tls_before(plain, &stranger, b"http/1.1").await;
+    let strange_grpcs = tls_before(plain_grpc, &stranger, b"h2").await;
+    let checks: String = [
+        ("page", format!("https://127.0.0.1:{https}/health")),
+        ("cart", format!("grpcs://127.0.0.1:{grpcs}/shop.Cart")),
+        ("strange-page", format!("https://127.0.0.1:{strange_https}/health")),
+        ("strange-cart", format!("grpcs://127.0.0.1:{strange_grpcs}/shop.Cart")),
+    ]
+    .map(|(name, url)| {
+        format!(
+            "{{ name = {name:?}, url = {url:?}, every = \"1s\", failures = 100, ca_file = {trusted:?} }},"
+        )
+    })
+    .concat();
+    let daemon = Daemon::start(folder.path(), &[&format!("probe.checks=[{checks}]")]);
+    let all = eventually("every check ran", PATIENCE, async || {
+        let all = daemon.ask(&["checks"]);
+        all.as_array().expect("rows").iter().all(|check| check["runs"].as_u64() > Some(1)).then_some(all)
+    })
+    .await;
+    for (name, state, error) in [
+        ("page", "ok", ""),
+        ("cart", "ok", ""),
+        ("strange-page", "failing", "certificate"),
+        ("strange-cart", "failing", "certificate"),
+    ] {
+        let check = check(&all, name);
+        assert_eq!(check["state"], state, "{check:#}");
+        assert!(check["error"].as_str().unwrap_or_default().contains(error), "{check:#}");
+    }
     assert_eq!(daemon.stop(), Some(0));
 }

@@ -1,10 +1,12 @@
 //! Objectives in files, as the daemon reads and judges them.
 
 use crate::support::daemon::Daemon;
-use crate::support::otlp::{Client, Export, now_ns, span, spans};
+use crate::support::otlp::{Client, Export, logs, now_ns, span, spans};
 use crate::support::{eventually, http};
 use ::http::Method;
 use barograph::model::Timestamp;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -130,4 +132,82 @@ async fn post(url: &str, body: &Value, status: u16) -> Value {
 
 fn folder_of(file: &Path) -> &Path {
     file.parent().expect("a folder")
+}
+
+/// Web vitals of browsers are an indicator, and say how many users a slow page hit.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_byte_of_a_page_is_an_indicator_and_its_users_are_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, data) = (folder.path().join("web.yaml"), folder.path().join("data"));
+    let text = "apiVersion: openslo/v1
+kind: SLO
+metadata: { name: first-byte-of-checkout }
+spec:
+  service: shop-web
+  indicator:
+    spec:
+      thresholdMetric:
+        metricSource:
+          type: barograph
+          spec: { event: browser.web_vital, attributes: { name: ttfb, url.path: /checkout }, users: session.id }
+  timeWindow: [{ duration: 30d, isRolling: true }]
+  objectives: [{ target: 0.95, op: lte, value: 800 }]
+";
+    std::fs::write(&file, text).expect("written");
+    let daemon = Daemon::start(&data, &[&format!("slo.files=[{file:?}]")]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    let mut visits = async |users: std::ops::Range<u32>, page: &str, first_byte_ms: f64| {
+        let events = users.map(|user| web_vital(user, page, first_byte_ms)).collect();
+        client.export(&Export::Logs(logs("shop-web", events))).await.expect("accepted");
+    };
+    // With the first of them the objective is made; from the next seconds on it counts.
+    eventually("it counts", PATIENCE, async || {
+        visits(0..1, "/checkout", 100.0).await;
+        row(&daemon, "first-byte-of-checkout").filter(|row| row["total"] != 0)
+    })
+    .await;
+    visits(0..3_000, "/checkout", 120.0).await;
+    visits(1_000..1_400, "/checkout", 2_500.0).await;
+    visits(1_000..1_400, "/checkout", 2_600.0).await;
+    visits(0..3_000, "/cart", 9_000.0).await;
+    let told = eventually("the slow ones are counted", PATIENCE, async || {
+        row(&daemon, "first-byte-of-checkout").filter(|row| row["users_affected"] == 400)
+    })
+    .await;
+    let (good, total) = (told["good"].as_u64().expect("good"), told["total"].as_u64().expect("total"));
+    assert!(good >= 3_000 && total == good + 800, "other pages and vitals are not counted: {told}");
+    let users = told["users"].as_f64().expect("users");
+    assert!((users / 3_000.0 - 1.0).abs() <= 0.02, "{told}");
+    let alert = eventually("an alert says how many", PATIENCE, async || {
+        let all = daemon.ask(&["incidents"]);
+        all.as_array()?.iter().find(|incident| !incident["users_affected"].is_null()).cloned()
+    })
+    .await;
+    assert_eq!(alert["users_affected"], 400, "{alert:#}");
+    assert_eq!(alert["budget_spent"][0]["bad"], 800, "{alert:#}");
+    let (_, page) = http::get(&format!("{}/slos", daemon.url("http"))).await.expect("a page");
+    let page = String::from_utf8_lossy(&page).into_owned();
+    assert!(page.contains("first-byte-of-checkout") && page.contains("about 400 of "), "{page}");
+    println!("real users: 400 of 3000 affected, told {} of {}", told["users_affected"], told["users"]);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+fn web_vital(user: u32, page: &str, first_byte_ms: f64) -> LogRecord {
+    let pair = |key: &str, value: any_value::Value| KeyValue {
+        key: key.into(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    };
+    let text = |value: &str| any_value::Value::StringValue(value.into());
+    LogRecord {
+        time_unix_nano: now_ns(),
+        event_name: "browser.web_vital".into(),
+        attributes: vec![
+            pair("name", text("ttfb")),
+            pair("url.path", text(page)),
+            pair("session.id", text(&format!("session-{user}"))),
+            pair("value", any_value::Value::DoubleValue(first_byte_ms)),
+        ],
+        ..LogRecord::default()
+    }
 }

@@ -69,8 +69,11 @@ fn log_records(service: &str, count: u64) -> ExportLogsServiceRequest {
         body: Some(AnyValue { value: Some(Value::StringValue(format!("item {number} done"))) }),
         ..LogRecord::default()
     };
-    let scope_logs =
-        vec![ScopeLogs { log_records: (0..count).map(record).collect(), ..ScopeLogs::default() }];
+    logs(service, (0..count).map(record).collect())
+}
+
+pub fn logs(service: &str, log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
     let of = ResourceLogs { resource: resource(service), scope_logs, ..ResourceLogs::default() };
     ExportLogsServiceRequest { resource_logs: vec![of] }
 }

@@ -10,7 +10,9 @@
 //!
 //! Of spans (the requests of a service), `good` is `not_error`, `latency` (not slower than `threshold`) or
 //! `both`. Of logs, `severity` names the lowest class that is bad. Of metrics, `metric` is a name, as
-//! OpenTelemetry or as Prometheus writes it. `attributes` narrow any of them down; a value that begins with
+//! OpenTelemetry or as Prometheus writes it. `event` names log records of which an attribute (`value`) is
+//! compared, as in a `thresholdMetric`. `users` is the attribute of spans or log records that tells users
+//! apart. `attributes` narrow any of them down; a value that begins with
 //! `~` is a regular expression, and `!` in front of all means that it must not be so. `type: prometheus`
 //! with a `query` counts the same metrics.
 
@@ -68,6 +70,9 @@ struct SourceSpec {
     operation: Option<String>,
     metric: Option<Spanned<String>>,
     severity: Option<Spanned<String>>,
+    event: Option<Spanned<String>>,
+    value: Option<String>,
+    users: Option<Spanned<String>>,
     attributes: Option<BTreeMap<String, Spanned<String>>>,
     good: Option<Spanned<String>>,
     threshold: Option<Spanned<String>>,
@@ -79,6 +84,8 @@ pub(super) struct Measure {
     pub service: Option<String>,
     pub parts: Vec<Counting>,
     pub some_is_bad: bool,
+    /// The attribute that tells users apart.
+    pub users: Option<String>,
 }
 
 /// A threshold of an objective: how a value is compared, and with what.
@@ -87,12 +94,14 @@ pub(super) type Threshold = (Comparison, f64);
 /// Something that a document says of a metric source.
 struct Read {
     service: Option<String>,
+    users: Option<String>,
     what: What,
 }
 
 enum What {
     Spans { operation: Option<Arc<str>>, good: GoodSpans, is_plain: bool, only: Vec<Matcher> },
     Logs { bad_from: Option<i32>, only: Vec<Matcher> },
+    Events { name: Arc<str>, value: Arc<str>, only: Vec<Matcher> },
     Metric { name: String, only: Vec<Matcher> },
     Query(Counter),
 }
@@ -127,6 +136,10 @@ pub(super) fn read(
                 What::Query(Counter::One(selector)) if selector.bound.is_none() => {
                     selector.compared(how, value)
                 }
+                What::Events { name, value: attribute, only } => {
+                    let source = Source::Events { name, value: attribute, how, threshold: value };
+                    Counting { source, only }
+                }
                 What::Spans { operation, is_plain: true, only, .. } => {
                     if !matches!(how, Comparison::AtMost | Comparison::Below) {
                         return Err(document.wrong_at(source, "op", "of a span's duration is lte or lt"));
@@ -137,11 +150,12 @@ pub(super) fn read(
                     Counting { source: Source::Spans { operation, good }, only }
                 }
                 _ => {
-                    let allowed = "is nothing whose value can be compared, allowed: a metric, a query of one, or spans (seconds)";
+                    let allowed = "is nothing whose value can be compared, allowed: a metric, a query of one, an event, or spans (seconds)";
                     return Err(document.wrong_at(source, "thresholdMetric", allowed));
                 }
             };
-            Ok(Measure { service: read.service, parts: vec![counting], some_is_bad: false })
+            let Read { service, users, .. } = read;
+            Ok(Measure { service, parts: vec![counting], some_is_bad: false, users })
         }
         _ => Err(document.wrong_at(spec, "indicator", "needs either ratioMetric or thresholdMetric")),
     }
@@ -172,7 +186,7 @@ fn ratio_of(
             What::Query(Counter::One(selector)) => selector.counted(counted),
             _ => return Err(document.wrong_at(raw, "raw", "is no metric")),
         };
-        return Ok(Measure { service: read.service, parts: vec![counting], some_is_bad: false });
+        return Ok(Measure { service: read.service, parts: vec![counting], some_is_bad: false, users: None });
     }
     let (some, some_is_bad, key) = match (good, bad) {
         (Some(good), None) => (good, false, "good"),
@@ -192,6 +206,7 @@ fn ratio_of(
         ));
     }
     let service = one.service.or_else(|| all.as_ref().and_then(|all| all.service.clone()));
+    let users = one.users.or_else(|| all.as_ref().and_then(|all| all.users.clone()));
     let all_line = total.as_ref().unwrap_or(some);
     let (parts, some_is_bad) = match (one.what, all.map(|all| all.what)) {
         (What::Spans { operation, good, only, is_plain }, all) => {
@@ -237,7 +252,7 @@ fn ratio_of(
         }
         (_, None) => return Err(document.wrong_at(ratio, "total", "is missing")),
     };
-    Ok(Measure { service, parts, some_is_bad })
+    Ok(Measure { service, parts, some_is_bad, users })
 }
 
 /// Requests of which some are good, or bad.
@@ -303,7 +318,7 @@ fn source_of(
             let selector = match &counter {
                 Counter::One(selector) | Counter::Slower(selector, _) => selector,
             };
-            Ok(Read { service: selector.service.clone(), what: What::Query(counter) })
+            Ok(Read { service: selector.service.clone(), users: None, what: What::Query(counter) })
         }
         _ => Err(document.wrong_at(
             at,
@@ -325,7 +340,7 @@ fn own(document: &Document<'_>, at: &Spanned<SourceSpec>) -> Result<Read, FileEr
     let signal = match &spec.signal {
         Some(signal) => signal.value.as_str(),
         None if spec.metric.is_some() => "metrics",
-        None if spec.severity.is_some() => "logs",
+        None if spec.severity.is_some() || spec.event.is_some() => "logs",
         None => "spans",
     };
     let what = match signal {
@@ -333,6 +348,14 @@ fn own(document: &Document<'_>, at: &Spanned<SourceSpec>) -> Result<Read, FileEr
             let operation = spec.operation.as_deref().map(Arc::from);
             let good = good_spans(document, at)?;
             What::Spans { operation, good, is_plain: spec.good.is_none(), only }
+        }
+        "logs" if spec.event.is_some() => {
+            let (name, value) = (spec.event.as_ref(), spec.value.as_deref());
+            What::Events {
+                name: name.map_or("", |name| &name.value).into(),
+                value: value.unwrap_or("value").into(),
+                only,
+            }
         }
         "logs" => {
             let bad_from = match &spec.severity {
@@ -356,7 +379,11 @@ fn own(document: &Document<'_>, at: &Spanned<SourceSpec>) -> Result<Read, FileEr
             return Err(document.wrong(at, "signal", "is not understood, allowed: spans, logs, metrics"));
         }
     };
-    Ok(Read { service: spec.service.clone().filter(|service| !service.is_empty()), what })
+    if let (Some(users), What::Metric { .. }) = (&spec.users, &what) {
+        return Err(document.wrong_at(users, "users", "are told apart by spans and log records alone"));
+    }
+    let users = spec.users.as_ref().map(|users| users.value.clone()).filter(|users| !users.is_empty());
+    Ok(Read { service: spec.service.clone().filter(|service| !service.is_empty()), users, what })
 }
 
 /// A condition on an attribute: `value`, `~pattern`, and `!` in front of either.

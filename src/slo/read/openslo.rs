@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Deserialize)]
@@ -226,6 +227,7 @@ impl<'a> Reader<'a> {
                 rules: if is_composite { Some(Vec::new()) } else { rules.clone() },
                 composed_of: Vec::new(),
                 floor: None,
+                users: measure.users.as_deref().map(Arc::from),
                 origin: origin(document, name),
             });
         }
@@ -246,6 +248,7 @@ impl<'a> Reader<'a> {
                 rules,
                 composed_of,
                 floor: None,
+                users: None,
                 origin: origin(document, name),
             });
         }

@@ -137,6 +137,7 @@ pub(super) fn read(document: Document<'_>) -> Result<Vec<Definition>, FileError>
         rules: if off { silent() } else { preset("pyrra", window) },
         composed_of: Vec::new(),
         floor: None,
+        users: None,
         origin: origin(&document, &resource.metadata.name),
     }])
 }
@@ -171,7 +172,7 @@ fn measure(document: Document<'_>, at: &Spanned<Indicator>) -> Result<Measure, F
             }
             let service = success.service.clone().or_else(|| total.service.clone());
             let parts = vec![success.growth(Part::Some), total.growth(Part::Total)];
-            Ok(Measure { service, parts, some_is_bad: false })
+            Ok(Measure { service, parts, some_is_bad: false, users: None })
         }
         Indicator { latency_native: Some(native), ratio: None, latency: None, bool_gauge: None } => {
             ungrouped(&native.grouping)?;
@@ -180,12 +181,17 @@ fn measure(document: Document<'_>, at: &Spanned<Indicator>) -> Result<Measure, F
             let total = selector(&native.total)?;
             let service = total.service.clone();
             let parts = vec![total.compared(Comparison::AtMost, limit.0.as_secs_f64())];
-            Ok(Measure { service, parts, some_is_bad: false })
+            Ok(Measure { service, parts, some_is_bad: false, users: None })
         }
         Indicator { bool_gauge: Some(gauge), ratio: None, latency: None, latency_native: None } => {
             let gauge = selector(gauge)?;
             let service = gauge.service.clone();
-            Ok(Measure { service, parts: vec![gauge.compared(Comparison::AtLeast, 1.0)], some_is_bad: false })
+            Ok(Measure {
+                service,
+                parts: vec![gauge.compared(Comparison::AtLeast, 1.0)],
+                some_is_bad: false,
+                users: None,
+            })
         }
         _ => {
             Err(document.wrong_at(at, "indicator", "needs one of ratio, latency, latencyNative, bool_gauge"))

@@ -169,6 +169,7 @@ fn objectives(
             rules,
             composed_of: Vec::new(),
             floor: None,
+            users: None,
             origin: origin(&document, &slo.name),
         });
     }
@@ -221,5 +222,5 @@ pub(super) fn ratio(errors: &str, total: &str) -> Result<Measure, (bool, String)
         Counter::One(selector) => (vec![selector.growth(Part::Some), total.growth(Part::Total)], true),
         Counter::Slower(selector, bound) => (vec![selector.compared(Comparison::AtMost, bound)], false),
     };
-    Ok(Measure { service, parts, some_is_bad })
+    Ok(Measure { service, parts, some_is_bad, users: None })
 }

@@ -319,6 +319,40 @@ spec:
     }
 }
 
+/// What browsers send.
+mod real_users {
+    use super::*;
+
+    const TEXT: &str = r#"apiVersion: openslo/v1
+kind: SLO
+metadata: { name: first-byte-of-checkout }
+spec:
+  service: shop-web
+  indicator:
+    spec:
+      thresholdMetric:
+        metricSource:
+          type: barograph
+          spec: { event: browser.web_vital, attributes: { name: ttfb, url.path: /checkout }, users: session.id }
+  timeWindow: [{ duration: 30d, isRolling: true }]
+  objectives: [{ target: 0.95, op: lte, value: 800 }]
+"#;
+
+    #[test]
+    fn an_event_is_compared_and_its_users_are_counted() {
+        let read = load(TEXT);
+        let Source::Events { name, value, how, threshold } = &read[0].parts[0].source else {
+            panic!("{:?}", read[0])
+        };
+        assert_eq!((&**name, &**value), ("browser.web_vital", "value"));
+        assert_eq!((*how, *threshold), (Comparison::AtMost, 800.0));
+        assert_eq!(read[0].parts[0].only.len(), 2);
+        assert_eq!(read[0].users.as_deref(), Some("session.id"));
+        assert_eq!(refused(&TEXT.replace("event: browser.web_vital", "metric: ttfb")), "11: users");
+        assert_eq!(refused(&TEXT.replace(", op: lte, value: 800", "")), "9: thresholdMetric");
+    }
+}
+
 /// Files as Sloth's documentation describes them.
 mod sloth {
     use super::*;
