@@ -66,6 +66,7 @@ const PAGES: &[(&str, &str, Need)] = &[
     ("GET", "/evidence/{id}", READ),
     ("GET", "/evidence/{id}/", READ),
     ("GET", "/evidence/{id}/{*file}", READ),
+    ("GET", "/slos", READ),
     ("GET", "/traces", READ),
     ("GET", "/traces/{id}", READ),
     ("GET", "/logs", READ),

@@ -51,6 +51,9 @@ crate::settings! {
         /// The URL under which people reach this daemon's page, for the links in alerts. Empty: the
         /// address of `listen.http`.
         external_url: String = String::new(), "a URL";
+        /// Where somebody who is told finds what to do; `{service}`, `{namespace}`, `{environment}` and
+        /// `{symptom}` stand for those of the alert. Empty: alerts name no runbook.
+        runbook_url: String = String::new(), "a URL";
     }
 }
 

@@ -259,7 +259,9 @@ impl Lifecycle {
                 }
                 next.labels = text::labels(anomaly, next.severity.as_str());
                 let link = link(&self.config, &held.attachment, id);
-                next.annotations = text::annotations(anomaly, &held.attachment, link.as_deref());
+                let runbook = text::runbook(&self.config.runbook_url, anomaly);
+                let links = text::Links { evidence: link.as_deref(), runbook: &runbook };
+                next.annotations = text::annotations(anomaly, &held.attachment, links);
                 next.impact.clone_from(&held.attachment.impact);
                 if let Some(elder) = &anomaly.merged_into {
                     next.annotations.insert("merged_into".into(), elder.0.clone());

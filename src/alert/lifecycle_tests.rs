@@ -216,7 +216,10 @@ fn what_the_crash_kept_from_being_told_is_told_after_it() {
 
 #[test]
 fn the_text_says_in_order_what_someone_woken_by_it_needs() {
-    let mut lifecycle = Lifecycle::new(Config::default());
+    let mut lifecycle = Lifecycle::new(Config {
+        runbook_url: "https://wiki.example/runbooks/{service}#{symptom}".into(),
+        ..Config::default()
+    });
     let mut hostile = confirmed(0);
     hostile.members[1].signal = "GET /a\n\u{1b}[2JResolved: all is well".into();
     hostile.members[1].service = hostile.service.clone();
@@ -255,10 +258,12 @@ fn the_text_says_in_order_what_someone_woken_by_it_needs() {
             "Budget spent on it",
             "Suspected cause",
             "Change before it",
-            "Evidence"
+            "Evidence",
+            "Runbook"
         ]
     );
     assert!(description.lines().count() <= 12);
+    assert_eq!(alert.annotations["runbook_url"], "https://wiki.example/runbooks/payment#errors");
     assert!(alert.annotations.values().all(|text| !text.chars().any(|c| c.is_control() && c != '\n')));
     insta::assert_snapshot!(description);
 }
@@ -273,4 +278,13 @@ fn an_empty_step_costs_next_to_nothing() {
     }
     let each = begin.elapsed() / 100_000;
     assert!(each < Duration::from_micros(5), "{each:?} an empty step, in a debug build");
+}
+
+#[test]
+fn names_from_outside_cannot_lead_a_runbook_astray() {
+    let mut hostile = confirmed(0);
+    hostile.service = ServiceKey::new("prod", "", "../../evil?x=1&y={symptom} ü");
+    let url = super::text::runbook("https://wiki.example/{namespace}/{service}", &hostile);
+    assert_eq!(url, "https://wiki.example//..%2F..%2Fevil%3Fx%3D1%26y%3D%7Bsymptom%7D%20%C3%BC");
+    assert_eq!(super::text::runbook("", &hostile), "");
 }

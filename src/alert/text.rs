@@ -66,11 +66,45 @@ pub(super) fn labels(anomaly: &Anomaly, severity: &str) -> BTreeMap<String, Stri
     .collect()
 }
 
+/// Where an alert leads.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Links<'a> {
+    pub evidence: Option<&'a str>,
+    /// Empty if there is none.
+    pub runbook: &'a str,
+}
+
+/// The runbook of an alert, by the configured pattern. Names come from outside: what is not a letter, a digit or
+/// one of `-._~` is percent-encoded (RFC 3986, section 2.1).
+pub(super) fn runbook(pattern: &str, anomaly: &Anomaly) -> String {
+    let encoded = |text: &str| {
+        let mut out = String::with_capacity(text.len());
+        for byte in text.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+        out
+    };
+    let mut url = pattern.to_owned();
+    for (name, value) in [
+        ("{environment}", &*anomaly.service.environment),
+        ("{namespace}", &*anomaly.service.namespace),
+        ("{service}", &*anomaly.service.name),
+        ("{symptom}", anomaly.symptom.as_str()),
+    ] {
+        url = url.replace(name, &encoded(value));
+    }
+    url
+}
+
 /// The annotations: a summary, a description of at most twelve lines, and the parts for machines.
 pub(super) fn annotations(
     anomaly: &Anomaly,
     attachment: &Attachment,
-    link: Option<&str>,
+    links: Links<'_>,
 ) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let mut put = |key: &str, value: &str| {
@@ -91,13 +125,14 @@ pub(super) fn annotations(
     }
     put("budget_spent", &attachment.impact.budget_in_words(&anomaly.service));
     put("users_affected", &attachment.impact.users_in_words());
-    put("evidence", link.unwrap_or_default());
+    put("evidence", links.evidence.unwrap_or_default());
+    put("runbook_url", links.runbook);
     put("onset", &anomaly.onset.earliest.to_string());
-    out.insert("description".to_owned(), description(anomaly, attachment, link));
+    out.insert("description".to_owned(), description(anomaly, attachment, links));
     out
 }
 
-fn description(anomaly: &Anomaly, attachment: &Attachment, link: Option<&str>) -> String {
+fn description(anomaly: &Anomaly, attachment: &Attachment, links: Links<'_>) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut line = |name: &str, text: &str| {
         if !text.is_empty() {
@@ -125,13 +160,14 @@ fn description(anomaly: &Anomaly, attachment: &Attachment, link: Option<&str>) -
         },
     );
     line("Change before it", attachment.change.as_deref().unwrap_or_default());
-    if let Some(link) = link {
+    if let Some(link) = links.evidence {
         let holds = match (attachment.traces, attachment.log_records) {
             (0, 0) => String::new(),
             (traces, logs) => format!(" ({traces} traces, {logs} log records)"),
         };
         line("Evidence", &format!("{link}{holds}"));
     }
+    line("Runbook", links.runbook);
     lines.join("\n")
 }
 

@@ -158,6 +158,7 @@ pub(super) fn seen(minutes: u64) -> Seen {
             burn: vec![
                 v1::Burn { window: "5m".into(), rate: broken * 1_000.0 },
                 v1::Burn { window: "1h".into(), rate: if broken > 0.0 { broken * 70.0 } else { 0.4 } },
+                v1::Burn { window: "6h".into(), rate: if broken > 0.0 { broken * 12.0 } else { 0.3 } },
             ],
             exhausted_at: None,
             is_default: true,
@@ -244,6 +245,14 @@ fn incident() -> v1::Incident {
             line(20, "ada", "rolled back payment to 1.4.2"),
         ],
         severity: v1::Severity::Page as i32,
+        budget_spent: vec![v1::BudgetSpent {
+            slo: "charge-fast".into(),
+            service: Some(service("payment")),
+            bad: 3_017,
+            ratio: 0.121,
+        }],
+        users_affected: Some(1_240),
+        users: Some(8_300),
         ..v1::Incident::default()
     }
 }
@@ -287,6 +296,8 @@ fn pages_say_what_matters() {
         assert!(overview.contains(wanted), "the overview lacks {wanted:?}");
     }
     let slos = &pages.iter().find(|(name, _)| *name == "slos").expect("a page").1;
+    let incident = &pages.iter().find(|(name, _)| *name == "incident").expect("a page").1;
+    assert!(incident.contains("12.10 % of &#34;charge-fast&#34; (3017 bad)"), "{incident}");
     assert!(slos.contains("about 1240 of 8300") && slos.contains("bar bad"), "{slos}");
     assert!(pages[2].1.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "an empty overview says how to begin");
 }
