@@ -635,14 +635,28 @@ async fn what_a_client_that_left_had_sent_is_counted() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_closed() {
+async fn over_the_limit_a_connection_that_idles_makes_way_and_one_that_works_does_not() {
     let daemon = daemon(Config { connections: 1, ..Config::default() }).await;
+    *daemon.shop.behaviour.lock() = Behaviour::Hold;
     let mut first = daemon.traces().await;
-    first.export(spans("a", 1)).await.unwrap();
+    let mut again = first.clone();
+    let call = tokio::spawn(async move { first.export(spans("a", 5)).await });
+    daemon.shop.came.notified().await;
     let mut second = TcpStream::connect(daemon.http).await.unwrap();
-    assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
+    assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed: the only seat is of one that works");
     assert_eq!(daemon.counters.refused().last(), Some((RefusedReason::Connections, 1)));
-    first.export(spans("a", 1)).await.unwrap();
+    let admitted = daemon.shop.held.lock().pop().unwrap();
+    daemon.shop.count(&admitted);
+    drop(admitted);
+    call.await.unwrap().unwrap();
+    *daemon.shop.behaviour.lock() = Behaviour::Answer;
+    // Now it idles. The next one gets its seat, and the first one another when it asks again.
+    let begun = std::time::Instant::now();
+    daemon.traces().await.export(spans("b", 1)).await.unwrap();
+    again.export(spans("a", 1)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(daemon.shop.items(Signal::Traces), 7);
+    assert_eq!(daemon.counters.refused().last(), Some((RefusedReason::Connections, 1)));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The listener of the query and the page port: TLS, bounded connections, an end for those that idle.
 
 use super::{Access, Peer, Port, Stream};
+use crate::limits::{Busy, Seat, Seats};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -12,7 +13,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 /// After how long without a byte in either direction a connection is ended.
@@ -26,17 +26,17 @@ pub struct Listener {
     tcp: TcpListener,
     port: Port,
     access: Arc<Access>,
-    slots: Arc<Semaphore>,
-    /// TLS handshakes under way; each holds a slot.
+    seats: Arc<Seats>,
+    /// TLS handshakes under way, and those that wait for a seat.
     shaking: FuturesUnordered<BoxFuture<'static, Option<Connection>>>,
 }
 
 impl Listener {
-    /// Serves at most `connections` at a time; more are closed at once.
+    /// Serves at most `connections` at a time. One more takes the seat of the oldest that never said anything;
+    /// if there is none it is closed.
     #[must_use]
     pub fn new(tcp: TcpListener, port: Port, access: Arc<Access>, connections: usize) -> Self {
-        let slots = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
-        Self { tcp, port, access, slots, shaking: FuturesUnordered::new() }
+        Self { tcp, port, access, seats: Seats::new(connections), shaking: FuturesUnordered::new() }
     }
 
     /// The next connection, its handshake done.
@@ -51,11 +51,15 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+                    let Some(claim) = self.seats.claim() else {
                         tracing::warn!(port = ?self.port, "too many connections: one is turned away");
                         continue;
                     };
-                    self.shaking.push(Box::pin(shake(self.access.clone(), self.port, stream, address, slot)));
+                    let (access, port) = (self.access.clone(), self.port);
+                    self.shaking.push(Box::pin(async move {
+                        let seat = claim.await?;
+                        shake(access, port, stream, address, seat).await
+                    }));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -79,16 +83,25 @@ async fn shake(
     port: Port,
     stream: TcpStream,
     address: SocketAddr,
-    slot: OwnedSemaphorePermit,
+    seat: Seat,
 ) -> Option<Connection> {
     let _ = stream.set_nodelay(true);
-    match access.shake_hands(port, stream).await {
-        Ok((stream, certificate)) => Some(Connection {
-            stream,
-            peer: Peer { address: Some(address), certificate },
-            idle: Box::pin(tokio::time::sleep(IDLE_LIMIT)),
-            _slot: slot,
-        }),
+    let shaken = tokio::select! {
+        shaken = access.shake_hands(port, stream) => shaken,
+        () = seat.sitting().to_leave() => return None,
+    };
+    match shaken {
+        Ok((stream, certificate)) => {
+            let sitting = seat.sitting().clone();
+            Some(Connection {
+                stream,
+                peer: Peer { address: Some(address), certificate },
+                idle: Box::pin(tokio::time::sleep(IDLE_LIMIT)),
+                silent: Some(Box::pin(async move { sitting.to_leave().await })),
+                spoke: None,
+                seat,
+            })
+        }
         Err(error) => {
             tracing::debug!(?port, %error, "a TLS handshake failed");
             None
@@ -96,12 +109,16 @@ async fn shake(
     }
 }
 
-/// A connection that holds one of the listener's slots.
+/// A connection that holds one of the listener's seats.
 pub struct Connection {
     stream: Stream,
     peer: Peer,
     idle: Pin<Box<Sleep>>,
-    _slot: OwnedSemaphorePermit,
+    /// Until it says something: resolves when it has to make way.
+    silent: Option<BoxFuture<'static, ()>>,
+    /// Once it did, it is not told to: who only listens is silent for long.
+    spoke: Option<Busy>,
+    seat: Seat,
 }
 
 impl Connection {
@@ -122,7 +139,17 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.silent.is_some() && buffer.filled().len() > before {
+            self.silent = None;
+            self.spoke = Some(self.seat.sitting().begin());
+        }
+        if let Some(silent) = &mut self.silent
+            && silent.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         self.noted(context, polled)
     }
 }

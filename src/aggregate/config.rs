@@ -3,7 +3,8 @@
 crate::settings! {
     /// Bounds on what is kept.
     pub struct Config in "limits" {
-        /// Live series over all services, signals and shards. One service has at most a fifth of them;
+        /// Live series over all services, signals and shards. One service has at most a fifth of them, and half of
+        /// those of one shard;
         /// what goes beyond is counted exactly, but in one series `_other` of its service.
         series: u64 = 100_000, "1000 to 10000000", |n| (1_000..=10_000_000).contains(n);
         /// Whether ids in span names are replaced: `GET /user/123` is counted as `GET /user/{id}`.
@@ -47,7 +48,8 @@ impl Config {
         let series = (all / usize::from(shards.max(1))).max(1);
         Bounds {
             series,
-            series_of_a_service: (all / 5).max(1),
+            // A service whose resources all fall to one shard leaves the others there half of it.
+            series_of_a_service: (all / 5).min(series / 2).max(1),
             services: (series / 10).max(10),
             resources: series.saturating_mul(2).max(1_000),
             streams: series.saturating_mul(4),

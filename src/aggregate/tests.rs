@@ -561,13 +561,17 @@ fn every_type_of_metric_has_its_cell() {
 }
 
 fn named(service: &str, names: impl Iterator<Item = String>) -> Vec<u8> {
+    named_at(NOW, service, names)
+}
+
+fn named_at(second: u64, service: &str, names: impl Iterator<Item = String>) -> Vec<u8> {
     let spans = names
         .map(|name| Span {
             name,
             kind: 2,
             trace_id: vec![1; 16],
-            end_time_unix_nano: NOW * NS,
-            start_time_unix_nano: NOW * NS - 5,
+            end_time_unix_nano: second * NS,
+            start_time_unix_nano: second * NS - 5,
             ..Span::default()
         })
         .collect();
@@ -605,6 +609,63 @@ fn beyond_its_share_a_service_is_counted_in_one_series() {
     };
     assert_eq!(of("greedy"), (201, 1_000, 600));
     assert_eq!(of("modest"), (100, 200, 0));
+}
+
+#[test]
+fn of_many_shards_no_service_takes_more_than_half_of_one() {
+    let config = Config { series: 1_000, ..Config::default() };
+    let mut sum = Merged::default();
+    for mut shard in (0..10).map(|number| Shard::new(number, 10, &config)) {
+        for (place, (service, count)) in [("greedy", 500), ("modest", 40)].into_iter().enumerate() {
+            let (request, _pending) =
+                admitted(Signal::Traces, named(service, (0..count).map(|n| format!("op{n}"))));
+            shard.apply(Position(place as u64), Timestamp::from_secs(NOW), &request);
+        }
+        sum.take(shard.cut(cut(NOW + 1, false)));
+    }
+    let apart = |service: &str| {
+        sum.keys.values().filter(|key| &*key.service.name == service && &*key.operation != "_other").count()
+    };
+    assert_eq!((apart("greedy"), apart("modest")), (50, 40));
+}
+
+#[test]
+fn a_series_without_an_item_for_an_hour_makes_room_for_others() {
+    const BEGIN: u64 = 1_700_000_100;
+    let config = Config { series: 1_000, ..Config::default() };
+    let mut shard = Shard::new(0, 1, &config);
+    let mut sum = Merged::default();
+    let (mut at, mut last) = (0, BEGIN - 1);
+    // Counts one span of each name; how many series there are then.
+    let mut send = |second: u64, names: std::ops::Range<u64>| {
+        // Each five minutes what was not used for an hour is let go of.
+        for second in last + 1..=second {
+            sum.take(shard.cut(cut(second, false)));
+        }
+        last = second + 1;
+        let (request, pending) =
+            admitted(Signal::Traces, named_at(second, "busy", names.map(|n| format!("op{n}"))));
+        shard.apply(Position(at), Timestamp::from_secs(second), &request);
+        at += 1;
+        assert_eq!(outcome(pending), Outcome::default());
+        let partial = shard.cut(cut(second + 1, false));
+        let (live, overflowed) = (partial.series, partial.overflowed.first().map_or(0, |(_, items)| *items));
+        sum.take(partial);
+        (live, overflowed)
+    };
+    assert_eq!(send(BEGIN, 0..250), (201, 50), "200 apart, the rest together");
+    for quarter in 1..4 {
+        assert_eq!(send(BEGIN + quarter * 900, 0..20), (201, 0), "a series that is used stays");
+    }
+    assert_eq!(send(BEGIN + 3_600, 0..20), (201, 0), "not yet an hour");
+    assert_eq!(send(BEGIN + 4_500, 300..400), (120, 0), "20 are in use, 100 are new");
+    assert_eq!(
+        send(BEGIN + 5_400, 0..250),
+        (201, 150),
+        "who comes back is counted apart while there is room"
+    );
+    let items: u64 = sum.cells.values().map(Cell::items).sum();
+    assert_eq!(items, 250 + 4 * 20 + 100 + 250);
 }
 
 #[test]

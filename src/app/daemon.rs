@@ -15,6 +15,7 @@ use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
 use crate::diagnose::Diagnosis;
 use crate::journal::{self, Cut, Journal, Lanes, Position, Sequencer, Step, StepReceiver};
+use crate::limits::raise_open_files;
 use crate::model::{Clock, SystemClock, Timestamp};
 use crate::probe::Prober;
 use crate::receive::{self, Intake as _, Print};
@@ -206,6 +207,12 @@ impl App {
     pub fn start(config: &Config) -> Result<Self, Error> {
         let started = Instant::now();
         let data_dir = &config.general.data_dir;
+        // Each port's connections, and as many files of our own as there may be at once.
+        let files = config.receive.connections.saturating_add(2 * config.serve.connections) + 512;
+        let may = raise_open_files(files);
+        if may.is_some_and(|may| may < files) {
+            tracing::warn!(wanted = files, may, "fewer files may be open than connections are let in");
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let access = Access::open(&config.access, &config.tls, clock.clone())?;
         for (key, address) in [

@@ -1,9 +1,13 @@
-//! Bounds: budgets of bytes, what was shed, and why.
+//! Bounds: budgets of bytes, rates, seats of connections, open files; what was shed, and why.
 
 mod budget;
+mod open_files;
 mod rate;
 mod reason;
+mod seats;
 
 pub use budget::{Budget, Permit};
+pub use open_files::raise_open_files;
 pub use rate::Rate;
 pub use reason::{LateReason, RefusedReason, RejectedReason};
+pub use seats::{Busy, Seat, Seats, Sitting};

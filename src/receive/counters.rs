@@ -1,10 +1,9 @@
 //! What the door counts of itself.
 
-use crate::limits::{Budget, RefusedReason, RejectedReason};
+use crate::limits::{Budget, RefusedReason, RejectedReason, Seats};
 use crate::model::Signal;
 use crate::observe::{Collect, Counter, Exposition, Kind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counters of the door.
 #[derive(Debug)]
@@ -16,22 +15,22 @@ pub struct Counters {
     pub(super) body_bytes: Counter,
     pub(super) accept_failures: Counter,
     pub(super) retries: Counter,
-    pub(super) connections: AtomicUsize,
+    pub(super) seats: Arc<Seats>,
     refused: [Counter; RefusedReason::ALL.len()],
     rejected: [Counter; RejectedReason::ALL.len()],
 }
 
 impl Counters {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>, seats: Arc<Seats>) -> Self {
         Self {
             budget,
+            seats,
             requests: Default::default(),
             rejected_items: Default::default(),
             wire_bytes: Counter::default(),
             body_bytes: Counter::default(),
             accept_failures: Counter::default(),
             retries: Counter::default(),
-            connections: AtomicUsize::new(0),
             refused: Default::default(),
             rejected: Default::default(),
         }
@@ -115,15 +114,17 @@ impl Collect for Counters {
                 &self.accept_failures,
             ),
         ];
+        out.single(
+            "barograph_receive_given_up_connections_total",
+            Kind::Counter,
+            "Idle OTLP connections that were ended because others wanted to connect.",
+            self.seats.given_up() as f64,
+        );
         for (name, help, counter) in counters {
             out.single(name, Kind::Counter, help, counter.get() as f64);
         }
         let gauges = [
-            (
-                "barograph_receive_connections",
-                "Open OTLP connections.",
-                self.connections.load(Ordering::Relaxed) as u64,
-            ),
+            ("barograph_receive_connections", "Open OTLP connections.", self.seats.taken() as u64),
             ("barograph_receive_memory_bytes", "Memory held by requests.", self.budget.used_bytes()),
             (
                 "barograph_receive_memory_limit_bytes",

@@ -5,7 +5,7 @@ use super::problem::{Problem, ProblemKind};
 use super::retries::{Answered, Print, Retries, Verdict, Waiting};
 use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
 use crate::access::Access;
-use crate::limits::{Budget, Permit, RefusedReason};
+use crate::limits::{Budget, Permit, RefusedReason, Seats};
 use crate::model::Signal;
 use crate::otlp::{Encoding, Inflater, json_to_wire, split};
 use bytes::Bytes;
@@ -42,7 +42,6 @@ pub(super) struct Door {
     pub request_limit_bytes: usize,
     body_time: Duration,
     inflated_limit_bytes: usize,
-    pub connections_limit: usize,
     windows_bytes: u64,
     drain: Mutex<Drain>,
 }
@@ -59,17 +58,17 @@ impl Door {
         let windows_bytes = config.memory_bytes.0 / WINDOWS_SHARE;
         let budget = Budget::new(config.memory_bytes.0.saturating_sub(windows_bytes));
         let share_bytes = (budget.limit_bytes() as f64 * config.caller_share) as u64;
+        let connections = usize::try_from(config.connections).unwrap_or(usize::MAX);
         let callers = Callers::new(share_bytes, config.caller_bytes_per_second.map(|bytes| bytes.0));
         Self {
             intake,
             access,
             retries: Retries::default(),
-            counters: Arc::new(Counters::new(budget)),
+            counters: Arc::new(Counters::new(budget, Seats::new(connections))),
             callers,
             body_time: config.body_time.0,
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
             inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),
-            connections_limit: usize::try_from(config.connections).unwrap_or(usize::MAX),
             windows_bytes,
             drain: Mutex::new(Drain { since: Instant::now(), bytes_before: 0, bytes_per_second: 0.0 }),
         }

@@ -5,7 +5,7 @@ use super::door::Door;
 use super::retries::{Answered, Print};
 use super::{Config, Counters, Intake, grpc, web};
 use crate::access::{Access, Caller, Port};
-use crate::limits::RefusedReason;
+use crate::limits::{RefusedReason, Seat, Sitting};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -34,6 +34,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// How long open requests may take once the server is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a connection that must give up its seat may take over what came meanwhile.
+const LEAVE_LIMIT: Duration = Duration::from_millis(250);
 
 /// Pause after a failed accept: what failed, usually file descriptors, needs time to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -139,7 +142,7 @@ async fn serve(
     door: Arc<Door>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // As many as there are connections.
+    // As many as there are connections, and as many again that wait for one of them to leave.
     let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -149,11 +152,17 @@ async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
-                let Some(held) = Held::take(&door) else {
+                let Some(claim) = door.counters.seats.claim() else {
                     door.counters.refuse(RefusedReason::Connections);
                     continue;
                 };
-                open.spawn(connection(stream, address, protocol, door.clone(), held, stopping.clone()));
+                let (door, stopping) = (door.clone(), stopping.clone());
+                open.spawn(async move {
+                    match claim.await {
+                        Some(seat) => connection(stream, address, protocol, door, seat, stopping).await,
+                        None => door.counters.refuse(RefusedReason::Connections),
+                    }
+                });
             }
             Err(error) => {
                 door.counters.accept_failures.add(1);
@@ -174,28 +183,6 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-/// One of the connections that may be open.
-struct Held(Arc<Counters>, usize);
-
-impl Held {
-    fn take(door: &Door) -> Option<Self> {
-        let before = door
-            .counters
-            .connections
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-                open.checked_add(1).filter(|&open| open <= door.connections_limit)
-            })
-            .ok()?;
-        Some(Self(door.counters.clone(), before.saturating_add(1)))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// What is known of a connection.
 pub(super) struct Connection {
     /// The address it comes from: who calls, where no token says so.
@@ -205,6 +192,7 @@ pub(super) struct Connection {
     /// Whether it showed a client certificate that is trusted.
     pub certificate: bool,
     pub answered: Answered,
+    sitting: Arc<Sitting>,
 }
 
 impl Connection {
@@ -222,7 +210,7 @@ async fn connection(
     address: SocketAddr,
     protocol: Protocol,
     door: Arc<Door>,
-    held: Held,
+    seat: Seat,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Answers are small: waiting to fill a segment would only delay them.
@@ -231,6 +219,7 @@ async fn connection(
     let spoke = tokio::select! {
         readable = tokio::time::timeout(HEAD_LIMIT, stream.readable()) => matches!(readable, Ok(Ok(()))),
         () = stopped(&mut stopping) => false,
+        () = seat.sitting().to_leave() => false,
     };
     if !spoke {
         return;
@@ -239,7 +228,11 @@ async fn connection(
         Protocol::Grpc => Port::OtlpGrpc,
         Protocol::Http => Port::OtlpHttp,
     };
-    let (stream, certificate) = match door.access.shake_hands(port, stream).await {
+    let shaken = tokio::select! {
+        shaken = door.access.shake_hands(port, stream) => shaken,
+        () = seat.sitting().to_leave() => return,
+    };
+    let (stream, certificate) = match shaken {
         Ok(shaken) => shaken,
         Err(error) => {
             tracing::debug!(?protocol, %error, "a TLS handshake failed");
@@ -250,7 +243,7 @@ async fn connection(
     if protocol == Protocol::Grpc {
         builder = builder.http2_only();
     }
-    let window = door.window_bytes(held.1);
+    let window = door.window_bytes(door.counters.seats.taken());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
     builder
         .http2()
@@ -266,12 +259,15 @@ async fn connection(
         allowance: OnceLock::new(),
         certificate,
         answered: Answered::default(),
+        sitting: seat.sitting().clone(),
     });
     let broken = stream.broken();
     let (connection, retries) = (this.clone(), door.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (door, connection) = (door.clone(), connection.clone());
+        let busy = connection.sitting.begin();
         async move {
+            let _busy = busy;
             Ok::<_, Infallible>(match protocol {
                 Protocol::Grpc => grpc::answer(&door, request, &connection).await,
                 Protocol::Http => web::answer(&door, request, &connection).await,
@@ -279,14 +275,25 @@ async fn connection(
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut is_cut_off = false;
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopped(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = seat.sitting().to_leave() => {
+            is_cut_off = true;
+            if seat.sitting().has_asked() {
+                // A request may be on its way: whoever is polite has the time to send it elsewhere.
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(LEAVE_LIMIT, connection).await.unwrap_or(Ok(()))
+            } else {
+                Ok(())
+            }
+        }
     };
-    if ended.is_err() || broken.load(Ordering::Acquire) {
+    if is_cut_off || ended.is_err() || broken.load(Ordering::Acquire) {
         retries.retries.connection_broke(&this.answered);
     }
     if let Err(error) = ended {

@@ -2,6 +2,8 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::load::{self, Comparison};
+use crate::support::otlp::{Client, Export};
+use crate::support::{eventually, http};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -147,10 +149,7 @@ async fn floods_and_idle_sockets_cost_the_honest_client_nothing() {
     if !load::can_pin("a load beside floods") {
         return;
     }
-    let wanted = sockets() as u64 + 500;
-    let mut files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    files.current = files.maximum.map_or(Some(wanted), |maximum| Some(maximum.min(wanted)));
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, files).expect("open files");
+    let _ = barograph::limits::raise_open_files(sockets() as u64 + 500);
     let folder = tempfile::tempdir().expect("a folder");
     let daemon = Daemon::start_after(load::SERVER, folder.path(), &["journal.max_bytes=\"512 MiB\""]);
     let url = daemon.url("otlp_grpc");
@@ -182,5 +181,50 @@ async fn floods_and_idle_sockets_cost_the_honest_client_nothing() {
         assert!(!is_full() || compared.slower() <= 2.0, "{name}: {compared:?}");
     }
     lesser.shutdown_background();
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// How soon somebody who comes while all connections are taken by sockets that idle must be answered.
+const NEWCOMER_WITHIN: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_that_say_nothing_keep_no_newcomer_waiting() {
+    let (idle, limit) = (sockets(), sockets() / 5);
+    let files = barograph::limits::raise_open_files(2 * idle as u64 + 500);
+    assert!(files.is_none_or(|files| files > idle as u64 + 100), "{files:?}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(
+        folder.path(),
+        &[&format!("limits.connections={limit}"), &format!("serve.connections={}", limit / 4)],
+    );
+    let mut there_before = Client::new(&daemon.url("otlp_grpc"));
+    there_before.export(&Export::of(0, "before", 1)).await.expect("taken");
+    let mut held = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for number in 0..idle {
+        for name in ["otlp_grpc", "otlp_http", "query", "http"] {
+            let address = daemon.url(name).replace("http://", "");
+            held.push(TcpStream::connect(address).await.expect("connected"));
+        }
+        held.drain(..held.len().saturating_sub(idle));
+        if number % (idle / 10) == idle / 10 - 1 {
+            let begun = Instant::now();
+            let mut newcomer = Client::new(&daemon.url("otlp_grpc"));
+            newcomer.export(&Export::of(0, "newcomer", 1)).await.expect("taken");
+            let url = format!("{}/readyz", daemon.url("http"));
+            assert_eq!(http::get(&url).await.map(|(status, _)| status), Some(200));
+            slowest = slowest.max(begun.elapsed());
+        }
+    }
+    there_before.export(&Export::of(0, "before", 1)).await.expect("taken");
+    println!(
+        "flood of {} idle sockets at {limit} connections: a newcomer is answered after {slowest:?} at most",
+        4 * idle
+    );
+    assert!(slowest < NEWCOMER_WITHIN, "{slowest:?}");
+    eventually("what all sent is counted", NEWCOMER_WITHIN * 10, async || {
+        (daemon.ask(&["status"])["accepted"]["spans"] == 12).then_some(())
+    })
+    .await;
     assert_eq!(daemon.stop(), Some(0));
 }

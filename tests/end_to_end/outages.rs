@@ -5,6 +5,8 @@ use super::crashes::{Traffic, told};
 use crate::support::daemon::Daemon;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::{Alertmanager, Receiver, eventually};
+use barograph::api::v1::anomaly_service_client::AnomalyServiceClient;
+use barograph::api::v1::{AnomalyState, FollowAnomaliesRequest};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -44,13 +46,19 @@ impl Case {
 
     /// Waits until the fault is found; how long that took.
     async fn detect(&self, since: Instant) -> Duration {
-        eventually(&format!("{:?}: the fault is found", self.mode), PATIENCE, async || {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let anomalies = tokio::task::block_in_place(|| self.daemon.ask(&["anomalies"]));
-            (anomalies.as_array()?.iter().any(|anomaly| anomaly["state"] == "firing")).then_some(())
-        })
-        .await;
-        since.elapsed()
+        let mut client = AnomalyServiceClient::connect(self.daemon.url("query")).await.expect("connected");
+        let of = client.follow_anomalies(FollowAnomaliesRequest::default()).await.expect("a stream");
+        let mut told = of.into_inner();
+        let firing = async {
+            while let Some(next) = told.message().await.expect("the stream goes on") {
+                if next.anomaly.is_some_and(|anomaly| anomaly.state() == AnomalyState::Firing) {
+                    return since.elapsed();
+                }
+            }
+            panic!("{:?}: the stream ended", self.mode)
+        };
+        let found = tokio::time::timeout(PATIENCE, firing).await;
+        found.unwrap_or_else(|_| panic!("{:?}: the fault is not found within {PATIENCE:?}", self.mode))
     }
 
     /// Its target returns; how long after that the fault was told, in one group.
@@ -86,7 +94,8 @@ async fn a_target_that_fails_costs_no_detection_and_gets_everything_when_it_is_b
     }
     let began = Instant::now();
     let found = futures_util::future::join_all(cases.iter().map(|case| case.detect(began))).await;
-    tokio::time::sleep(away_for()).await;
+    // 50 requests a second.
+    cases[0].traffic.more(50 * away_for().as_secs()).await;
     for (case, found_after) in cases.iter_mut().zip(&found) {
         let told_after = case.deliver().await;
         println!(

@@ -2,9 +2,10 @@
 //! flaps, we are killed twice, Alertmanager restarts, and the network between us is cut.
 
 use crate::support::daemon::Daemon;
+use crate::support::http;
 use crate::support::otlp::{Client, Export, now_ns, span, spans};
 use crate::support::receiver::Request;
-use crate::support::{Alertmanager, Receiver};
+use crate::support::{Alertmanager, Receiver, eventually};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -73,6 +74,32 @@ fn severities(request: &Request) -> BTreeSet<&str> {
     alerts.into_iter().flatten().filter_map(|alert| alert["labels"]["severity"].as_str()).collect()
 }
 
+/// Deliveries to targets with this result since the daemon started.
+async fn deliveries(daemon: &Daemon, result: &str) -> u64 {
+    let (_, text) = http::get(&format!("{}/metrics", daemon.url("http"))).await.expect("an answer");
+    let label = format!("result={result:?}");
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let of = |line: &&str| line.starts_with("barograph_alert_deliveries_total{") && line.contains(&label);
+    let counts = text.lines().filter(of).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    counts.sum::<f64>() as u64
+}
+
+/// Waits for so many more deliveries with this result: an alert is sent again each second.
+async fn more_deliveries(daemon: &Daemon, result: &str, more: u64) {
+    let enough = deliveries(daemon, result).await + more;
+    eventually(&format!("{more} more deliveries are {result}"), PATIENCE, async || {
+        (deliveries(daemon, result).await >= enough).then_some(())
+    })
+    .await;
+}
+
+/// Waits until as many exports were acknowledged as there are in a whole turn of the flapping.
+async fn a_turn(acknowledged: &mut watch::Receiver<u64>) {
+    let enough = *acknowledged.borrow() + 26;
+    let turned = acknowledged.wait_for(|exports| *exports >= enough);
+    tokio::time::timeout(PATIENCE, turned).await.expect("in time").expect("traffic flows");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsteady_world_is_one_group_one_notification_a_tier_and_one_end() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -95,6 +122,7 @@ async fn an_unsteady_world_is_one_group_one_notification_a_tier_and_one_end() {
     let (url, of_daemon) = watch::channel(daemon.url("otlp_grpc"));
     let fault = Arc::new(AtomicU64::new(0));
     let flapping = fault.clone();
+    let (done, mut acknowledged) = watch::channel(0u64);
     let traffic = tokio::spawn(async move {
         let mut url = of_daemon.borrow().clone();
         let mut client = Client::new(&url);
@@ -109,7 +137,9 @@ async fn an_unsteady_world_is_one_group_one_notification_a_tier_and_one_end() {
             let fails = began > 0 && (now.saturating_sub(began) / 1_000_000_000) % 12 < 8;
             let all = (0..5).map(|n| span("GET /", now, 1_000_000 + n, fails && n < 2)).collect();
             // While nobody is there, it is lost.
-            let _ = client.export(&Export::Traces(spans("shop", all))).await;
+            if client.export(&Export::Traces(spans("shop", all))).await.is_ok() {
+                done.send_modify(|exports| *exports += 1);
+            }
         }
     });
     let requests_counted = |daemon: &Daemon, at_least: u64| {
@@ -117,7 +147,7 @@ async fn an_unsteady_world_is_one_group_one_notification_a_tier_and_one_end() {
         let row = rows.as_array().expect("rows").iter().find(|row| row["slo"] == "shop-ok").cloned();
         row.and_then(|row| row["total"].as_u64()).is_some_and(|total| total >= at_least)
     };
-    crate::support::eventually("healthy requests are counted", PATIENCE, async || {
+    eventually("healthy requests are counted", PATIENCE, async || {
         requests_counted(&daemon, 200).then_some(())
     })
     .await;
@@ -133,18 +163,18 @@ async fn an_unsteady_world_is_one_group_one_notification_a_tier_and_one_end() {
         daemon
     };
     daemon = restart(daemon);
-    tokio::time::sleep(Duration::from_secs(13)).await;
+    a_turn(&mut acknowledged).await;
     // A partition, in which the fault goes on.
     cut.send_replace(true);
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    more_deliveries(&daemon, "failed", 5).await;
     cut.send_replace(false);
     // Alertmanager is away for a moment.
     alertmanager.stop();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    more_deliveries(&daemon, "failed", 2).await;
     alertmanager.run().await;
     // Killed once more, and a whole turn of the flapping.
     daemon = restart(daemon);
-    tokio::time::sleep(Duration::from_secs(13)).await;
+    a_turn(&mut acknowledged).await;
     assert_eq!(resolved(&receiver.requests()), 0, "nothing ends while the fault goes on");
     let open = daemon.ask(&["anomalies"]);
     let is_open = |row: &&Value| row["id"] == id && row["state"] == "firing";
@@ -152,8 +182,8 @@ async fn an_unsteady_world_is_one_group_one_notification_a_tier_and_one_end() {
 
     fault.store(0, Ordering::SeqCst);
     let all = receiver.wait("the end is told", PATIENCE, |requests| resolved(requests) > 0).await;
-    // Whatever else were to be told would be within the next evaluations and group intervals.
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    // Whatever else were to be told would be by the time that the end was sent again and again.
+    more_deliveries(&daemon, "delivered", 12).await;
     let all = if receiver.requests().len() > all.len() { receiver.requests() } else { all };
     let groups: BTreeSet<String> =
         all.iter().map(|request| request.body["groupLabels"]["anomaly_id"].to_string()).collect();
