@@ -9,6 +9,7 @@ use super::{Error, parquet_files, series};
 use crate::confirm::Anomaly;
 use crate::model::Timestamp;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -88,6 +89,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         "traces": traces,
         "failed_traces": chosen.failed_traces,
         "log_records": chosen.logs.len(),
+        "of_services": of_services(chosen),
         "collected": contents.collected.iter().map(|output| &output.told).collect::<Vec<_>>(),
         "config": contents.config,
         "replay": format!("barograph explain --bundle {}", anomaly.id),
@@ -129,6 +131,19 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         files: listed,
         collected: contents.collected.iter().map(|output| output.told.clone()).collect(),
     })
+}
+
+/// How many spans and log records of each service are of the faulty period.
+fn of_services(chosen: &Chosen) -> serde_json::Value {
+    let mut of: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for (_, span) in chosen.spans.iter().filter(|(period, _)| *period == Period::Faulty) {
+        of.entry(span.service().name.to_string()).or_default().0 += 1;
+    }
+    for (_, log) in chosen.logs.iter().filter(|(period, _)| *period == Period::Faulty) {
+        of.entry(log.service().name.to_string()).or_default().1 += 1;
+    }
+    let counts = |(spans, log_records): (u64, u64)| json!({ "spans": spans, "log_records": log_records });
+    of.into_iter().map(|(service, of)| (service, counts(of))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {

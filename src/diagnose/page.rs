@@ -442,7 +442,11 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
     ]
 }
 
+/// None where requests or runs stay away: a bad request that came all the same is another matter.
 fn twin_view(shown: &Shown<'_>) -> Option<TwinView> {
+    if matches!(shown.anomaly.symptom, Symptom::MissedJob | Symptom::TrafficDrop | Symptom::Silence) {
+        return None;
+    }
     let twin = twin::telling(shown.pair, shown.chosen, shown.causes)?;
     Some(waterfall(&twin, &shown.pair.bad, &shown.pair.good))
 }
