@@ -281,7 +281,7 @@ impl App {
         let unanswered =
             catch_up(&mut sequencer, &mut counting, &downstream, &totals, checkpoint.as_ref(), &*clock)?;
 
-        let rest = runtime("barograph-side", 2)?;
+        let rest = side_runtime(2)?;
         let ingest = ingest_runtime((cores / 2).max(1), &lanes)?;
         let (stop_ingest, ingest_stopping) = watch::channel(false);
         let (stop_rest, rest_stopping) = watch::channel(false);
@@ -519,10 +519,13 @@ fn counted(
     Ok(through)
 }
 
-fn runtime(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, Error> {
+/// Workers for all that nobody's spans wait for: queries, pages, alerts. Where there is too little CPU for
+/// everything, answers come later rather than acknowledgements.
+fn side_runtime(workers: usize) -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .thread_name(name)
+        .thread_name("barograph-side")
+        .on_thread_start(super::give_way)
         .enable_all()
         .build()
         .map_err(Error::io("cannot start threads"))

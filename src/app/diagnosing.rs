@@ -19,8 +19,6 @@ use tokio::sync::Semaphore;
 /// Collectors that run at the same time, and anomalies whose output is kept until it is in their evidence.
 const COLLECTORS_AT_ONCE: usize = 4;
 const ANOMALIES_COLLECTED: usize = 16;
-/// How much the threads give way, as of `nice`.
-const NICE: i32 = 10;
 
 /// What all threads that diagnose share.
 pub(super) struct Diagnosing {
@@ -79,10 +77,8 @@ impl Diagnosing {
 
     /// Makes one diagnosis after the other until no more can come.
     pub fn run(&self, jobs: &Receiver<Job>, judging: &Mutex<Judging>) {
-        // Of this thread alone. Evidence may come later, spans must not.
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::debug!(%error, "diagnoses have the priority of everything else");
-        }
+        // Evidence may come later, spans must not.
+        super::give_way();
         while let Ok(job) = jobs.recv() {
             // A bundle that cannot be written, or a fault in the diagnosis, costs the evidence, not the alert;
             // a daemon that stopped for it would meet it again after each restart.
