@@ -6,7 +6,7 @@ use super::config::Effort;
 use super::decode::{add, decode};
 use super::forest::{Forest, Operations};
 use super::redact::Redaction;
-use super::rows::{Gather, Limits, LogRow, Rows, SpanRow};
+use super::rows::{Distance, Gather, Limits, LogRow, Rows, SpanRow};
 use super::source::Source;
 use super::{Config, Error};
 use crate::aggregate::operation_name;
@@ -168,6 +168,22 @@ impl Scope {
         }
     }
 
+    /// Its operations; of a service without one, some that nothing is called.
+    fn asked(&self) -> BTreeSet<(ServiceKey, String)> {
+        let services = self.services.iter().map(|service| (service.clone(), String::new()));
+        self.operations.iter().cloned().chain(services).collect()
+    }
+
+    fn distance(&self, span: &SpanRow) -> Distance {
+        if self.holds(span) {
+            Distance::Operation
+        } else if self.services.contains(span.service()) {
+            Distance::Service
+        } else {
+            Distance::Elsewhere
+        }
+    }
+
     fn holds(&self, span: &SpanRow) -> bool {
         self.operations
             .iter()
@@ -226,7 +242,7 @@ pub fn capture(
     let kept = split.since(from).as_secs_f64().max(1.0);
     let past_factor = (past.as_secs_f64() / kept).max(1.0);
     let mut capture = Capture { healthy_times, faulty_times, past_factor, held_bytes, ..Capture::default() };
-    let mut gathers = [Gather::new(limits), Gather::new(limits)];
+    let mut gathers = [Gather::new(limits), Gather::new(limits).about(scope.asked())];
     let (read_bytes, mut inflated_bytes) = (&mut capture.read_bytes, 0u64);
     // Long requests end after the alarm; what the journal already holds of them is wanted.
     source.read(from..end, &Filter::default(), &mut |recorded| {
@@ -260,7 +276,8 @@ fn traces_of(
     redaction: &Redaction,
 ) -> Result<Rows, Error> {
     let failed = failed.get(..LOOKED_UP.min(failed.len())).unwrap_or_default();
-    let (Some((first, _)), Some((last, _))) = (failed.first(), failed.last()) else {
+    let ends = || failed.iter().map(|(at, _)| *at);
+    let (Some(first), Some(last)) = (ends().min(), ends().max()) else {
         return Ok(Rows::default());
     };
     let around = effort.around_failure;
@@ -324,6 +341,8 @@ fn last_run(
 struct Candidate {
     /// End of the first failure, if any.
     failed: Option<Timestamp>,
+    /// How near to the scope something fails.
+    distance: Distance,
     /// Where its errors begin.
     errors: BTreeSet<(ServiceKey, String, String)>,
     /// Longest duration of a span in scope, in nanoseconds.
@@ -345,6 +364,9 @@ fn candidates(rows: &Rows, scope: &Scope) -> BTreeMap<TraceId, Candidate> {
             candidate.longest = candidate.longest.max(span.duration_ns());
         }
         candidate.near_scope |= scope.services.contains(span.service());
+        if span.failed() {
+            candidate.distance = candidate.distance.min(scope.distance(span));
+        }
         if node.error_origin && candidate.errors.len() < 16 {
             candidate.failed = Some(candidate.failed.map_or(span.end, |at| at.min(span.end)));
             candidate.errors.insert((
@@ -385,17 +407,18 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
                 near == nearness && (near > 0 || candidate.failed.is_some())
             })
         };
-        let mut failed: Vec<_> = of().filter_map(|(id, candidate)| Some((candidate.failed?, *id))).collect();
+        let mut failed: Vec<_> =
+            of().filter_map(|(id, candidate)| Some((candidate.distance, candidate.failed?, *id))).collect();
         failed.sort_unstable();
         let mut told: BTreeMap<&(ServiceKey, String, String), usize> = BTreeMap::new();
-        let distinct = failed.iter().filter(|(_, id)| {
+        let distinct = failed.iter().filter(|(_, _, id)| {
             bad.get(id).into_iter().flat_map(|candidate| &candidate.errors).any(|error| {
                 let times = told.entry(error).or_default();
                 *times += 1;
                 *times <= OF_ONE_ERROR
             })
         });
-        let distinct: Vec<TraceId> = distinct.map(|(_, id)| *id).collect();
+        let distinct: Vec<TraceId> = distinct.map(|(_, _, id)| *id).collect();
         let mut slowest: Vec<_> =
             of().map(|(id, candidate)| (std::cmp::Reverse(candidate.longest), *id)).collect();
         slowest.sort_unstable();
@@ -410,7 +433,7 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
                 }
             }
         };
-        take(&mut failed.iter().map(|(_, id)| *id), Role::FirstFailure, for_bad * 2 / 3);
+        take(&mut failed.iter().map(|(_, _, id)| *id), Role::FirstFailure, for_bad * 2 / 3);
         take(&mut distinct.into_iter(), Role::DistinctError, for_bad / 4);
         take(&mut slowest.iter().map(|(_, id)| *id), Role::Slowest, for_bad / 4);
         // Evenly over the rest, by id, which is random.

@@ -16,7 +16,7 @@ use std::ops::{ControlFlow, Range};
 use std::time::Duration;
 
 /// Traces of four spans in four services, each span sent by itself with the others of its time; of
-/// `one_in` traces one fails from the onset on.
+/// `one_in` traces one fails from the onset on. In the last service one in ten always does.
 fn rare_failures(traces: u64, one_in: u64) -> Memory {
     let mut random = fastrand::Rng::with_seed(11);
     let mut source = Memory::default();
@@ -30,7 +30,9 @@ fn rare_failures(traces: u64, one_in: u64) -> Memory {
         for (place, service) in ["gateway", "orders", "billing", "stock"].into_iter().enumerate() {
             let id = random.u64(1..).to_be_bytes().to_vec();
             let (from, to) = (start + place as u64 * MS, start + (10 - place as u64) * MS);
-            let status = (fails && place < 3).then(|| OtlpStatus { code: 2, message: "lost".to_owned() });
+            let usual = place == 3 && number % 10 == 3;
+            let status =
+                ((fails && place < 3) || usual).then(|| OtlpStatus { code: 2, message: "lost".to_owned() });
             let span = Span {
                 trace_id: trace.clone(),
                 span_id: id.clone(),

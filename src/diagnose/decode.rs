@@ -95,7 +95,8 @@ fn resource_spans(
         let Some(number) = route(end, trace) else { return };
         let Some(into) = into.get_mut(number) else { return };
         if span.status == StatusCode::Error {
-            into.note_failed(trace, end);
+            let sender = senders.of(number, into);
+            into.note_failed(trace, end, &sender.service, &operation_name(span.name));
         }
         // What a sample leaves out need not be made.
         if into.keeps(trace, end) {

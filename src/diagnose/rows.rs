@@ -2,7 +2,7 @@
 //! than the limit, whole traces are left out by their id, so that what is kept stays complete.
 
 use crate::model::{Interner, ServiceKey, SpanId, SpanKind, Timestamp, TraceId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Key and value, both as text.
@@ -220,6 +220,16 @@ impl Rows {
 /// Failed traces remembered whatever is thinned out: twice as many are gathered before the later half goes.
 const FIRST_FAILED: usize = 256;
 
+/// How far a failed span is from what is asked about. Elsewhere something always fails: without this, what
+/// usually fails in large traffic leaves no room for what is looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Distance {
+    Operation,
+    Service,
+    #[default]
+    Elsewhere,
+}
+
 /// Gathers rows under [`Limits`], gives equal texts and resources one allocation.
 #[derive(Debug)]
 pub struct Gather {
@@ -227,8 +237,9 @@ pub struct Gather {
     rows: Rows,
     /// Traces whose hash is not a multiple of `2^level` are left out.
     level: u32,
-    /// When each of the traces failed that failed first, thinned out or not.
-    failed: BTreeMap<TraceId, Timestamp>,
+    /// How far from what is asked about each of the traces failed that failed first, and when; thinned out or not.
+    failed: BTreeMap<TraceId, (Distance, Timestamp)>,
+    asked: BTreeSet<(ServiceKey, String)>,
     pub(super) interner: Interner,
     /// An empty list in which the attributes of the next row are gathered.
     pub(super) attributes: Vec<Attribute>,
@@ -243,10 +254,17 @@ impl Gather {
             rows: Rows::default(),
             level: 0,
             failed: BTreeMap::new(),
+            asked: BTreeSet::new(),
             interner: Interner::default(),
             attributes: Vec::new(),
             resources: HashMap::new(),
         }
+    }
+
+    /// The same, asked about these operations of services: of traces that failed theirs are remembered first.
+    #[must_use]
+    pub fn about(self, asked: BTreeSet<(ServiceKey, String)>) -> Self {
+        Self { asked, ..self }
     }
 
     pub fn resource(&mut self, resource: Resource) -> Arc<Resource> {
@@ -305,25 +323,42 @@ impl Gather {
         Self::is_kept(self.level, trace, time)
     }
 
-    /// Remembers that a trace failed, whether its rows are taken or not.
-    pub(super) fn note_failed(&mut self, trace: TraceId, at: Timestamp) {
+    /// Remembers that an operation of a service failed in a trace, whether its rows are taken or not.
+    pub(super) fn note_failed(
+        &mut self,
+        trace: TraceId,
+        at: Timestamp,
+        service: &ServiceKey,
+        operation: &str,
+    ) {
         if trace.is_none() {
             return;
         }
-        let first = self.failed.entry(trace).or_insert(at);
-        *first = at.min(*first);
+        let of_service = || self.asked.iter().filter(|(asked, _)| asked == service);
+        let distance = match of_service().next() {
+            None => Distance::Elsewhere,
+            Some(_) if of_service().any(|(_, asked)| asked == operation) => Distance::Operation,
+            Some(_) => Distance::Service,
+        };
+        let first = self.failed.entry(trace).or_insert((distance, at));
+        *first = (distance, at).min(*first);
         if self.failed.len() >= FIRST_FAILED * 2 {
-            self.failed = self.first_failed().into_iter().map(|(at, trace)| (trace, at)).collect();
+            self.failed = self.nearest_failed().into_iter().map(|(near, at, id)| (id, (near, at))).collect();
         }
     }
 
-    /// The traces that failed first, with when: at most 256, also of those that were thinned out.
+    fn nearest_failed(&self) -> Vec<(Distance, Timestamp, TraceId)> {
+        let mut nearest: Vec<_> = self.failed.iter().map(|(id, (near, at))| (*near, *at, *id)).collect();
+        nearest.sort_unstable();
+        nearest.truncate(FIRST_FAILED);
+        nearest
+    }
+
+    /// The traces that failed first in what is asked about, then those that did so elsewhere, with when: at
+    /// most 256, also of those that were thinned out.
     #[must_use]
     pub fn first_failed(&self) -> Vec<(Timestamp, TraceId)> {
-        let mut first: Vec<_> = self.failed.iter().map(|(trace, at)| (*at, *trace)).collect();
-        first.sort_unstable();
-        first.truncate(FIRST_FAILED);
-        first
+        self.nearest_failed().into_iter().map(|(_, at, trace)| (at, trace)).collect()
     }
 
     fn thin(&mut self) {
