@@ -207,8 +207,10 @@ impl App {
     pub fn start(config: &Config) -> Result<Self, Error> {
         let started = Instant::now();
         let data_dir = &config.general.data_dir;
-        // Each port's connections, and as many files of our own as there may be at once.
-        let files = config.receive.connections.saturating_add(2 * config.serve.connections) + 512;
+        // Each port's connections, as many that wait for a seat, and the files of our own.
+        let connections =
+            config.receive.connections.saturating_add(config.serve.connections.saturating_mul(2));
+        let files = connections.saturating_mul(2).saturating_add(512);
         let may = raise_open_files(files);
         if may.is_some_and(|may| may < files) {
             tracing::warn!(wanted = files, may, "fewer files may be open than connections are let in");
@@ -382,10 +384,11 @@ impl App {
         rest.spawn(outbox.clone().follow(alerts, rest_stopping.clone()));
         rest.spawn(outbox.run(rest_stopping.clone()));
         let alive = Alive { published: snapshot_of_heartbeat, seen: Mutex::new((0, Instant::now())) };
-        rest.spawn(heartbeat.run(Arc::new(move || alive.is_alive()), rest_stopping));
+        // What tells that we are alive, or how long others take, must not wait for our queries.
+        ingest.spawn(heartbeat.run(Arc::new(move || alive.is_alive()), rest_stopping));
         // Where requests are served, so that they enter as those do.
         ingest.spawn(Prober::admit(probed, server.inlet()));
-        rest.spawn(prober.run(ingest_stopping.clone()));
+        ingest.spawn(prober.run(ingest_stopping.clone()));
         let mut stopping = ingest_stopping;
         let ingesting = ingest.spawn(server.run(async move {
             let _ = stopping.wait_for(|stop| *stop).await;

@@ -315,6 +315,8 @@ impl Judging {
         let key = format!("{id}/{pass}");
         let record = NewRecord::new(evidence.at, Stage::Diagnose, &*id.0, key, evidence)?;
         let named = evidence.causes.first().filter(|cause| cause.kind != CauseKind::Inconclusive);
+        // What was lost after its end is not its cost.
+        let until = self.anomaly(id).and_then(|anomaly| anomaly.ended_at).unwrap_or(self.at);
         let attachment = Attachment {
             cause_summary: named.map(|_| diagnose::summary(&evidence.causes)),
             cause_service: named.map(|cause| cause.service.clone()),
@@ -322,7 +324,7 @@ impl Judging {
             cause_probability: named.map(|cause| cause.score),
             inconclusive: named.is_none(),
             change: job.suspects.first().map(|change| change.title.clone()),
-            impact: self.impact(&job.anomaly, self.at),
+            impact: self.impact(&job.anomaly, until),
             budget: slo::in_words(&self.judge.budgets.published().load(), &job.anomaly.service),
             evidence_url: self.evidence_url.as_ref().map(|base| format!("{base}{id}/")),
             traces: evidence.bundle.traces,

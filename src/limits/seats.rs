@@ -31,10 +31,15 @@ struct Hall {
     /// By number: the order in which the seats were taken.
     sitting: BTreeMap<u64, Arc<Sitting>>,
     next: u64,
-    /// Of these, how many were told to leave.
-    leaving: usize,
     /// Newcomers that wait for a seat.
     waiting: usize,
+}
+
+impl Hall {
+    /// Seats that will be free soon: who was told to leave and has begun a request nevertheless stays.
+    fn leaving(&self) -> usize {
+        self.sitting.values().filter(|sitting| sitting.was_told() && !sitting.is_busy()).count()
+    }
 }
 
 /// A newcomer that waits, until it is dropped.
@@ -128,8 +133,8 @@ impl Seats {
             return None;
         }
         hall.waiting += 1;
-        let told = self.have_enough_leave(&mut hall);
-        if !told && hall.leaving == 0 && self.handed(&hall) == 0 {
+        let told = self.have_enough_leave(&hall);
+        if !told && hall.leaving() == 0 && self.handed(&hall) == 0 {
             hall.waiting -= 1;
             return None;
         }
@@ -149,7 +154,7 @@ impl Seats {
         let number = hall.next;
         hall.next = number.wrapping_add(1);
         hall.sitting.insert(number, sitting.clone());
-        self.have_enough_leave(&mut hall);
+        self.have_enough_leave(&hall);
         drop(hall);
         Seat { seats: self, number, sitting, _slot: slot }
     }
@@ -160,13 +165,11 @@ impl Seats {
     }
 
     /// Tells who idles longest to leave, if more wait than will get a seat; whether it did.
-    fn have_enough_leave(&self, hall: &mut Hall) -> bool {
-        if hall.waiting <= hall.leaving.saturating_add(self.handed(hall)) {
+    fn have_enough_leave(&self, hall: &Hall) -> bool {
+        if hall.waiting <= hall.leaving().saturating_add(self.handed(hall)) {
             return false;
         }
-        let idle = hall.sitting.values().filter(|sitting| {
-            sitting.busy.load(Ordering::Acquire) == 0 && !sitting.is_to_leave.load(Ordering::Acquire)
-        });
+        let idle = hall.sitting.values().filter(|sitting| !sitting.is_busy() && !sitting.was_told());
         let longest = idle.min_by_key(|sitting| {
             (sitting.has_asked.load(Ordering::Acquire), sitting.idle_since_ns.load(Ordering::Acquire))
         });
@@ -174,7 +177,6 @@ impl Seats {
         longest.is_to_leave.store(true, Ordering::Release);
         longest.leave.notify_one();
         self.given_up.fetch_add(1, Ordering::Relaxed);
-        hall.leaving += 1;
         true
     }
 }
@@ -188,11 +190,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut hall = self.seats.hall.lock();
-        hall.sitting.remove(&self.number);
-        if self.sitting.is_to_leave.load(Ordering::Acquire) {
-            hall.leaving = hall.leaving.saturating_sub(1);
-        }
+        self.seats.hall.lock().sitting.remove(&self.number);
     }
 }
 
@@ -203,6 +201,14 @@ impl Sitting {
         self.busy.fetch_add(1, Ordering::AcqRel);
         self.has_asked.store(true, Ordering::Release);
         Busy(self.clone())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire) > 0
+    }
+
+    fn was_told(&self) -> bool {
+        self.is_to_leave.load(Ordering::Acquire)
     }
 
     /// Whether it ever asked for anything.
@@ -237,6 +243,21 @@ mod tests {
         tokio::spawn(async move {
             seat.sitting().to_leave().await;
         })
+    }
+
+    #[tokio::test]
+    async fn who_begins_to_ask_when_told_to_leave_keeps_nobody_else_from_leaving() {
+        let seats = Seats::new(2);
+        let (told, silent) = (sit(&seats).await, sit(&seats).await);
+        let waiting = seats.claim().expect("one idles");
+        let request = told.sitting().begin();
+        drop(waiting);
+        let silent = leaves(silent);
+        let newcomer = sit(&seats).await;
+        assert!(silent.is_finished());
+        assert_eq!((seats.taken(), seats.given_up()), (2, 2));
+        drop((told, request, newcomer));
+        assert_eq!(seats.taken(), 0);
     }
 
     #[tokio::test]
@@ -280,7 +301,7 @@ mod tests {
         }
         assert_eq!((seats.taken(), seats.given_up()), (8, 8));
         let hall = seats.hall.lock();
-        assert_eq!((hall.waiting, hall.leaving), (0, 0));
+        assert_eq!((hall.waiting, hall.leaving()), (0, 0));
     }
 
     #[tokio::test]
