@@ -2,7 +2,7 @@
 
 use super::anomaly::Severity;
 use super::confirm::Confirm;
-use crate::detect::{Census, Finding, Gravity};
+use crate::detect::{Census, Finding, Gravity, Symptom};
 use crate::model::{ServiceKey, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -58,7 +58,9 @@ impl Confirm {
             .flat_map(|ended| &ended.services)
             .collect();
         let fires = |finding: &&Finding| {
-            if cooling.contains(&finding.service) || finding.gravity == Gravity::Support {
+            // A budget that burns anew is no tail effect: those were let go as echoes.
+            let is_tail = cooling.contains(&finding.service) && finding.symptom != Symptom::BudgetBurn;
+            if is_tail || finding.gravity == Gravity::Support {
                 return false;
             }
             if finding.decided {

@@ -92,16 +92,15 @@ impl Confirm {
         }
     }
 
-    /// Whether a burn finding is the echo of an anomaly that has recovered: its long window still
-    /// holds what that anomaly burned.
+    /// Whether a burn finding is the echo of an anomaly that has recovered: it began before the end of that,
+    /// and its windows still hold what that anomaly burned.
     fn is_echo(&self, finding: &Finding) -> bool {
-        let window = finding.attributes.iter().find(|(name, _)| name == "window_s");
-        let window =
-            window.and_then(|(_, seconds)| seconds.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
         finding.symptom == Symptom::BudgetBurn
-            && self.state.ended.iter().any(|ended| {
-                finding.at.since(ended.at) <= window && ended.services.contains(&finding.service)
-            })
+            && self
+                .state
+                .ended
+                .iter()
+                .any(|ended| finding.onset.latest <= ended.at && ended.services.contains(&finding.service))
     }
 
     /// Opens an anomaly for each service whose evidence reaches what the budget asks.

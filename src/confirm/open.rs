@@ -51,14 +51,24 @@ pub(super) fn patience(symptom: Symptom) -> Duration {
     }
 }
 
-/// Every member is healthy again. Burn rates lag behind by their windows and are not waited for
-/// unless nothing else speaks.
+/// Every member is healthy again. Burn rates lag behind by their windows: where a detector of what users meet spoke
+/// first they are not waited for. Where a budget or a metric did, those of a page are: a metric's band widens to
+/// what goes on. Those of a ticket only if nothing else speaks, for their windows hold a page's minutes for hours.
 pub(super) fn has_recovered(anomaly: &Anomaly) -> bool {
-    let others = anomaly.members.iter().filter(|member| member.symptom != Symptom::BudgetBurn);
-    if others.clone().next().is_none() {
-        return anomaly.members.iter().all(|member| member.recovered);
+    let is_burn = |member: &&Member| member.symptom == Symptom::BudgetBurn;
+    let others = || anomaly.members.iter().filter(|member| !is_burn(member));
+    let others_recovered = others().all(|member| member.recovered);
+    if !matches!(anomaly.symptom, Symptom::BudgetBurn | Symptom::Level) && others().next().is_some() {
+        return others_recovered;
     }
-    others.clone().all(|member| member.recovered)
+    let is_page =
+        |member: &&Member| !member.attributes.iter().any(|(key, tier)| key == "tier" && tier == "ticket");
+    let mut burns = anomaly.members.iter().filter(is_burn);
+    let mut pages = burns.clone().filter(is_page);
+    if anomaly.symptom == Symptom::Level || pages.clone().next().is_some() {
+        return others_recovered && pages.all(|member| member.recovered);
+    }
+    others_recovered && burns.all(|member| member.recovered)
 }
 
 /// JSON, in which anomalies are kept and told, knows no infinity and no NaN. (A band is written with

@@ -10,6 +10,7 @@ use crate::window::{CallCount, Edge, EdgeKey, Node, Registry, SealedWindow, Tick
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod burns;
 mod callers;
 mod told;
 

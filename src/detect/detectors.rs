@@ -379,7 +379,8 @@ fn burning(burn: &Burn) -> Finding {
     finding.observed = burn.bad_share;
     finding.expected = Band { low: 0.0, high: 1.0 - burn.target };
     finding.unit = "1".to_owned();
-    finding.onset = Interval { earliest: burn.since, latest: burn.at };
+    finding.onset = Interval { earliest: burn.since, latest: burn.fresh };
     finding.attributes.push(("window_s".to_owned(), burn.long.as_secs().to_string()));
+    finding.attributes.push(("tier".to_owned(), if burn.page { "page" } else { "ticket" }.to_owned()));
     finding
 }

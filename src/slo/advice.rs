@@ -3,7 +3,7 @@
 use super::burn::preset;
 use super::counts::Counts;
 use super::lint::Traffic;
-use super::objective::{Caution, Reading, judge};
+use super::objective::{Before, Caution, Reading, judge};
 use crate::slo::burn_rate;
 use std::time::Duration;
 
@@ -27,7 +27,9 @@ pub struct Alerted {
 pub fn rehearse(counts: &[(u64, u64, u64)], target: f64, bad_requests: u64, improbable: f64) -> Vec<Alerted> {
     let rules = preset("workbook", PERIOD).unwrap_or_default();
     let mut kept = Counts::new(PERIOD.as_secs());
-    let mut holding = vec![false; rules.len()];
+    // Whether each holds, and in which second it last ceased to.
+    let mut standing: Vec<(bool, Option<u64>)> = vec![(false, None); rules.len()];
+    let first = counts.first().map_or(0, |(second, ..)| *second);
     let mut told: Vec<Alerted> = Vec::new();
     let mut open: Option<Alerted> = None;
     for &(second, good, total) in counts {
@@ -37,11 +39,21 @@ pub fn rehearse(counts: &[(u64, u64, u64)], target: f64, bad_requests: u64, impr
             Reading { bad: total - good.min(total), total, burn: burn_rate(good, total, target) }
         };
         let caution = Caution { floor: bad_requests, improbable };
-        for (rule, holding) in rules.iter().zip(&mut holding) {
-            *holding = judge(rule, target, PERIOD, || 1.0, caution, *holding, read).holds;
+        for (rule, (held, ceased)) in rules.iter().zip(&mut standing) {
+            let before = match *ceased {
+                _ if *held => Before::Held,
+                None => Before::Never,
+                Some(at) => Before::Ceased(second.saturating_sub(at)),
+            };
+            let seen_s = second.saturating_sub(first);
+            let holds = judge(rule, target, PERIOD, || 1.0, caution, before, seen_s, read).holds;
+            if *held && !holds {
+                *ceased = Some(second);
+            }
+            *held = holds;
         }
         let burning =
-            |page: bool| rules.iter().zip(&holding).any(|(rule, holds)| *holds && (!page || rule.page()));
+            |page: bool| rules.iter().zip(&standing).any(|(rule, (held, _))| *held && (!page || rule.page()));
         match &mut open {
             Some(alert) if burning(false) => {
                 alert.until_second = second;

@@ -133,6 +133,7 @@ fn the_four_states_of_data_are_neither_good_nor_bad_and_page_nobody() {
 
 #[test]
 fn an_adjustment_gives_the_budget_back_ends_the_page_and_can_be_undone() {
+    const OUTAGE: u64 = 1_200;
     let of = definition("shop-ok", 0.99, Method::Occurrences, MONTH);
     let (mut budgets, registry) = begun(&config(), &[of], START);
     let run = |budgets: &mut Budgets, from: u64, seconds: u64, bad: u64| {
@@ -145,30 +146,30 @@ fn an_adjustment_gives_the_budget_back_ends_the_page_and_can_be_undone() {
     let left = |budgets: &Budgets| budgets.published().load()[0].budget_remaining_ratio;
     assert_eq!(pages(&run(&mut budgets, START + 1, 3_600, 0)), 0);
     let begin = START + 3_601;
-    assert!(pages(&run(&mut budgets, begin, 600, 5)) > 0);
+    assert!(pages(&run(&mut budgets, begin, OUTAGE, 5)) > 0);
     let burnt = left(&budgets);
     assert!(burnt < -5.0, "{burnt}");
     let shop = ServiceKey::named("shop");
     let during = |budgets: &Budgets, from, until| {
         budgets.lost(&[&shop].into(), Timestamp::from_secs(from), Timestamp::from_secs(until))
     };
-    let lost = during(&budgets, begin, begin + 600);
-    assert_eq!((lost[0].slo.as_str(), lost[0].bad), ("shop-ok", 3_000));
+    let lost = during(&budgets, begin, begin + OUTAGE);
+    assert_eq!((lost[0].slo.as_str(), lost[0].bad), ("shop-ok", 5 * OUTAGE));
     assert!(during(&budgets, begin - 600, begin).is_empty(), "nothing was lost before");
     let mut adjustment = Adjustment {
         adjustment: "1".into(),
         slo: "shop-ok".into(),
         service: "shop".into(),
         from: Timestamp::from_secs(begin),
-        until: Timestamp::from_secs(begin + 600),
+        until: Timestamp::from_secs(begin + OUTAGE),
         author: "ada".into(),
         reason: "the data base was moved".into(),
         incident: Some("00000000000000aa".into()),
-        told_at: Timestamp::from_secs(begin + 600),
+        told_at: Timestamp::from_secs(begin + OUTAGE),
         undone: None,
     };
     budgets.adjust(adjustment.clone());
-    let said = run(&mut budgets, begin + 600, 10, 0);
+    let said = run(&mut budgets, begin + OUTAGE, 10, 0);
     assert!(said.iter().any(|burn| burn.page && !burn.burning), "the page ends: {said:?}");
     assert_eq!(left(&budgets), 1.0);
     // It outlives a restart.
@@ -176,15 +177,15 @@ fn an_adjustment_gives_the_budget_back_ends_the_page_and_can_be_undone() {
     budgets.restore_state(&state).expect("its own state");
     assert_eq!(budgets.adjustments(), std::slice::from_ref(&adjustment));
     let (author, reason) = ("bob".into(), "it was us".into());
-    adjustment.undone = Some(Undone { author, reason, at: Timestamp::from_secs(begin + 700) });
+    adjustment.undone = Some(Undone { author, reason, at: Timestamp::from_secs(begin + OUTAGE + 100) });
     budgets.adjust(adjustment.clone());
-    let said = run(&mut budgets, begin + 610, 10, 0);
+    let said = run(&mut budgets, begin + OUTAGE + 10, 10, 0);
     assert!(pages(&said) > 0, "it burns again: {said:?}");
     assert!(left(&budgets) < -5.0);
     assert_eq!(budgets.adjustments().len(), 1, "both stay on record");
     let other = Adjustment { slo: "another".into(), undone: None, adjustment: "2".into(), ..adjustment };
     budgets.adjust(other);
-    run(&mut budgets, begin + 620, 20, 0);
+    run(&mut budgets, begin + OUTAGE + 20, 20, 0);
     assert!(left(&budgets) < -5.0, "that of another objective changes nothing");
 }
 

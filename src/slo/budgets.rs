@@ -5,8 +5,8 @@ use super::budget::Budget;
 use super::burn::{Burn, Rule};
 use super::config::Config;
 use super::definition::Definition;
-use super::objective::{Caution, Objective, Standing, judge};
-use super::publish::{IDLE, reading, spent};
+use super::objective::{Before, Caution, Objective, judge};
+use super::publish::{IDLE, first, reading, spent};
 use super::read::{FileError, read_all};
 use super::service::Service;
 use super::settle::rounded_up;
@@ -153,8 +153,9 @@ impl Budgets {
         let State { services, objectives, adjustments, .. } = &mut self.state;
         for objective in objectives {
             let Some(service) = services.get(objective.service as usize) else { continue };
-            objective.excluded =
-                excluded(adjustments.iter(), &objective.name, &service.key, objective.grain_s());
+            let times = excluded(adjustments.iter(), &objective.name, &service.key, objective.grain_s());
+            objective.adjusted |= objective.excluded != times;
+            objective.excluded = times;
             // Whether its rules still hold is asked anew.
             objective.touched = true;
         }
@@ -283,6 +284,7 @@ impl Budgets {
         let Some(objective) = self.state.objectives.get_mut(at) else { return };
         let burning = objective.standing.iter().any(|standing| standing.since != Timestamp::ZERO);
         let touched = std::mem::take(&mut objective.touched);
+        let adjusted = std::mem::take(&mut objective.adjusted);
         if objective.rules.is_empty() || !(touched || all && burning) {
             return;
         }
@@ -296,20 +298,33 @@ impl Budgets {
         let usual = if objective.is_sliced() { 1 } else { self.config.bad_requests };
         let floor = objective.floor.unwrap_or(usual);
         let caution = Caution { floor, improbable: self.config.improbable };
+        let first = first(objectives, objective);
+        // A check asks for a number of runs, however young it is.
+        let seen_s = if objective.floor.is_some() { u64::MAX } else { now.since(first).as_secs() };
         for (rule, standing) in objective.rules.iter().zip(&mut standings) {
-            if *standing == Standing::default() && objective.is_at_peace(now.secs(), rule) {
+            if standing.is_idle() && objective.is_at_peace(now.secs(), rule) {
                 continue;
+            }
+            if adjusted {
+                // It ceased for what was excluded, and begins again with what is not any more.
+                standing.ceased = Timestamp::ZERO;
             }
             let was = standing.said != Timestamp::ZERO;
             let remaining = || 1.0 - spent(objectives, objective, now).2;
             let holding = standing.since != Timestamp::ZERO;
-            let seen = judge(rule, objective.target, length, remaining, caution, holding, |seconds| {
+            let before = match standing.ceased {
+                _ if holding => Before::Held,
+                Timestamp::ZERO => Before::Never,
+                ceased => Before::Ceased(now.since(ceased).as_secs()),
+            };
+            let seen = judge(rule, objective.target, length, remaining, caution, before, seen_s, |seconds| {
                 reading(objectives, objective, now.secs(), seconds)
             });
-            if !seen.holds {
-                standing.since = Timestamp::ZERO;
-            } else if !holding {
+            if holding && !seen.holds {
+                (standing.since, standing.ceased) = (Timestamp::ZERO, now);
+            } else if seen.holds && !holding {
                 standing.since = now;
+                standing.fresh = if adjusted { now } else { objective.last_bad(now) };
             }
             let after = if let Rule::Burn(rule) = rule { rule.after } else { Duration::ZERO };
             let burns_now = seen.holds && now.since(standing.since) >= after;
@@ -317,6 +332,7 @@ impl Budgets {
                 continue;
             }
             standing.said = if burns_now { now } else { Timestamp::ZERO };
+            let since = now.saturating_sub(seen.short_window).max(first);
             burns.push(Burn {
                 at: now,
                 slo: objective.name.clone(),
@@ -333,7 +349,8 @@ impl Budgets {
                 short_rate: seen.short.burn,
                 target: objective.target,
                 bad_share: seen.short.bad as f64 / seen.short.total.max(1) as f64,
-                since: now.saturating_sub(seen.short_window),
+                since,
+                fresh: standing.fresh.max(since),
             });
         }
         if let Some(objective) = self.state.objectives.get_mut(at) {

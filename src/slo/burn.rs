@@ -131,8 +131,11 @@ pub struct Burn {
     pub target: f64,
     /// Share of bad ones in the short window.
     pub bad_share: f64,
-    /// When the short window's burning began, at the earliest.
+    /// When the short window's burning began, at the earliest; never before anything was counted.
     pub since: Timestamp,
+    /// Some of what it goes by is not older than this: what came last when it began, or all that the short
+    /// window holds.
+    pub fresh: Timestamp,
 }
 
 /// How many times faster than evenly the budget burns: share of bad ones over the share allowed.

@@ -35,6 +35,17 @@ pub(super) struct Standing {
     pub since: Timestamp,
     /// When that was last said; zero while it was not.
     pub said: Timestamp,
+    /// When the latest of what it began with happened.
+    pub fresh: Timestamp,
+    /// When it last ceased to hold; zero if it never did.
+    pub ceased: Timestamp,
+}
+
+impl Standing {
+    /// Neither its condition holds nor anything was said that would have to be taken back.
+    pub fn is_idle(&self) -> bool {
+        self.since == Timestamp::ZERO && self.said == Timestamp::ZERO
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +83,9 @@ pub(super) struct Objective {
     pub members: Vec<(u32, f64)>,
     #[serde(skip)]
     pub touched: bool,
+    /// Whether other times are excluded than when it was last judged.
+    #[serde(skip)]
+    pub adjusted: bool,
 }
 
 /// When a rule may begin to be said.
@@ -154,6 +168,7 @@ impl Objective {
             last_bad: 0,
             members: Vec::new(),
             touched: false,
+            adjusted: false,
         }
     }
 
@@ -212,6 +227,11 @@ impl Objective {
                 (if self.some_is_bad { total - some } else { some }, total)
             }
         }
+    }
+
+    /// When something bad may have happened last, at most `now`.
+    pub fn last_bad(&self, now: Timestamp) -> Timestamp {
+        if self.members.is_empty() { Timestamp::from_secs(self.last_bad).min(now) } else { now }
     }
 
     /// Whether a rule cannot hold, for nothing bad lies in its windows.
@@ -322,22 +342,45 @@ fn horizon(period: &Period, rules: &[Rule]) -> u64 {
     period.longest().max(longest).as_secs()
 }
 
-/// Whether a rule's condition holds. `holding`: it held before, so that it need not begin.
+/// What came before a judgement of a rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Before {
+    /// It held, so that it need not begin.
+    Held,
+    /// It ceased to hold so many seconds ago, and begins again only with what came since: what it held for
+    /// is no news.
+    Ceased(u64),
+    Never,
+}
+
+/// Whether a rule's condition holds, of what was first counted `seen_s` seconds ago.
 pub(super) fn judge(
     rule: &Rule,
     target: f64,
     period: Duration,
     remaining: impl FnOnce() -> f64,
     caution: Caution,
-    holding: bool,
+    before: Before,
+    seen_s: u64,
     read: impl Fn(u64) -> Reading,
 ) -> Seen {
-    let begins = |reading: &Reading| {
-        holding
-            || reading.bad >= caution.floor
-                && (!rule.page()
-                    || caution.floor <= 1
-                    || at_least(reading.bad, reading.total, 1.0 - target) <= caution.improbable)
+    // Of a window that began before anything was counted, what came before is taken to be well: nobody knows
+    // better, and seconds of trouble are no three days of it.
+    let over_all = |reading: &Reading, seconds: u64| {
+        reading.burn * (seen_s.min(seconds).max(1) as f64 / seconds.max(1) as f64)
+    };
+    let is_enough = |reading: &Reading| {
+        reading.bad >= caution.floor
+            && (!rule.page()
+                || caution.floor <= 1
+                || at_least(reading.bad, reading.total, 1.0 - target) <= caution.improbable)
+    };
+    let begins = |long: &Reading, short_s: u64| match before {
+        Before::Held => true,
+        Before::Ceased(seconds) if seconds < rule.long().as_secs() => {
+            is_enough(&read(seconds)) || is_enough(&read(seconds.min(short_s)))
+        }
+        Before::Ceased(_) | Before::Never => is_enough(long),
     };
     match rule {
         Rule::Burn(rule) => {
@@ -355,21 +398,28 @@ pub(super) fn judge(
                 return Seen { holds: false, long: short, short, short_window };
             }
             let long = if short_s == long_s { short } else { read(long_s) };
-            Seen { holds: long.burn >= factor && begins(&long), long, short, short_window }
+            Seen {
+                holds: over_all(&long, long_s) >= factor && begins(&long, short_s),
+                long,
+                short,
+                short_window,
+            }
         }
         Rule::EndsWithin { within, .. } => {
             let hour = read(3_600);
             let seen = |holds| Seen { holds, long: hour, short: hour, short_window: rule.long() };
-            if hour.burn <= 1.0 {
+            let burn = over_all(&hour, 3_600);
+            if burn <= 1.0 {
                 return seen(false);
             }
-            let left_s = remaining().max(0.0) * period.as_secs_f64() / hour.burn;
-            seen(left_s <= within.as_secs_f64() && begins(&hour))
+            let left_s = remaining().max(0.0) * period.as_secs_f64() / burn;
+            seen(left_s <= within.as_secs_f64() && begins(&hour, 3_600))
         }
         Rule::Dropped { share, over, .. } => {
             let window = read(over.as_secs());
-            let spent = window.burn * over.as_secs_f64() / period.as_secs_f64().max(1.0);
-            let holds = spent >= *share && begins(&window);
+            let spent =
+                over_all(&window, over.as_secs()) * over.as_secs_f64() / period.as_secs_f64().max(1.0);
+            let holds = spent >= *share && begins(&window, over.as_secs());
             Seen { holds, long: window, short: window, short_window: *over }
         }
     }

@@ -164,6 +164,13 @@ pub(super) fn reading(all: &[Objective], of: &Objective, now: u64, seconds: u64)
     sum
 }
 
+/// When the first of it was counted; of a composite, of any that it is composed of.
+pub(super) fn first(all: &[Objective], of: &Objective) -> Timestamp {
+    let members = of.members.iter().filter_map(|&(place, _)| all.get(place as usize));
+    let firsts = members.map(|member| member.first).filter(|first| *first != Timestamp::ZERO);
+    firsts.min().unwrap_or(of.first)
+}
+
 /// Good, total and the spent share of the budget of the period so far.
 pub(super) fn spent(all: &[Objective], of: &Objective, now: Timestamp) -> (u64, u64, f64) {
     if of.members.is_empty() {

@@ -1,6 +1,8 @@
 //! Objectives stepped as the daemon steps them, against plain sums over all that ever happened.
 
-use super::{Budgets, Burn, Config, Counting, Definition, Method, Origin, Period, RULES, WINDOWS, burn_rate};
+use super::{
+    Budgets, Burn, Config, Counting, Definition, Method, Origin, Period, RULES, WINDOWS, at_least, burn_rate,
+};
 use crate::aggregate::{Cell, GoodSpans, SecondCount};
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
@@ -21,8 +23,12 @@ struct World {
     before: Vec<(u64, u64)>,
     /// The last second that brought something.
     latest: u64,
+    /// The first second that brought something.
+    first: Option<u64>,
     /// Which rows of the table burn, by what was said.
     said: [bool; 4],
+    /// When each row ceased to burn.
+    ceased: [Option<u64>; 4],
     /// (second, row, whether it burns), at each change.
     changes: Vec<(u64, usize, bool)>,
 }
@@ -63,7 +69,9 @@ impl World {
             series,
             before: vec![(0, 0)],
             latest: 0,
+            first: None,
             said: [false; 4],
+            ceased: [None; 4],
             changes: Vec::new(),
         };
         let first = world.tick(0);
@@ -92,6 +100,7 @@ impl World {
         // Judged each second that brings something; between, as windows move on, while any row burns.
         if total > 0 {
             self.latest = second;
+            self.first.get_or_insert(second);
         }
         let every = match second - self.latest {
             0..60 => 10,
@@ -108,6 +117,7 @@ impl World {
             assert_eq!(now, expected[row], "row {row} of the table, second {second}: {burns:?}");
             if now != self.said[row] {
                 self.changes.push((second, row, now));
+                self.ceased[row] = (!now).then_some(second);
             }
             self.said[row] = now;
         }
@@ -122,31 +132,42 @@ impl World {
     }
 
     /// The workbook's condition: both windows burn faster than the row's factor, the short one made longer
-    /// until it holds three requests. Beginning also takes three bad requests in the long window.
+    /// until it holds three requests, and what came before the first request counted as well. Beginning also
+    /// takes three bad requests in the long window; if the row ceased to burn within it, three since then, or
+    /// in so much of the short one.
     fn oracle(&self, second: u64, row: usize) -> bool {
         let rule = RULES[row];
-        let (good, total) = (0..)
-            .map(|doubled| self.sum(second, (rule.short.as_secs() << doubled).min(rule.long.as_secs())))
-            .zip(0..)
-            .find(|((_, total), doubled)| {
-                *total >= 3 || rule.short.as_secs() << doubled >= rule.long.as_secs()
-            })
-            .expect("the long window is the last")
-            .0;
+        let short_s = (0..)
+            .map(|doubled| (rule.short.as_secs() << doubled).min(rule.long.as_secs()))
+            .find(|&seconds| self.sum(second, seconds).1 >= 3 || seconds == rule.long.as_secs())
+            .expect("the long window is the last");
+        let (good, total) = self.sum(second, short_s);
         let (long_good, long_total) = self.sum(second, rule.long.as_secs());
         let factor = rule.factor * (1.0 - 1e-9);
+        let long_s = rule.long.as_secs();
+        let part = (second - self.first.unwrap_or(second)).clamp(1, long_s) as f64 / long_s as f64;
+        let is_enough = |(good, total)| total - good >= 3 && self.is_improbable(row, good, total);
+        let since = self.ceased[row].map_or(long_s, |ceased| second - ceased);
+        let begins = if since < long_s {
+            is_enough(self.sum(second, since)) || is_enough(self.sum(second, since.min(short_s)))
+        } else {
+            is_enough((long_good, long_total))
+        };
         burn_rate(good, total, TARGET) >= factor
-            && burn_rate(long_good, long_total, TARGET) >= factor
-            && (self.said[row]
-                || long_total - long_good >= 3 && self.is_improbable(row, long_good, long_total))
+            && burn_rate(long_good, long_total, TARGET) * part >= factor
+            && (self.said[row] || begins)
     }
 
     /// A page takes bad requests that are less probable than one in a hundred, were the target met: summed
     /// from the other side, term by term.
     fn is_improbable(&self, row: usize, good: u64, total: u64) -> bool {
         let bad = total - good;
-        if !RULES[row].page || bad > 60 {
+        if !RULES[row].page {
             return true;
+        }
+        if bad > 60 {
+            // Where terms are too small to be summed.
+            return at_least(bad, total, 1.0 - TARGET) <= 0.01;
         }
         let (mut term, mut fewer) = (TARGET.powf(total as f64), 0.0);
         for k in 0..bad {

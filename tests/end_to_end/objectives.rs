@@ -152,6 +152,17 @@ spec:
           spec: { event: browser.web_vital, attributes: { name: ttfb, url.path: /checkout }, users: session.id }
   timeWindow: [{ duration: 30d, isRolling: true }]
   objectives: [{ target: 0.95, op: lte, value: 800 }]
+  alertPolicies:
+    - kind: AlertPolicy
+      metadata: { name: slow }
+      spec:
+        conditions:
+          - kind: AlertCondition
+            metadata: { name: slow }
+            spec:
+              severity: page
+              condition:
+                { kind: burnrate, op: gte, threshold: 0.1, lookbackWindow: 1m, shortLookbackWindow: 30s }
 ";
     std::fs::write(&file, text).expect("written");
     let daemon = Daemon::start(&data, &[&format!("slo.files=[{file:?}]")]);

@@ -1,0 +1,147 @@
+//! Faults of which a budget alone speaks.
+
+use super::*;
+use crate::aggregate::GoodSpans;
+use crate::context::Changes;
+use crate::detect::{Census, Finding, Gravity, Phase};
+use crate::slo::{Adjustment, Counting, Definition, Method, Origin, Period, Undone};
+use std::time::Duration;
+
+/// A service with an objective of its own, of which no detector says anything: it never ceases to learn.
+fn objective(target: f64) -> (World, usize) {
+    let definition = Definition {
+        name: "payment-ok".into(),
+        service: "payment".into(),
+        parts: vec![Counting::requests(None, GoodSpans { errors_are_bad: true, ..GoodSpans::default() })],
+        some_is_bad: false,
+        target,
+        method: Method::Occurrences,
+        period: Period::Rolling(Duration::from_secs(30 * 86_400)),
+        rules: None,
+        composed_of: Vec::new(),
+        floor: None,
+        users: None,
+        origin: Origin::default(),
+    };
+    let mut world = World::new(8);
+    let learn_requests = 100_000;
+    world.judge = Judge::new(
+        Budgets::new(slo::Config { default: false, ..slo::Config::default() }, vec![definition]),
+        Detectors::new(detect::Config { learn_requests, ..detect::Config::default() }, false),
+        Confirm::new(Config::default()),
+    );
+    let payment = world.serve("payment", 5.0);
+    world.series[payment].errors = 0.0;
+    (world, payment)
+}
+
+/// Seconds at which anomalies were opened, and at which they recovered.
+fn story(world: &World) -> (Vec<u64>, Vec<u64>) {
+    let opened = world.anomalies.values().map(|anomaly| anomaly.opened_at.secs() - START);
+    let mut opened: Vec<u64> = opened.collect();
+    opened.sort_unstable();
+    let recovered = world.log.iter().filter(|(.., state)| *state == AnomalyState::Recovered);
+    (opened, recovered.map(|(_, second, _)| *second).collect())
+}
+
+#[test]
+fn a_second_outage_that_only_a_budget_sees_is_told_and_the_tail_of_one_is_not() {
+    for (outage_min, lag_min, pause_min) in [(4, 6, 16), (20, 31, 45)] {
+        let (mut world, payment) = objective(0.999);
+        world.run(3_600);
+        world.series[payment].errors = 0.3;
+        world.run(outage_min * 60);
+        world.series[payment].errors = 0.0;
+        world.run(pause_min * 60);
+        let (opened, recovered) = story(&world);
+        assert_eq!((opened.len(), recovered.len()), (1, 1), "{opened:?} {recovered:?}");
+        assert!(
+            recovered[0] <= 3_600 + (outage_min + lag_min) * 60,
+            "as the short window of the page says: {recovered:?}"
+        );
+        let is_over = world.only().members.iter().all(|member| member.recovered);
+        assert_eq!(is_over, outage_min == 4, "the windows of tickets hold twenty minutes for hours");
+        let again = 3_600 + (outage_min + pause_min) * 60;
+        world.series[payment].errors = 0.3;
+        world.run(5 * 60);
+        let (opened, _) = story(&world);
+        assert_eq!(opened.len(), 2, "after {pause_min} min: {opened:?}");
+        assert!((again..again + 240).contains(&opened[1]), "{opened:?}");
+        let second = world.anomalies.values().max_by_key(|anomaly| anomaly.opened_at).expect("the second");
+        assert_eq!((second.severity, second.symptom), (Severity::Page, Symptom::BudgetBurn));
+        world.series[payment].errors = 0.0;
+        world.run(50 * 60);
+        let (opened, recovered) = story(&world);
+        assert_eq!(
+            (opened.len(), recovered.len()),
+            (2, 2),
+            "its tail opens nothing: {opened:?} {recovered:?}"
+        );
+    }
+}
+
+#[test]
+fn what_an_undone_adjustment_gives_back_is_told_at_once() {
+    let (mut world, payment) = objective(0.99);
+    world.run(900);
+    world.series[payment].errors = 0.5;
+    world.run(1_200);
+    assert_eq!(story(&world), (story(&world).0, Vec::new()));
+    assert_eq!(world.anomalies.len(), 1);
+    let second = |second: u64| Timestamp::from_secs(START + second);
+    let mut adjustment = Adjustment {
+        adjustment: "1".into(),
+        slo: "payment-ok".into(),
+        service: "payment".into(),
+        from: second(0),
+        until: second(3_600),
+        author: "ada".into(),
+        reason: "maintenance".into(),
+        incident: None,
+        told_at: second(2_100),
+        undone: None,
+    };
+    world.judge.budgets.adjust(adjustment.clone());
+    world.run(15);
+    assert_eq!(story(&world).1.len(), 1, "nothing burns any more");
+    adjustment.undone = Some(Undone { author: "bob".into(), reason: "it was us".into(), at: second(2_115) });
+    world.judge.budgets.adjust(adjustment);
+    world.run(10);
+    let (opened, _) = story(&world);
+    assert_eq!(opened.len(), 2, "it burns again: {opened:?}");
+    assert!(world.anomalies.values().all(|anomaly| anomaly.fired_at.is_some()));
+}
+
+#[test]
+fn a_metric_that_is_back_in_its_band_does_not_end_what_a_budget_opened() {
+    let service = ServiceKey::named("payment");
+    let at = |second: u64| Timestamp::from_secs(START + second);
+    let burn = |second: u64, tier: &str, phase| {
+        let mut finding = Finding::about(at(second), &service, "payment-ok", Symptom::BudgetBurn);
+        (finding.decided, finding.gravity, finding.log_evidence) = (true, Gravity::Page, 14.0);
+        finding.phase = phase;
+        finding.attributes = vec![("tier".into(), tier.into())];
+        finding
+    };
+    let level = |second: u64, phase| {
+        let mut finding = Finding::about(at(second), &service, "pool", Symptom::Level);
+        (finding.decided, finding.gravity, finding.log_evidence) = (true, Gravity::Ticket, 20.0);
+        finding.phase = phase;
+        finding
+    };
+    let mut confirm = Confirm::new(Config::default());
+    let mut step = |second: u64, findings: Vec<Finding>| {
+        let told =
+            confirm.step(at(second), findings, &Census::default(), &Topology::default(), &Changes::new());
+        told.last().map(|anomaly| anomaly.state)
+    };
+    step(0, vec![burn(0, "page", Phase::Active), burn(0, "ticket", Phase::Active)]);
+    assert_eq!(step(5, vec![level(5, Phase::Active)]), Some(AnomalyState::Confirmed));
+    assert_eq!(step(60, vec![level(60, Phase::Cleared)]), Some(AnomalyState::Confirmed));
+    assert_eq!(step(90, vec![burn(90, "page", Phase::Cleared)]), Some(AnomalyState::Recovered));
+    // Nor what the metric opened and a budget made a page of.
+    step(5_000, vec![level(5_000, Phase::Active)]);
+    step(5_010, vec![burn(5_010, "page", Phase::Active)]);
+    assert_eq!(step(5_060, vec![level(5_060, Phase::Cleared)]), Some(AnomalyState::Confirmed));
+    assert_eq!(step(5_090, vec![burn(5_090, "page", Phase::Cleared)]), Some(AnomalyState::Recovered));
+}
