@@ -29,8 +29,8 @@ const LEARN_UNTIL_S: f64 = 86_400.0;
 const CLIP: f64 = 4.0;
 /// Excess of a calibrated e-value, which is the least that is believed; and how far above the promise of the
 /// e-values the threshold may rise.
-const EXCESS_AT_LEAST: f64 = 0.5;
-const ABOVE_PROMISE: f64 = 8.0;
+const EXCESS_AT_LEAST: f64 = 1.0;
+const ABOVE_PROMISE: f64 = 20.0;
 /// Services whose peaks are followed at once.
 const PEAKS_AT_MOST: usize = 10_000;
 

@@ -56,6 +56,13 @@ fn clock(at: Timestamp) -> String {
 pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
     let Some(member) = lead.or_else(|| anomaly.members.first()) else { return anomaly.service.to_string() };
     let what = match member.symptom {
+        Symptom::Errors if member.expected.high.is_infinite() => {
+            format!(
+                "{} of {} fail, as far as is known always",
+                percent(member.observed),
+                operation(&member.signal)
+            )
+        }
         Symptom::Errors => format!(
             "{} of {} fail (normally under {})",
             percent(member.observed),

@@ -20,9 +20,22 @@ pub struct Errors {
 
 impl Errors {
     pub fn learn(&mut self, total: u64, bad: f64) {
+        self.pass();
+        self.total += total as f64;
+        self.bad += bad;
+    }
+
+    /// Share of failed requests of the baseline.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.bad / self.total.max(1.0)
+    }
+
+    /// A second with traffic.
+    fn pass(&mut self) {
         let keep = 1.0 - 1.0 / MEMORY_S;
-        self.total = self.total * keep + total as f64;
-        self.bad = self.bad * keep + bad;
+        self.total *= keep;
+        self.bad *= keep;
     }
 
     pub fn observe(
@@ -35,9 +48,9 @@ impl Errors {
     ) -> Verdict {
         let verdict = self.test.observe(seen, (bad, total), (self.bad, self.total), floor, healthy);
         if !self.test.evidence.is_active() {
-            self.learn(total, verdict.clipped);
-        } else if let Some((total, bad)) = verdict.mild {
-            // What stays a little worse becomes the baseline; a fault does not.
+            self.pass();
+        }
+        if let Some((total, bad)) = verdict.learned {
             self.total += total;
             self.bad += bad;
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 /// Natural logarithm of the accumulated evidence from which a series counts as under suspicion: its
 /// baseline stops learning and confirmation hears of it. e⁹ ≈ 8,000 seconds without a false suspicion.
 pub const SUSPICION: f64 = 9.0;
-/// Evidence is capped, so that recovery from a long fault is seen as fast as from a short one.
-const CAP: f64 = 1e15;
+/// Evidence is capped where no threshold lies any more.
+const CAP: f64 = 1e26;
 
 /// A Shiryaev–Roberts statistic, M ← (M + 1) · e, where e has expectation ≤ 1 while healthy: then
 /// the expected time to M ≥ T is at least T (Shin, Ramdas, Rinaldo 2023, "E-detectors"). Beside it

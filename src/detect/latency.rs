@@ -60,16 +60,20 @@ impl Latency {
         self.total *= keep;
         for (bucket, count) in coarse(seen) {
             let count = count as f32 * if bucket > slow_above { slow_share } else { 1.0 };
-            let Ok(bucket) = i16::try_from(bucket) else { continue };
-            match self.baseline.binary_search_by_key(&bucket, |&(at, _)| at) {
-                Ok(at) => self.baseline.get_mut(at).into_iter().for_each(|(_, sum)| *sum += count),
-                Err(at) => self.baseline.insert(at, (bucket, count)),
-            }
-            self.total += count;
+            self.count(bucket, count);
         }
         if self.baseline.len() > 160 {
             self.baseline.retain(|&(_, count)| count > 0.01);
         }
+    }
+
+    fn count(&mut self, bucket: i32, count: f32) {
+        let Ok(bucket) = i16::try_from(bucket) else { return };
+        match self.baseline.binary_search_by_key(&bucket, |&(at, _)| at) {
+            Ok(at) => self.baseline.get_mut(at).into_iter().for_each(|(_, sum)| *sum += count),
+            Err(at) => self.baseline.insert(at, (bucket, count)),
+        }
+        self.total += count;
     }
 
     pub fn observe(&mut self, seen: Observed, histogram: &Histogram, healthy: Duration) -> Verdict {
@@ -86,7 +90,13 @@ impl Latency {
             }
         } else {
             self.worst_ns = 0.0;
-            let share = if slow == 0 { 1.0 } else { (verdict.clipped / slow as f64) as f32 };
+            // Nothing slow is learned of a run-up until it is over, and then no more than one cluster.
+            let bad = verdict.learned.map_or(0.0, |(_, bad)| bad);
+            let share = if slow == 0 { 1.0 } else { (bad / slow as f64).min(1.0) as f32 };
+            let late = bad - slow as f64;
+            if late > 0.0 {
+                self.count(limit.saturating_add(1), late as f32);
+            }
             self.learn(histogram, limit, share);
         }
         if verdict.stand == Stand::Cleared {

@@ -11,6 +11,11 @@ use crate::model::{SeriesId, SeriesKey, SpanKind, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Share of failed requests from which on a series that was just met has failed since it was first seen, and
+/// requests over which that is followed.
+const ALWAYS: f64 = 0.5;
+const ALWAYS_MEMORY: f32 = 50.0;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RequestSeries {
     pub key: Arc<SeriesKey>,
@@ -24,6 +29,8 @@ pub struct RequestSeries {
     pub job: Option<Box<Job>>,
     /// Whether a deadline is set for it.
     pub scheduled: bool,
+    /// Share of failed requests lately, while it has failed since it was first seen.
+    always_failed: Option<f32>,
 }
 
 impl RequestSeries {
@@ -40,6 +47,7 @@ impl RequestSeries {
             latency: Latency::default(),
             job: may_be_job.then(Box::default),
             scheduled: false,
+            always_failed: None,
         }
     }
 
@@ -64,8 +72,11 @@ impl RequestSeries {
             self.requests = self.requests.saturating_add(cell.seen);
             self.errors.learn(cell.seen, cell.errors as f64);
             self.latency.learn(&cell.latency, i32::MAX, 1.0);
+            let share = self.errors.share();
+            self.always_failed = (share >= ALWAYS).then_some(share as f32);
             return;
         }
+        self.judge_always_failed(now, id, cell, findings);
         let seen = Observed { now, interval: now.secs(), last: cell.last };
         let healthy = config.healthy.0;
         let verdict = self.errors.observe(seen, cell.seen, cell.errors, config.errors_floor, healthy);
@@ -88,6 +99,37 @@ impl RequestSeries {
             finding.unit = "ns".to_owned();
             finding.exemplars.extend(cell.slowest);
             findings.push(finding);
+        }
+    }
+
+    /// What fails since it was first seen is no news that would have to wake anybody: it is told as a ticket, once,
+    /// and when it is over the series is learned anew.
+    fn judge_always_failed(
+        &mut self,
+        now: Timestamp,
+        id: SeriesId,
+        cell: &Requests,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Some(share) = self.always_failed.filter(|_| self.key.entry) else { return };
+        let memory = (self.requests as f32).clamp(1.0, ALWAYS_MEMORY);
+        let seen = cell.seen.max(1) as f32;
+        let share = share + (cell.errors as f32 / seen - share) * (seen / memory).min(1.0);
+        let is_over = f64::from(share) < ALWAYS / 2.0;
+        self.always_failed = (!is_over).then_some(share);
+        let mut finding = Finding::of(now, &self.key, id, Symptom::Errors);
+        finding.phase = if is_over { Phase::Cleared } else { Phase::Active };
+        (finding.gravity, finding.decided) = (Gravity::Ticket, true);
+        (finding.tail, finding.log_evidence) = (1e-3, 7.0);
+        finding.observed = f64::from(share);
+        // What would be healthy nobody has seen.
+        finding.expected = Band { low: 0.0, high: f64::INFINITY };
+        finding.unit = "1".to_owned();
+        finding.onset = Interval { earliest: self.first, latest: self.first };
+        finding.exemplars.extend(cell.failed);
+        findings.push(finding);
+        if is_over {
+            (self.errors, self.first, self.requests) = (Errors::default(), now, 0);
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 /// How many times the null an alternative is.
 const GRID: [f64; 7] = [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
-/// No alternative is above this share.
+/// No alternative is above this share. Where more is usual, there is nothing to find.
 const HIGHEST: f64 = 0.9;
+const ALL: f64 = 0.99;
 /// Standard deviations of the upper confidence bound of the baseline.
 const Z: f64 = 3.0;
 
@@ -21,13 +22,18 @@ const WANDERS: f64 = 3.0;
 /// A block that is worse by this factor is a fault, from which nothing is learned.
 const FAULT: f32 = 3.0;
 
-/// From this dispersion on, bad ones are taken to come in clusters.
-const IN_CLUSTERS: f32 = 1.2;
-/// Expected bad ones over which the dispersion is learned, those that speak for 1 at first, and standard
-/// deviations of one observation that are learned from at most.
-const DISPERSION_MEMORY: f32 = 100.0;
-const DISPERSION_PRIOR: f32 = 3.0;
-const CLIP: f64 = 6.0;
+/// What is taken for the dispersion before anything is known, and how many bad ones that speaks for: that they do
+/// not come in clusters has to be learned too. Bad ones over which the dispersion is learned.
+const DISPERSION_PRIOR: f32 = 2.5;
+const PRIOR_SPEAKS_FOR: f32 = 4.0;
+const DISPERSION_MEMORY: f32 = 150.0;
+/// Clusters of one observation that are learned from at most, beyond what chance explains.
+const CLUSTERS_LEARNED: f64 = 4.0;
+/// The wandering that is taken for granted, as a variance, and how many blocks that speaks for.
+const WANDERING_PRIOR: f32 = 0.02;
+const BLOCKS_PRIOR: f32 = 6.0;
+/// Bad ones up to which clusters are counted one by one.
+const COUNTED: usize = 40;
 
 /// A mixture over alternatives, whose weights follow what has been seen in the present run-up. They
 /// are fixed before each observation, so that the mixture stays an e-value.
@@ -79,7 +85,7 @@ impl<const N: usize> Mixture<N> {
 /// Upper confidence bound of a share of which `bad` of `total` were seen.
 #[must_use]
 pub fn upper_bound(bad: f64, total: f64) -> f64 {
-    ((bad + 0.5 + Z * (bad + 1.0).sqrt()) / (total + 1.0)).clamp(1e-9, 0.45)
+    ((bad + 0.5 + Z * (bad + 1.0).sqrt()) / (total + 1.0)).clamp(1e-9, ALL)
 }
 
 /// How the share wanders over minutes, beyond what counts do by chance: what is over-dispersed only slowly
@@ -91,8 +97,6 @@ struct Wandering {
     total: f32,
     expected: f32,
     bad: f32,
-    /// Squared residuals of its observations.
-    squares: f32,
     /// Variance of the share relative to its mean.
     variance: f32,
     blocks: u16,
@@ -104,11 +108,9 @@ impl Wandering {
         if self.expected == 0.0 {
             self.since_s = second;
         }
-        let residual = (k - n * mean).powi(2).min(CLIP * CLIP * f64::from(dispersion) * (n * mean).max(1.0));
         self.total += n as f32;
         self.expected += (n * mean) as f32;
         self.bad += k as f32;
-        self.squares += residual as f32;
         if second.saturating_sub(self.since_s) < BLOCK_S || self.expected < BLOCK_EXPECTED {
             return None;
         }
@@ -131,51 +133,59 @@ impl Wandering {
 
     /// By what the null is larger than the mean share.
     fn factor(&self) -> f64 {
-        1.0 + WANDERS * f64::from(self.variance.max(0.0)).sqrt()
+        let known = f32::from(self.blocks);
+        let variance =
+            (self.variance * known + WANDERING_PRIOR * BLOCKS_PRIOR).max(0.0) / (known + BLOCKS_PRIOR);
+        1.0 + WANDERS * f64::from(variance).sqrt()
     }
 }
 
-/// Log-likelihood ratio of `times` as many bad ones as the `expected`, where they come in clusters of geometric
-/// size whose counts are Poisson (Pólya–Aeppli) and so vary `dispersion` (> 1) times as much: the exponential
-/// tilt of that distribution, whose expectation is 1 in health. A long cluster is then no surprise by itself.
-fn clustered(expected: f64, k: f64, times: f64, dispersion: f64) -> f64 {
-    let size = 0.5 * (dispersion + 1.0);
+/// Log-likelihood ratio of `times` as many clusters of bad ones as in health, where clusters are Poisson with
+/// geometric sizes (Pólya–Aeppli) of mean `size`, and `expected` bad ones are. One long cluster is then hardly more
+/// of a surprise than a short one; several in a row are.
+fn clustered(expected: f64, k: u64, times: f64, size: f64) -> f64 {
+    let clusters = (expected / size).max(1e-12);
+    let fewer = -(times - 1.0) * clusters;
     let more = 1.0 - 1.0 / size;
-    let a = times * size * size;
-    let tilt = (2.0 * more * a + 1.0 - (4.0 * more * a + 1.0).sqrt()) / (2.0 * a * more * more);
-    let generated = tilt / size / (1.0 - more * tilt).max(1e-9);
-    k * tilt.max(1.0).ln() - expected / size * (generated - 1.0).max(0.0)
+    match usize::try_from(k) {
+        Ok(0) => fewer,
+        Ok(k) if k <= COUNTED => {
+            // Sum over how many clusters made k: terms of λᴺ/N! · C(k−1, N−1) · (p/q)ᴺ, relative to the first.
+            let step = clusters / size / more.max(1e-9);
+            let (mut healthy, mut faulty) = (1.0, 1.0);
+            let (mut term, mut times_term) = (1.0, 1.0);
+            for n in 1..k {
+                let grow = step * (k - n) as f64 / (n * (n + 1)) as f64;
+                term *= grow;
+                times_term *= grow * times;
+                healthy += term;
+                faulty += times_term;
+            }
+            fewer + times.ln() + (faulty / healthy).ln()
+        }
+        // The exponential tilt of the distribution to the alternative's mean, whose expectation is 1 in health.
+        _ => {
+            let a = times * size * size;
+            let tilt =
+                (2.0 * more * a + 1.0 - (4.0 * more * a + 1.0).sqrt()) / (2.0 * a * more * more).max(1e-9);
+            let generated = tilt / size / (1.0 - more * tilt).max(1e-9);
+            k as f64 * tilt.max(1.0).ln() - clusters * (generated - 1.0).max(0.0)
+        }
+    }
 }
 
 /// The state of one test.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShareTest {
     mixture: Mixture<7>,
     pub evidence: Evidence,
-    /// Variance of the bad counts relative to a binomial one, ≥ 1: bursts belong to the null. Squared residuals
-    /// and expected counts that it is learned from.
-    dispersion: f32,
+    /// Squared residuals and bad ones that the dispersion is learned from, fading.
     squares: f32,
-    expected: f32,
+    counted: f32,
     wandering: Wandering,
     /// Since the run-up began.
     pub total: u64,
     pub bad: u64,
-}
-
-impl Default for ShareTest {
-    fn default() -> Self {
-        Self {
-            mixture: Mixture::default(),
-            evidence: Evidence::default(),
-            dispersion: 1.0,
-            squares: 0.0,
-            expected: 0.0,
-            wandering: Wandering::default(),
-            total: 0,
-            bad: 0,
-        }
-    }
 }
 
 /// What a test says.
@@ -184,10 +194,8 @@ pub struct Verdict {
     pub stand: Stand,
     /// Upper bound of the share while healthy.
     pub null: f64,
-    /// How many of the bad ones may be learned from: a fault must not become the baseline.
-    pub clipped: f64,
-    /// While active: all, and bad ones, of minutes that were bad, but no fault; to be learned after all.
-    pub mild: Option<(f64, f64)>,
+    /// All, and bad ones, that may be learned from: a fault must not become the baseline.
+    pub learned: Option<(f64, f64)>,
 }
 
 impl ShareTest {
@@ -201,47 +209,58 @@ impl ShareTest {
         floor: f64,
         healthy_for: Duration,
     ) -> Verdict {
-        let (n, k) = (total as f64, bad.min(total) as f64);
-        let null = (upper_bound(base_bad, base_total) * self.wandering.factor()).clamp(floor, 0.45);
+        let bad = bad.min(total);
+        let (n, k) = (total as f64, bad as f64);
+        let null = (upper_bound(base_bad, base_total) * self.wandering.factor()).clamp(floor, ALL);
         let (log_bad, log_good) = (null.ln(), (1.0 - null).ln());
-        let temper = 1.0 / f64::from(self.dispersion);
+        let size = self.cluster();
+        // Whether bad ones come one by one or in clusters is not known for sure: the lesser of both ratios is an
+        // e-value under either.
         let ratios = GRID.map(|times| {
-            let share = (null * times).min(HIGHEST);
-            if self.dispersion < IN_CLUSTERS {
-                k * (share.ln() - log_bad) + (n - k) * ((1.0 - share).ln() - log_good)
-            } else {
-                clustered(n * null, k, share / null, f64::from(self.dispersion))
-            }
+            let share = (null * times).min(HIGHEST).max(null);
+            let single = k * (share.ln() - log_bad) + (n - k) * ((1.0 - share).ln() - log_good);
+            single.min(clustered(n * null, bad, share / null, size))
         });
         let log_e = self.mixture.mix(ratios, self.evidence.is_rising());
         // Between health and the fault, on a logarithmic scale.
-        let fault = self.share().clamp(2.0 * null, HIGHEST);
-        let between = (null.powf(0.4) * fault.powf(0.6)).max(1.5 * null).min(HIGHEST);
+        let fault = self.share().min(HIGHEST).max(2.0 * null);
+        let between = (null.powf(0.4) * fault.powf(0.6)).max(1.5 * null).min(HIGHEST.max(0.5 * (1.0 + null)));
         let log_recovery =
-            temper * (k * (log_bad - between.ln()) + (n - k) * (log_good - (1.0 - between).ln()));
+            (k * (log_bad - between.ln()) + (n - k) * (log_good - (1.0 - between).ln())) / size;
         let stand = self.evidence.observe(seen, log_e, log_recovery, healthy_for);
-        if self.evidence.is_rising() {
-            self.total = self.total.saturating_add(total);
-            self.bad = self.bad.saturating_add(bad);
-        } else if !self.evidence.is_active() {
-            (self.total, self.bad) = (0, 0);
-        }
         let mean = (base_bad + 0.5) / (base_total + 1.0);
-        let clipped = k.min(n * mean + 3.0 * (n * mean * f64::from(self.dispersion)).sqrt() + 1.0);
-        let block = self.wandering.observe(seen.now.secs(), n, k, mean, self.dispersion);
-        let mild = block.map(|block| {
-            self.disperse(&block);
-            (f64::from(block.total), f64::from(block.bad))
-        });
-        Verdict { stand, null, clipped, mild: mild.filter(|_| self.evidence.is_active()) }
+        let dispersion = 2.0 * size - 1.0;
+        let block = self.wandering.observe(seen.now.secs(), n, k, mean, dispersion as f32);
+        self.total = self.total.saturating_add(total);
+        self.bad = self.bad.saturating_add(bad);
+        if self.evidence.is_active() || self.evidence.is_rising() {
+            // What stays a little worse becomes the baseline after all.
+            let learned = block.filter(|_| self.evidence.is_active());
+            let learned = learned.map(|block| (f64::from(block.total), f64::from(block.bad)));
+            return Verdict { stand, null, learned };
+        }
+        // A run-up that is over was chance, a cluster or a fault: no more than one cluster is learned of it.
+        let (all, bad) = (self.total as f64, self.bad as f64);
+        let expected = all * mean;
+        let bad = bad.min(expected + 3.0 * (expected * dispersion).sqrt() + CLUSTERS_LEARNED * size);
+        self.disperse(expected, bad);
+        (self.total, self.bad) = (0, 0);
+        Verdict { stand, null, learned: Some((all, bad)) }
     }
 
-    /// Learns the dispersion from minutes that were no fault.
-    fn disperse(&mut self, block: &Wandering) {
-        let keep = (1.0 - block.expected / DISPERSION_MEMORY).max(0.5);
-        self.squares = self.squares * keep + block.squares;
-        self.expected = self.expected * keep + block.expected;
-        self.dispersion = ((self.squares + DISPERSION_PRIOR) / (self.expected + DISPERSION_PRIOR)).max(1.0);
+    /// Learns how much the bad ones of one observation scatter. Relative to those seen, not expected, so that a
+    /// baseline that is not yet right does no harm.
+    fn disperse(&mut self, expected: f64, bad: f64) {
+        let keep = (1.0 - bad / f64::from(DISPERSION_MEMORY)).max(0.5) as f32;
+        self.squares = self.squares * keep + (bad - expected).powi(2) as f32;
+        self.counted = self.counted * keep + bad as f32;
+    }
+
+    /// Mean size of the clusters in which bad ones come, an upper bound while few are known.
+    fn cluster(&self) -> f64 {
+        let dispersion =
+            (self.squares + PRIOR_SPEAKS_FOR * DISPERSION_PRIOR) / (self.counted + PRIOR_SPEAKS_FOR);
+        0.5 * (f64::from(dispersion.max(1.0)) + 1.0)
     }
 
     /// Share of bad ones since the run-up began.

@@ -15,6 +15,16 @@ const MEMORIES: [f64; 2] = [30.0, 720.0];
 const SPREAD_AT_LEAST: f64 = 0.12;
 /// Standard deviations of the lower confidence bound of the rate.
 const Z: f64 = 2.0;
+/// Windows over which the rate is compared with what was expected of it, and how many such blocks are remembered.
+const BLOCK_WINDOWS: u16 = 12;
+const BLOCKS: u16 = 150;
+/// Standard deviations of the slow wandering of the rate that belong to the null, the wandering that is taken for
+/// granted, as a variance, and how many blocks that speaks for.
+const WANDERS: f64 = 3.0;
+const WANDERING_PRIOR: f32 = 0.005;
+const BLOCKS_PRIOR: f32 = 6.0;
+/// No more than this share of the rate is taken for wandering.
+const WANDERS_AT_MOST: f64 = 0.7;
 /// Complete windows that are learned from first.
 const LEARN_WINDOWS: u32 = 2;
 
@@ -25,11 +35,49 @@ struct Memory {
     variance: f64,
 }
 
+/// How the rate wanders over minutes below what its past lets expect: what is low for minutes by itself looks like
+/// new evidence in each window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Wandering {
+    /// Of the present block.
+    windows: u16,
+    expected: f32,
+    seen: f32,
+    variance: f32,
+    blocks: u16,
+}
+
+impl Wandering {
+    fn observe(&mut self, expected: f64, seen: f64) {
+        self.windows += 1;
+        self.expected += expected as f32;
+        self.seen += seen as f32;
+        if self.windows < BLOCK_WINDOWS {
+            return;
+        }
+        let ratio = self.seen / self.expected.max(1e-3);
+        // Half of it is seen, as what is above is no drop.
+        let beyond = 2.0 * (1.0 - ratio).max(0.0).powi(2) - 1.0 / self.expected.max(1.0);
+        self.blocks = self.blocks.saturating_add(1).min(BLOCKS);
+        self.variance += (beyond - self.variance) / f32::from(self.blocks).max(10.0);
+        (self.windows, self.expected, self.seen) = (0, 0.0, 0.0);
+    }
+
+    /// What the null leaves of the expected rate.
+    fn factor(&self) -> f64 {
+        let known = f32::from(self.blocks);
+        let variance =
+            (self.variance * known + WANDERING_PRIOR * BLOCKS_PRIOR).max(0.0) / (known + BLOCKS_PRIOR);
+        1.0 - (WANDERS * f64::from(variance).sqrt()).min(WANDERS_AT_MOST)
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Windows seen; the first one is partial and not counted.
     windows: u32,
     memories: [Memory; 2],
+    wandering: Wandering,
     mixture: Mixture<5>,
     pub evidence: Evidence,
     /// By arrival, while down: since when is counted, how much came, whether the block before was good.
@@ -74,7 +122,7 @@ impl Traffic {
             let bound = mean * (1.0 - Z * ((1.0 / mean + spread) / n).sqrt()).max(0.05);
             null = (null.0.min(bound), null.1.min(1.0 / spread));
         }
-        null.0 *= self.scale.unwrap_or(1.0);
+        null.0 *= self.scale.unwrap_or(1.0) * self.wandering.factor();
         null
     }
 
@@ -135,6 +183,7 @@ impl Traffic {
             }
             // A fault must not become the baseline: what is far below is learned only in part.
             let least = self.memories.iter().map(|memory| memory.mean).fold(f64::INFINITY, f64::min);
+            self.wandering.observe(least, k);
             self.learn(k.max(least * 0.7).min(least.max(1.0) * 4.0));
         }
         Some(Drop { stand, expected: mean })

@@ -1,11 +1,11 @@
 //! The false-alarm budget is kept: neither broken nor left unused.
 
-use crate::calm::Calm;
+use crate::calm::{Calm, START};
 use crate::setting;
-use barograph::confirm::{self, AnomalyState, Confirm, Severity};
+use barograph::confirm::{self, Anomaly, AnomalyState, Confirm, Severity};
 use barograph::context::Changes;
 use barograph::detect::{self, Detectors};
-use barograph::window::Topology;
+use barograph::window::{Tick, Topology};
 use std::collections::BTreeMap;
 
 const BUDGETS: [f64; 3] = [1.0, 10.0, 100.0];
@@ -20,10 +20,11 @@ fn pages(seed: u64, days: u64, series: usize) -> ([usize; 3], BTreeMap<&'static 
     let mut confirms = BUDGETS.map(|budget| Confirm::new(config(budget)));
     let mut fired: [BTreeMap<String, &'static str>; 3] = Default::default();
     let (topology, changes) = (Topology::default(), Changes::new());
+    let shown = setting("BAROGRAPH_CALM_SHOW", 0) > 0;
     for _ in 0..days * 86_400 {
         let (tick, sealed) = calm.next();
         let detected = detectors.step(&tick, &sealed, &calm.registry, &[]);
-        for (confirm, fired) in confirms.iter_mut().zip(&mut fired) {
+        for ((confirm, fired), budget) in confirms.iter_mut().zip(&mut fired).zip(BUDGETS) {
             let anomalies = confirm.step(
                 tick.cut.arrived,
                 detected.findings.clone(),
@@ -32,9 +33,13 @@ fn pages(seed: u64, days: u64, series: usize) -> ([usize; 3], BTreeMap<&'static 
                 &changes,
             );
             for anomaly in anomalies {
-                if anomaly.state == AnomalyState::Confirmed && anomaly.severity == Severity::Page {
-                    fired.insert(anomaly.id.0, anomaly.symptom.as_str());
+                if anomaly.state != AnomalyState::Confirmed || anomaly.severity != Severity::Page {
+                    continue;
                 }
+                if shown && !fired.contains_key(&anomaly.id.0) {
+                    show(&tick, budget, &anomaly, &calm);
+                }
+                fired.insert(anomaly.id.0, anomaly.symptom.as_str());
             }
         }
     }
@@ -43,6 +48,23 @@ fn pages(seed: u64, days: u64, series: usize) -> ([usize; 3], BTreeMap<&'static 
         *symptoms.entry(*symptom).or_default() += 1;
     }
     (fired.map(|fired| fired.len()), symptoms)
+}
+
+/// A page, with what is truly behind its members.
+fn show(tick: &Tick, budget: f64, anomaly: &Anomaly, calm: &Calm) {
+    let day = (tick.cut.arrived.secs() - START) as f64 / 86_400.0;
+    println!("budget {budget}, day {day:.3}: {}", anomaly.title);
+    for member in &anomaly.members {
+        let truth = calm.truth(&member.service.name, &member.signal);
+        println!(
+            "    {} {}: evidence e^{:.1}, {:.5} against {:?}; {truth}",
+            member.signal,
+            member.symptom.as_str(),
+            member.log_evidence,
+            member.observed,
+            member.expected
+        );
+    }
 }
 
 #[test]

@@ -84,6 +84,7 @@ impl Drift {
 }
 
 struct Operation {
+    name: String,
     id: SeriesId,
     entry: bool,
     rate: f64,
@@ -121,6 +122,7 @@ struct Metric {
 }
 
 struct Service {
+    name: String,
     offset_s: u64,
     /// Height of the daily rhythm, its hour, and what is left at weekends.
     height: f64,
@@ -141,6 +143,8 @@ pub struct Calm {
     pub keys: Vec<(SeriesId, Arc<SeriesKey>)>,
     windows: BTreeMap<WindowId, BTreeMap<SeriesId, u64>>,
     second: u64,
+    /// Seconds between two batches of a service's spans.
+    batch_s: u64,
 }
 
 impl Calm {
@@ -152,6 +156,7 @@ impl Calm {
             keys: Vec::new(),
             windows: BTreeMap::new(),
             second: 0,
+            batch_s: BATCH_S,
         };
         while calm.keys.len() < series {
             calm.add_service(series);
@@ -183,9 +188,11 @@ impl Calm {
         let mut operations = Vec::new();
         for at in 0..(entries + calls).min(series - self.keys.len()) {
             let kind = if at < entries { SpanKind::Server } else { SpanKind::Client };
-            let id = self.name(&name, &format!("GET /{at}"), kind, Signal::Traces);
+            let operation = format!("GET /{at}");
+            let id = self.name(&name, &operation, kind, Signal::Traces);
             let random = &mut self.random;
             operations.push(Operation {
+                name: operation,
                 id,
                 entry: kind == SpanKind::Server,
                 rate: rate * random.magnitude(0.1, 1.0),
@@ -221,6 +228,7 @@ impl Calm {
         }
         let random = &mut self.random;
         self.services.push(Service {
+            name,
             offset_s: random.uniform.u64(..BATCH_S),
             height: random.between(0.0, 0.8),
             hour: random.between(0.0, 24.0),
@@ -233,6 +241,41 @@ impl Calm {
         });
     }
 
+    /// The same series, each of which ticks every ten seconds, and never without a request.
+    pub fn in_step(mut self) -> Self {
+        self.batch_s = 10;
+        for (at, service) in (0..).zip(&mut self.services) {
+            service.offset_s = at % 10;
+            for operation in &mut service.operations {
+                operation.rate = operation.rate.max(2.0);
+            }
+            for metric in &mut service.metrics {
+                (metric.every_s, metric.offset_s) = (10, at % 10);
+            }
+        }
+        self
+    }
+
+    /// What a signal of a service truly is like.
+    pub fn truth(&self, service: &str, signal: &str) -> String {
+        let Some(of) = self.services.iter().find(|of| of.name == service) else { return String::new() };
+        let operation = of.operations.iter().find(|operation| operation.name == signal);
+        operation.map_or_else(
+            || format!("burst {:.1}, load {:.2}, height {:.2}", of.burst, of.load.now.exp(), of.height),
+            |operation| {
+                format!(
+                    "rate {:.3}, errors {:.5}, clusters of {:.1}, wandering {:.2} now {:.2}, slowness {:.2}",
+                    operation.rate,
+                    operation.errors,
+                    operation.cluster,
+                    operation.errors_drift.spread,
+                    operation.errors_drift.now.exp(),
+                    operation.slowness.spread
+                )
+            },
+        )
+    }
+
     /// What arrives with the next second, and the windows sealed with it.
     pub fn next(&mut self) -> (Tick, Vec<Arc<SealedWindow>>) {
         let second = self.second;
@@ -241,13 +284,14 @@ impl Calm {
         let cut = Cut { number, arrived: Timestamp::from_secs(number), ..Cut::default() };
         let window = WindowId::of(Timestamp::from_secs(START + second));
         let mut tick = Tick { cut, ..Tick::default() };
-        let Self { random, services, windows, .. } = self;
+        let Self { random, services, windows, batch_s, .. } = self;
+        let batch_s = *batch_s;
         for service in services {
-            if second % BATCH_S == service.offset_s {
-                let load = service.load(second, random);
-                service.deploy(random);
+            if second % batch_s == service.offset_s {
+                let load = service.load(second, batch_s, random);
+                service.deploy(batch_s, random);
                 for operation in &mut service.operations {
-                    let Some(cell) = operation.batch(load, second, random) else { continue };
+                    let Some(cell) = operation.batch(load, second, batch_s, random) else { continue };
                     if operation.entry {
                         *windows.entry(window).or_default().entry(operation.id).or_default() += cell.seen;
                     }
@@ -281,24 +325,24 @@ fn rhythm(second: u64, hour: f64) -> f64 {
 
 impl Service {
     /// How much comes now, relative to the mean.
-    fn load(&mut self, second: u64, random: &mut Random) -> f64 {
+    fn load(&mut self, second: u64, batch_s: u64, random: &mut Random) -> f64 {
         if second >= self.burst_until_s {
             self.burst = 1.0;
             // Four bursts a day.
-            if random.chance(4.0 * BATCH_S as f64 / DAY_S) {
+            if random.chance(4.0 * batch_s as f64 / DAY_S) {
                 self.burst = random.between(1.3, 3.0);
                 self.burst_until_s = second + random.uniform.u64(30..600);
             }
         }
         let weekend = second as f64 / DAY_S % 7.0 >= 5.0;
         let daily = self.height.mul_add(rhythm(second, self.hour), 1.0);
-        let drift = self.load.step(BATCH_S as f64, random).exp();
+        let drift = self.load.step(batch_s as f64, random).exp();
         daily * drift * self.burst * if weekend { self.weekend } else { 1.0 }
     }
 
     /// Once in two days, a new version: things shift a little, within what nobody would be woken for.
-    fn deploy(&mut self, random: &mut Random) {
-        if !random.chance(0.5 * BATCH_S as f64 / DAY_S) {
+    fn deploy(&mut self, batch_s: u64, random: &mut Random) {
+        if !random.chance(0.5 * batch_s as f64 / DAY_S) {
             return;
         }
         for operation in &mut self.operations {
@@ -312,10 +356,10 @@ impl Service {
 }
 
 impl Operation {
-    fn batch(&mut self, load: f64, second: u64, random: &mut Random) -> Option<Requests> {
-        let slowness = self.slowness.step(BATCH_S as f64, random);
-        let failing = self.errors * self.errors_drift.step(BATCH_S as f64, random).exp();
-        let seen = random.poisson(self.rate * load * BATCH_S as f64);
+    fn batch(&mut self, load: f64, second: u64, batch_s: u64, random: &mut Random) -> Option<Requests> {
+        let slowness = self.slowness.step(batch_s as f64, random);
+        let failing = self.errors * self.errors_drift.step(batch_s as f64, random).exp();
+        let seen = random.poisson(self.rate * load * batch_s as f64);
         if seen == 0 {
             return None;
         }
@@ -349,7 +393,7 @@ impl Operation {
             errors: errors.min(seen),
             sum_ns: sum as u64,
             latency: Histogram::from_sorted(SCALE, 0, &counted, &[]),
-            first: Timestamp::from_secs(START + (second + 1).saturating_sub(BATCH_S)),
+            first: Timestamp::from_secs(START + (second + 1).saturating_sub(batch_s)),
             last: Timestamp::from_secs(START + second),
             ..Requests::default()
         })

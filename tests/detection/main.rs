@@ -3,6 +3,7 @@
 
 mod budget;
 mod calm;
+mod cost;
 
 /// A number from the environment, for the full figure.
 pub fn setting(name: &str, reduced: usize) -> usize {
