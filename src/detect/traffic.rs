@@ -122,7 +122,7 @@ impl Traffic {
             let bound = mean * (1.0 - Z * ((1.0 / mean + spread) / n).sqrt()).max(0.05);
             null = (null.0.min(bound), null.1.min(1.0 / spread));
         }
-        null.0 *= self.scale.unwrap_or(1.0) * self.wandering.factor();
+        null.0 *= self.scale.unwrap_or(1.0);
         null
     }
 
@@ -163,6 +163,7 @@ impl Traffic {
             return None;
         }
         let (mean, shape) = self.null();
+        let mean = mean * self.wandering.factor();
         let k = count as f64;
         let ratios = LEFT.map(|left| {
             let other = mean * left;
@@ -201,12 +202,17 @@ impl Traffic {
         }
         let good = self.block as f64 >= 0.6 * self.null().0 * length / 10.0;
         self.blocks_good = if good { self.blocks_good + 1 } else { 0 };
+        let back = self.block as f64 * 10.0 / length;
         (self.block_since, self.block) = (now, 0);
         if self.blocks_good < 2 {
             return false;
         }
         self.evidence = Evidence::default();
         self.mixture = Mixture::default();
+        // What counts as back is what is usual from now on: it must not be lost again next minute.
+        if let Some(recent) = self.memories.first_mut() {
+            recent.mean = recent.mean.min(back);
+        }
         true
     }
 }

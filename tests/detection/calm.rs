@@ -334,10 +334,13 @@ impl Service {
                 self.burst_until_s = second + random.uniform.u64(30..600);
             }
         }
-        let weekend = second as f64 / DAY_S % 7.0 >= 5.0;
+        // People go into the weekend, and come back from it, within four hours around midnight.
+        let day = second as f64 / DAY_S % 7.0;
+        let passed = |midnight: f64| ((day - midnight) * 6.0 + 0.5).clamp(0.0, 1.0);
+        let weekend = passed(5.0) - passed(7.0) + 1.0 - passed(0.0);
         let daily = self.height.mul_add(rhythm(second, self.hour), 1.0);
         let drift = self.load.step(batch_s as f64, random).exp();
-        daily * drift * self.burst * if weekend { self.weekend } else { 1.0 }
+        daily * drift * self.burst * (1.0 + weekend * (self.weekend - 1.0))
     }
 
     /// Once in two days, a new version: things shift a little, within what nobody would be woken for.
