@@ -47,6 +47,7 @@ const fn name(symptom: Symptom) -> &'static str {
         Symptom::Level => "MetricOutOfBand",
         Symptom::Data => "TelemetryDegraded",
         Symptom::Rule => "ForeignRuleFired",
+        Symptom::Exhaustion => "ResourceFillsUp",
     }
 }
 
@@ -235,6 +236,7 @@ fn sentence(member: &Member) -> String {
         Symptom::Silence => format!("nothing is heard of {what}"),
         Symptom::MissedJob => format!("{what} did not run when it was due"),
         Symptom::Saturation => format!("{what} is at {observed} (healthy: {healthy})"),
+        Symptom::Exhaustion => format!("none yet; {what} is full in {observed} if it goes on like this"),
         Symptom::BudgetBurn => format!("{what} burns its budget at {observed} (sustainable: {healthy})"),
         Symptom::Level => format!("{what} is {observed} (usual: {healthy}); no effect on users is known"),
         Symptom::Data => format!("unknown: the telemetry of {what} is incomplete"),

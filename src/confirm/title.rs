@@ -108,6 +108,10 @@ pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
         ),
         Symptom::Data => data(member),
         Symptom::Rule => format!("the rule {} fires", member.signal),
+        Symptom::Exhaustion => {
+            let minutes = (member.observed / 60.0).round();
+            format!("{} is full in {} if it goes on like this", member.signal, seconds(60.0 * minutes))
+        }
     };
     let mut services: Vec<_> = anomaly.members.iter().map(|member| &member.service).collect();
     services.sort();

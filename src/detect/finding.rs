@@ -22,6 +22,8 @@ pub enum Symptom {
     Data,
     /// A rule that somebody else evaluates.
     Rule,
+    /// A resource fills up, and is full before long.
+    Exhaustion,
 }
 
 impl Symptom {
@@ -38,6 +40,7 @@ impl Symptom {
             Self::Level => "level",
             Self::Data => "data",
             Self::Rule => "rule",
+            Self::Exhaustion => "exhaustion",
         }
     }
 

@@ -1,6 +1,7 @@
 //! More requests are slow than were: the share slower than the baseline's 99th percentile, tested
 //! as errors are. Robust, exact at low counts, and seen also when the median stands still.
 
+use super::baseline::Baseline;
 use super::evidence::{Observed, Stand};
 use super::share::{ShareTest, Verdict};
 use crate::sketch::Histogram;
@@ -17,11 +18,9 @@ const MEMORY_S: f64 = 7_200.0;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Bucket and decayed count, ascending.
-    baseline: Vec<(i16, f32)>,
-    total: f32,
+    baseline: Baseline,
     pub test: ShareTest,
-    /// Sum of the durations since the run-up began, for the report.
+    /// Median while slow, in nanoseconds, for the report.
     worst_ns: f64,
 }
 
@@ -35,45 +34,20 @@ fn coarse(histogram: &Histogram) -> impl Iterator<Item = (i32, u64)> + '_ {
 impl Latency {
     /// The last healthy bucket, and the count above it.
     fn threshold(&self) -> (i32, f64) {
-        let allowed = 0.01 * self.total;
-        let mut above = 0.0f32;
-        for (at, &(bucket, count)) in self.baseline.iter().enumerate().rev() {
-            if above + count > allowed {
-                let limit = i32::from(bucket) + MARGIN;
-                let beyond: f32 = self
-                    .baseline
-                    .iter()
-                    .skip(at + 1)
-                    .filter(|&&(bucket, _)| i32::from(bucket) > limit)
-                    .map(|&(_, count)| count)
-                    .sum();
-                return (limit, f64::from(beyond));
+        match self.baseline.highest_but(0.01) {
+            Some(bucket) => {
+                let limit = bucket + MARGIN;
+                (limit, self.baseline.above(limit))
             }
-            above += count;
+            None => (i32::MAX, 0.0),
         }
-        (i32::MAX, 0.0)
     }
 
-    pub fn learn(&mut self, seen: &Histogram, slow_above: i32, slow_share: f32) {
-        let keep = 1.0 - 1.0 / MEMORY_S as f32;
-        self.baseline.iter_mut().for_each(|(_, count)| *count *= keep);
-        self.total *= keep;
+    pub fn learn(&mut self, seen: &Histogram, slow_above: i32, slow_share: f64) {
+        self.baseline.fade(1.0 - 1.0 / MEMORY_S);
         for (bucket, count) in coarse(seen) {
-            let count = count as f32 * if bucket > slow_above { slow_share } else { 1.0 };
-            self.count(bucket, count);
+            self.baseline.count(bucket, count as f64 * if bucket > slow_above { slow_share } else { 1.0 });
         }
-        if self.baseline.len() > 160 {
-            self.baseline.retain(|&(_, count)| count > 0.01);
-        }
-    }
-
-    fn count(&mut self, bucket: i32, count: f32) {
-        let Ok(bucket) = i16::try_from(bucket) else { return };
-        match self.baseline.binary_search_by_key(&bucket, |&(at, _)| at) {
-            Ok(at) => self.baseline.get_mut(at).into_iter().for_each(|(_, sum)| *sum += count),
-            Err(at) => self.baseline.insert(at, (bucket, count)),
-        }
-        self.total += count;
     }
 
     pub fn observe(&mut self, seen: Observed, histogram: &Histogram, healthy: Duration) -> Verdict {
@@ -83,7 +57,7 @@ impl Latency {
             total += count;
             slow += if bucket > limit { count } else { 0 };
         }
-        let verdict = self.test.observe(seen, (slow, total), (above, f64::from(self.total)), FLOOR, healthy);
+        let verdict = self.test.observe(seen, (slow, total), (above, self.baseline.total()), FLOOR, healthy);
         if self.test.evidence.is_active() {
             if let Some(now) = histogram.quantile(0.5) {
                 self.worst_ns = if self.worst_ns == 0.0 { now } else { 0.7 * self.worst_ns + 0.3 * now };
@@ -92,10 +66,10 @@ impl Latency {
             self.worst_ns = 0.0;
             // Nothing slow is learned of a run-up until it is over, and then no more than one cluster.
             let bad = verdict.learned.map_or(0.0, |(_, bad)| bad);
-            let share = if slow == 0 { 1.0 } else { (bad / slow as f64).min(1.0) as f32 };
+            let share = if slow == 0 { 1.0 } else { (bad / slow as f64).min(1.0) };
             let late = bad - slow as f64;
             if late > 0.0 {
-                self.count(limit.saturating_add(1), late as f32);
+                self.baseline.count(limit.saturating_add(1), late);
             }
             self.learn(histogram, limit, share);
         }
@@ -117,15 +91,7 @@ impl Latency {
     /// Quantile of the baseline, in nanoseconds.
     #[must_use]
     pub fn quantile_ns(&self, q: f64) -> Option<f64> {
-        let wanted = q * f64::from(self.total);
-        let mut sum = 0.0;
-        for &(bucket, count) in &self.baseline {
-            sum += f64::from(count);
-            if sum >= wanted {
-                return Some(Histogram::middle_of(i32::from(bucket), COARSE));
-            }
-        }
-        None
+        self.baseline.quantile(q).map(|bucket| Histogram::middle_of(bucket, COARSE))
     }
 
     /// A recent median while slow, in nanoseconds.

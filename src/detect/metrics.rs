@@ -1,6 +1,7 @@
 //! What is known of one metric series.
 
 use super::Config;
+use super::exhaustion::{Exhaustion, Outlook};
 use super::finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
 use super::level::Level;
 use super::saturation::{Role, Saturated, Saturation, is_pool, role};
@@ -25,6 +26,7 @@ pub struct MetricSeries {
     resource: String,
     pub level: Level,
     pub saturation: Option<Box<Saturation>>,
+    exhaustion: Option<Box<Exhaustion>>,
     /// How surprising the last points were: negative natural logarithm of their probability, fading.
     pub surprise: f32,
     /// The last value, and where a healthy one would lie.
@@ -38,6 +40,8 @@ impl MetricSeries {
     #[must_use]
     pub fn new(key: Arc<SeriesKey>, service: u32) -> Self {
         let (role, resource) = role(&key.operation, &key.unit, &key.attributes);
+        // A busy processor is not used up.
+        let may_fill = role != Role::None && role != Role::Limit && !key.operation.contains("cpu");
         let saturation = matches!(role, Role::Utilization { .. } | Role::Used).then(Box::default);
         Self {
             key,
@@ -46,6 +50,7 @@ impl MetricSeries {
             resource,
             level: Level::default(),
             saturation,
+            exhaustion: may_fill.then(Box::default),
             surprise: 0.0,
             value: 0.0,
             band: Band { low: 0.0, high: 0.0 },
@@ -70,7 +75,7 @@ impl MetricSeries {
             Cell::Distribution(all) => (now, all.sum / all.histogram.count().max(1) as f64),
             Cell::Requests(_) | Cell::Lines(_) => return None,
         };
-        self.saturate(now, id, value, service, config, findings);
+        self.saturate((now, at), id, value, service, config, findings);
         let seen = self.level.observe(at, value);
         service.together.add(seen.alone, seen.among, self.level.cadence_s());
         let surprise = if service.metrics < MANY { seen.alone } else { seen.among };
@@ -102,7 +107,7 @@ impl MetricSeries {
 
     fn saturate(
         &mut self,
-        now: Timestamp,
+        (now, at): (Timestamp, Timestamp),
         id: SeriesId,
         value: f64,
         service: &mut Service,
@@ -118,6 +123,7 @@ impl MetricSeries {
                 None => return,
             },
         };
+        self.exhaust((now, at), id, share, findings);
         let Some(saturation) = self.saturation.as_mut() else { return };
         let seen = saturation.observe(share, config.saturated);
         if seen == Saturated::No {
@@ -136,6 +142,33 @@ impl MetricSeries {
         finding.expected = Band { low: 0.0, high: highest };
         finding.unit = "1".to_owned();
         finding.onset = Interval { earliest: self.last_at, latest: now };
+        findings.push(finding);
+    }
+
+    /// Whether it fills up. Nobody is woken for what has not happened yet.
+    fn exhaust(
+        &mut self,
+        (now, at): (Timestamp, Timestamp),
+        id: SeriesId,
+        share: f64,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Some(exhaustion) = self.exhaustion.as_mut() else { return };
+        let mut finding = Finding::of(now, &self.key, id, Symptom::Exhaustion);
+        match exhaustion.observe(at, share) {
+            Outlook::Fine => return,
+            Outlook::Over => finding.phase = Phase::Cleared,
+            Outlook::Full { after, of } => {
+                finding.observed = after.as_secs_f64();
+                finding.expected = Band { low: of.as_secs_f64(), high: f64::INFINITY };
+            }
+        }
+        finding.gravity = Gravity::Ticket;
+        finding.decided = true;
+        finding.tail = 1e-3;
+        finding.log_evidence = 7.0;
+        finding.unit = "s".to_owned();
+        finding.onset = exhaustion.onset();
         findings.push(finding);
     }
 }

@@ -2,12 +2,14 @@
 //! what was seen, without clock or I/O.
 
 mod absence;
+mod baseline;
 mod calls;
 mod config;
 mod day;
 mod detectors;
 mod errors;
 mod evidence;
+mod exhaustion;
 mod finding;
 mod foreign;
 mod instances;

@@ -66,19 +66,15 @@ impl<const N: usize> Mixture<N> {
             *self = Self::default();
         }
         let highest = log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = self
-            .0
-            .iter()
-            .zip(log_ratios)
-            .map(|(&weight, log)| f64::from(weight) * (log - highest).exp())
-            .sum();
-        let mixed = highest + sum.max(1e-300).ln();
+        let ratios = log_ratios.map(|log| (log - highest).exp());
+        let sum: f64 = self.0.iter().zip(ratios).map(|(&weight, ratio)| f64::from(weight) * ratio).sum();
+        let sum = sum.max(1e-300);
         // A small share is given back evenly: the fault may change.
         let back = 0.05 / N as f64;
-        for (weight, log) in self.0.iter_mut().zip(log_ratios) {
-            *weight = (back + 0.95 * f64::from(*weight) * (log - mixed).exp()) as f32;
+        for (weight, ratio) in self.0.iter_mut().zip(ratios) {
+            *weight = (back + 0.95 * f64::from(*weight) * ratio / sum) as f32;
         }
-        mixed
+        highest + sum.ln()
     }
 }
 
@@ -148,7 +144,6 @@ fn clustered(expected: f64, k: u64, times: f64, size: f64) -> f64 {
     let fewer = -(times - 1.0) * clusters;
     let more = 1.0 - 1.0 / size;
     match usize::try_from(k) {
-        Ok(0) => fewer,
         Ok(k) if k <= COUNTED => {
             // Sum over how many clusters made k: terms of λᴺ/N! · C(k−1, N−1) · (p/q)ᴺ, relative to the first.
             let step = clusters / size / more.max(1e-9);
@@ -218,15 +213,24 @@ impl ShareTest {
         // e-value under either.
         let ratios = GRID.map(|times| {
             let share = (null * times).min(HIGHEST).max(null);
-            let single = k * (share.ln() - log_bad) + (n - k) * ((1.0 - share).ln() - log_good);
+            let good = (n - k) * ((1.0 - share).ln() - log_good);
+            // That none is bad says least, or no less, if they come one by one.
+            if bad == 0 {
+                return good;
+            }
+            let single = k * (share.ln() - log_bad) + good;
             single.min(clustered(n * null, bad, share / null, size))
         });
         let log_e = self.mixture.mix(ratios, self.evidence.is_rising());
-        // Between health and the fault, on a logarithmic scale.
-        let fault = self.share().min(HIGHEST).max(2.0 * null);
-        let between = (null.powf(0.4) * fault.powf(0.6)).max(1.5 * null).min(HIGHEST.max(0.5 * (1.0 + null)));
-        let log_recovery =
-            (k * (log_bad - between.ln()) + (n - k) * (log_good - (1.0 - between).ln())) / size;
+        let log_recovery = if self.evidence.is_active() {
+            // Between health and the fault, on a logarithmic scale.
+            let fault = self.share().min(HIGHEST).max(2.0 * null);
+            let highest = HIGHEST.max(0.5 * (1.0 + null));
+            let between = (null.powf(0.4) * fault.powf(0.6)).max(1.5 * null).min(highest);
+            (k * (log_bad - between.ln()) + (n - k) * (log_good - (1.0 - between).ln())) / size
+        } else {
+            0.0
+        };
         let stand = self.evidence.observe(seen, log_e, log_recovery, healthy_for);
         let mean = (base_bad + 0.5) / (base_total + 1.0);
         let dispersion = 2.0 * size - 1.0;

@@ -169,6 +169,7 @@ pub(super) fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
                 Symptom::MissedJob => (Mechanism::Job, 12.0),
                 Symptom::TrafficDrop | Symptom::Silence => (Mechanism::Traffic, 5.0),
                 Symptom::Saturation => (Mechanism::Pool, 7.0),
+                Symptom::Exhaustion => (Mechanism::Pool, 4.0),
                 // Where requests fail or stay away, data that are odd somewhere are not the reason.
                 Symptom::Data => (Mechanism::Data, if anomaly.symptom.is_blindness() { 9.0 } else { 2.0 }),
                 Symptom::Errors | Symptom::Latency | Symptom::Level | Symptom::BudgetBurn | Symptom::Rule => {
@@ -188,6 +189,7 @@ pub(super) fn alarm(anomaly: &Anomaly) -> Vec<Clue> {
                         page::quantity(member.expected.high, &member.unit)
                     )
                 }
+                Symptom::Exhaustion => format!("{} fills up, and is full in {observed}", member.signal),
                 Symptom::Data => format!("the telemetry of “{}” is incomplete: {observed}", member.signal),
                 Symptom::Silence => "sends no telemetry any more".to_owned(),
                 _ => format!("“{}” gets {observed} instead of {low} or more", member.signal),

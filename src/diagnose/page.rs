@@ -274,6 +274,7 @@ const fn symptom(symptom: Symptom) -> &'static str {
         Symptom::Level => "a metric left its range",
         Symptom::Data => "the telemetry is incomplete",
         Symptom::Rule => "a rule fires",
+        Symptom::Exhaustion => "a resource fills up",
     }
 }
 
