@@ -135,7 +135,7 @@ pub struct Anomaly {
     pub fingerprint: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub service: ::core::option::Option<Service>,
-    /// `errors`, `latency`, `traffic_drop`, `silence`, `missed_job`, `saturation`, `budget_burn`, `level`, `data`.
+    /// `errors`, `latency`, `traffic_drop`, `silence`, `missed_job`, `saturation`, `budget_burn`, `level`, `data`, `rule`, `exhaustion`.
     #[prost(string, tag = "4")]
     pub symptom: ::prost::alloc::string::String,
     /// When it began; see `onset_latest` for how sure that is.
