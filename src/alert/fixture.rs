@@ -14,6 +14,7 @@ pub fn anomaly(id: &str, onset: Timestamp) -> Anomaly {
         signal: signal.to_owned(),
         attributes: Vec::new(),
         symptom,
+        series: None,
         observed,
         expected,
         unit: unit.to_owned(),

@@ -2,7 +2,7 @@
 
 use crate::context::ChangeId;
 use crate::detect::{Band, Interval, Symptom};
-use crate::model::{ServiceKey, Timestamp};
+use crate::model::{SeriesId, ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -62,6 +62,9 @@ pub struct Member {
     pub signal: String,
     pub attributes: Vec<(String, String)>,
     pub symptom: Symptom,
+    /// If it is a single series.
+    #[serde(default)]
+    pub series: Option<SeriesId>,
     pub observed: f64,
     pub expected: Band,
     pub unit: String,

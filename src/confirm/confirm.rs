@@ -10,6 +10,7 @@ use crate::context::{Changes, ToldExemption};
 use crate::detect::{Census, Finding, Gravity, Phase};
 use crate::model::{ServiceKey, Timestamp};
 use crate::window::Topology;
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,6 +25,9 @@ const HIDES: [&str; 4] = ["telemetry", "instances", "pipeline", "lateness"];
 /// What has not been seen for so long is gone.
 const BLIND_FOR: Duration = Duration::from_secs(3_600);
 
+/// Open anomalies, by services of their members.
+type Homes = HashMap<ServiceKey, Vec<usize>, foldhash::fast::FixedState>;
+
 /// State that cannot be read back.
 #[derive(Debug, thiserror::Error)]
 #[error("the state of confirmation cannot be read: {0}")]
@@ -35,6 +39,10 @@ pub struct Confirm {
     pub(super) config: Config,
     pub(super) exemptions: Exemptions,
     pub(super) state: State,
+    /// What came since it was last asked to which anomaly it belongs.
+    pub(super) fresh: BTreeSet<MemberKey>,
+    /// Edges of the call graph by which that was asked.
+    pub(super) edges: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,7 +72,13 @@ pub(super) struct Ended {
 impl Confirm {
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { exemptions: Exemptions::new(&config), config, state: State::default() }
+        Self {
+            exemptions: Exemptions::new(&config),
+            config,
+            state: State::default(),
+            fresh: BTreeSet::new(),
+            edges: 0,
+        }
     }
 
     /// The whole state, for a checkpoint.
@@ -79,6 +93,7 @@ impl Confirm {
     /// The bytes are not such a state; nothing is changed then.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         self.state = postcard::from_bytes(bytes)?;
+        self.state.anomalies.iter_mut().for_each(Open::restore);
         Ok(())
     }
 
@@ -111,8 +126,14 @@ impl Confirm {
         if findings.is_empty() && self.state.anomalies.is_empty() && self.state.watched.is_empty() {
             return Vec::new();
         }
+        let mut homes = Homes::default();
+        for (at, open) in self.state.anomalies.iter().enumerate().filter(|(_, open)| open.is_open()) {
+            for service in &open.services {
+                homes.entry(service.clone()).or_default().push(at);
+            }
+        }
         for finding in findings {
-            self.take(finding, census);
+            self.take(finding, &homes, census);
         }
         self.state.watched.retain(|_, finding| at.since(finding.at) < WATCHED_FOR);
         if !self.state.watched.is_empty() {
@@ -139,12 +160,13 @@ impl Confirm {
     }
 
     /// Brings a finding to the anomaly that it is a member of, or watches it.
-    fn take(&mut self, finding: Finding, census: &Census) {
+    fn take(&mut self, finding: Finding, homes: &Homes, census: &Census) {
         let key = key_of(&finding);
         self.note_blindness(&finding);
         let fires = self.fires_alone(&finding, census);
         let mut taken = false;
-        for open in self.state.anomalies.iter_mut().filter(|open| open.is_open()) {
+        for &at in homes.get(&finding.service).into_iter().flatten() {
+            let Some(open) = self.state.anomalies.get_mut(at) else { continue };
             let Some(member) = open.anomaly.members.iter_mut().find(|member| is_key_of(member, &key)) else {
                 continue;
             };
@@ -164,7 +186,7 @@ impl Confirm {
             open.refreshed = true;
             if fires && finding.gravity == Gravity::Page && open.anomaly.severity < Severity::Page {
                 open.anomaly.severity = Severity::Page;
-                open.changed = true;
+                (open.changed, open.grown) = (true, true);
             }
         }
         if taken {
@@ -173,6 +195,7 @@ impl Confirm {
         if finding.phase == Phase::Cleared || finding.log_evidence <= 0.0 {
             self.state.watched.remove(&key);
         } else if self.state.watched.len() < WATCHED_AT_MOST || self.state.watched.contains_key(&key) {
+            self.fresh.insert(key.clone());
             self.state.watched.insert(key, finding);
         }
     }

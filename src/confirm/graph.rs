@@ -10,7 +10,8 @@ const DEPTH: usize = 6;
 
 /// Services and peers as numbers, so that searching does not compare texts.
 pub(super) struct Graph {
-    numbers: BTreeMap<Node, usize>,
+    services: BTreeMap<ServiceKey, usize>,
+    others: BTreeMap<Node, usize>,
     /// Peers by their address, which is the name that findings about them have.
     peers: BTreeMap<Arc<str>, usize>,
     neighbours: Vec<Vec<usize>>,
@@ -20,7 +21,8 @@ pub(super) struct Graph {
 impl Graph {
     pub fn new(topology: &Topology) -> Self {
         let mut graph = Self {
-            numbers: BTreeMap::new(),
+            services: BTreeMap::new(),
+            others: BTreeMap::new(),
             peers: BTreeMap::new(),
             neighbours: Vec::new(),
             calls: Vec::new(),
@@ -38,11 +40,13 @@ impl Graph {
 
     fn number(&mut self, node: Node) -> usize {
         let next = self.neighbours.len();
-        let peer = match &node {
-            Node::Peer { address, .. } => Some(address.clone()),
-            Node::Service(_) => None,
+        let (number, peer) = match node {
+            Node::Service(service) => (*self.services.entry(service).or_insert(next), None),
+            Node::Peer { ref address, .. } => {
+                let address = address.clone();
+                (*self.others.entry(node).or_insert(next), Some(address))
+            }
         };
-        let number = *self.numbers.entry(node).or_insert(next);
         if number == next {
             self.neighbours.push(Vec::new());
             self.calls.push(Vec::new());
@@ -53,8 +57,17 @@ impl Graph {
 
     /// The number of a service, or of the peer that a finding names as one.
     fn find(&self, service: &ServiceKey) -> Option<usize> {
-        let known = self.numbers.get(&Node::Service(service.clone()));
-        known.or_else(|| self.peers.get(&service.name)).copied()
+        self.services.get(service).or_else(|| self.peers.get(&service.name)).copied()
+    }
+
+    /// How many edges it has.
+    pub fn edges(&self) -> usize {
+        self.calls.iter().map(Vec::len).sum()
+    }
+
+    /// What is at most so many edges away from a service, whichever way they point.
+    pub fn around(&self, service: &ServiceKey, at_most: usize) -> Around<'_> {
+        Around { graph: self, numbers: self.reach(service, &self.neighbours, at_most) }
     }
 
     fn reach(&self, from: &ServiceKey, edges: &[Vec<usize>], at_most: usize) -> BTreeSet<usize> {
@@ -76,8 +89,7 @@ impl Graph {
 
     /// Whether two services are at most so many edges apart, whichever way they point.
     pub fn near(&self, a: &ServiceKey, b: &ServiceKey, at_most: usize) -> bool {
-        a == b
-            || self.find(b).is_some_and(|number| self.reach(a, &self.neighbours, at_most).contains(&number))
+        a == b || self.around(a, at_most).has(b)
     }
 
     /// How many of `others` are reached from `service` by following calls.
@@ -87,6 +99,21 @@ impl Graph {
             .filter(|other| *other != service)
             .filter(|other| self.find(other).is_some_and(|number| reached.contains(&number)))
             .count()
+    }
+}
+
+/// The surroundings of a service.
+pub(super) struct Around<'g> {
+    graph: &'g Graph,
+    numbers: BTreeSet<usize>,
+}
+
+impl Around<'_> {
+    /// Whether a service lies within, the one in the middle too if it has any edge.
+    pub fn has(&self, service: &ServiceKey) -> bool {
+        // A service that nobody calls has itself alone around it.
+        self.numbers.len() > 1
+            && self.graph.find(service).is_some_and(|number| self.numbers.contains(&number))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Severity};
 use super::confirm::Confirm;
-use super::graph::Graph;
+use super::graph::{Around, Graph};
 use super::open::{MEMBERS_AT_MOST, MemberKey, Open, admit, is_absence, is_key_of, key_of};
 use crate::detect::{Census, Finding, Gravity, SUSPICION, Symptom};
 use crate::model::{ServiceKey, Timestamp, name_of};
@@ -34,19 +34,18 @@ fn rename(open: &mut Open, finding: &Finding, graph: &Graph) {
         anomaly.symptom = finding.symptom;
         anomaly.fingerprint = Fingerprint(fingerprint_of(&finding.service, finding.symptom));
         open.lead = key_of(finding);
-        open.changed = true;
+        (open.changed, open.grown) = (true, true);
     }
 }
 
 impl Confirm {
-    /// Whether a finding belongs to an open anomaly.
-    fn belongs(&self, finding: &Finding, open: &Open, graph: &Graph, census: &Census) -> bool {
+    /// Whether a finding, around whose service lies this, belongs to an open anomaly.
+    fn belongs(&self, finding: &Finding, pages: bool, open: &Open, around: &Around) -> bool {
         let anomaly = &open.anomaly;
-        let pages = self.severity_of(finding, census) == Severity::Page;
         if pages && anomaly.severity < Severity::Page && finding.at.since(anomaly.opened_at) > RAISED_WITHIN {
             return false;
         }
-        if anomaly.members.iter().any(|member| member.service == finding.service) {
+        if open.services.contains(&finding.service) {
             return true;
         }
         let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
@@ -59,26 +58,45 @@ impl Confirm {
             return true;
         }
         let together = onsets_apart <= self.config.together.0;
-        let distance = usize::try_from(self.config.distance).unwrap_or(2);
-        let mut services: Vec<&ServiceKey> = anomaly.members.iter().map(|member| &member.service).collect();
-        services.sort();
-        services.dedup();
-        together && services.iter().any(|service| graph.near(&finding.service, service, distance))
+        together && open.services.iter().any(|service| around.has(service))
     }
 
-    /// Lets suspicions join open anomalies.
+    /// Lets suspicions join open anomalies. Asked are those that came since, and of anomalies that have grown all.
     pub(super) fn join(&mut self, graph: &Graph, census: &Census) {
-        let keys: Vec<MemberKey> = self.state.watched.keys().cloned().collect();
+        let fresh = std::mem::take(&mut self.fresh);
+        let all_anew = std::mem::replace(&mut self.edges, graph.edges()) != graph.edges();
+        let mut grown = all_anew;
+        for open in &mut self.state.anomalies {
+            grown |= open.grown;
+            open.grown |= all_anew;
+        }
+        if fresh.is_empty() && !grown {
+            return;
+        }
+        let keys: Vec<MemberKey> = if grown {
+            self.state.watched.keys().cloned().collect()
+        } else {
+            fresh.iter().cloned().collect()
+        };
+        let asked: Vec<bool> =
+            self.state.anomalies.iter_mut().map(|open| std::mem::take(&mut open.grown)).collect();
+        let distance = usize::try_from(self.config.distance).unwrap_or(2);
+        let mut around: Option<(ServiceKey, Around)> = None;
         for key in keys {
             let Some(finding) = self.state.watched.get(&key) else { continue };
             if !finding.decided && f64::from(finding.log_evidence) < SUSPICION {
                 continue;
             }
-            let home = self
-                .state
-                .anomalies
-                .iter()
-                .position(|open| open.is_open() && self.belongs(finding, open, graph, census));
+            if around.as_ref().is_none_or(|(service, _)| *service != finding.service) {
+                around = Some((finding.service.clone(), graph.around(&finding.service, distance)));
+            }
+            let Some((_, around)) = &around else { continue };
+            let is_fresh = fresh.contains(&key);
+            let pages = self.severity_of(finding, census) == Severity::Page;
+            let home = self.state.anomalies.iter().zip(&asked).position(|(open, asked)| {
+                let ask = is_fresh || *asked || open.grown;
+                ask && open.is_open() && self.belongs(finding, pages, open, around)
+            });
             if home.is_none() && self.is_echo(finding) {
                 self.state.watched.remove(&key);
                 continue;
@@ -151,6 +169,8 @@ impl Confirm {
                 exempt: None,
                 changed: true,
                 refreshed: false,
+                services: BTreeSet::new(),
+                grown: true,
             };
             for member in [&opener, &root] {
                 self.state.watched.remove(&key_of(member));
@@ -202,6 +222,7 @@ impl Confirm {
             let Some(young) = self.state.anomalies.get(younger).filter(|open| open.is_open()) else {
                 continue;
             };
+            let around = graph.around(&young.anomaly.service, distance);
             let elder = self.state.anomalies.iter().take(younger).position(|old| {
                 let (a, b) = (old.anomaly.onset.latest, young.anomaly.onset.latest);
                 let alike = old.anomaly.severity >= young.anomaly.severity
@@ -209,7 +230,7 @@ impl Confirm {
                 old.is_open()
                     && alike
                     && a.since(b).max(b.since(a)) <= self.config.together.0
-                    && graph.near(&old.anomaly.service, &young.anomaly.service, distance)
+                    && (old.anomaly.service == young.anomaly.service || around.has(&old.anomaly.service))
             });
             let Some(elder) = elder else { continue };
             let Some(into) = self.state.anomalies.get(elder).map(|open| open.anomaly.id.clone()) else {
@@ -222,7 +243,7 @@ impl Confirm {
             young.changed = true;
             let (members, severity) = (young.anomaly.members.clone(), young.anomaly.severity);
             let Some(old) = self.state.anomalies.get_mut(elder) else { continue };
-            old.changed = true;
+            (old.changed, old.grown) = (true, true);
             old.anomaly.severity = old.anomaly.severity.max(severity);
             for member in members {
                 let known = old.anomaly.members.iter().any(|known| {
@@ -233,10 +254,12 @@ impl Confirm {
                             member.signal.clone(),
                             member.attributes.clone(),
                             member.symptom,
+                            member.series,
                         ),
                     )
                 });
                 if !known && old.anomaly.members.len() < MEMBERS_AT_MOST {
+                    old.services.insert(member.service.clone());
                     old.anomaly.members.push(member);
                 }
             }

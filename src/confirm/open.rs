@@ -2,22 +2,29 @@
 
 use super::anomaly::{Anomaly, AnomalyState, Member, Severity};
 use crate::detect::{Finding, Symptom};
-use crate::model::{ServiceKey, Timestamp};
+use crate::model::{SeriesId, ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Members kept of one anomaly.
 pub(super) const MEMBERS_AT_MOST: usize = 200;
 
-/// What a member is recognised by.
-pub(super) type MemberKey = (ServiceKey, String, Vec<(String, String)>, Symptom);
+/// What a member is recognised by: its series too, as an operation that is served and one that is called may have
+/// the same name.
+pub(super) type MemberKey = (ServiceKey, String, Vec<(String, String)>, Symptom, Option<SeriesId>);
 
 pub(super) fn key_of(finding: &Finding) -> MemberKey {
-    (finding.service.clone(), finding.signal.clone(), finding.attributes.clone(), finding.symptom)
+    let Finding { service, signal, attributes, symptom, series, .. } = finding;
+    (service.clone(), signal.clone(), attributes.clone(), *symptom, *series)
 }
 
 pub(super) fn is_key_of(member: &Member, key: &MemberKey) -> bool {
-    member.symptom == key.3 && member.signal == key.1 && member.service == key.0 && member.attributes == key.2
+    member.series == key.4
+        && member.symptom == key.3
+        && member.signal == key.1
+        && member.service == key.0
+        && member.attributes == key.2
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,11 +37,23 @@ pub(super) struct Open {
     pub exempt: Option<String>,
     pub changed: bool,
     pub refreshed: bool,
+    /// Services of its members.
+    #[serde(skip)]
+    pub services: BTreeSet<ServiceKey>,
+    /// Whether it may take in now what did not belong to it when that was last asked.
+    #[serde(skip)]
+    pub grown: bool,
 }
 
 impl Open {
     pub fn is_open(&self) -> bool {
         matches!(self.anomaly.state, AnomalyState::Gathering | AnomalyState::Confirmed)
+    }
+
+    /// Finds out what is not kept in checkpoints.
+    pub fn restore(&mut self) {
+        self.services = self.anomaly.members.iter().map(|member| member.service.clone()).collect();
+        self.grown = true;
     }
 }
 
@@ -91,6 +110,7 @@ pub(super) fn admit(open: &mut Open, finding: &Finding, severity: Severity) {
         signal: finding.signal.clone(),
         attributes: finding.attributes.clone(),
         symptom: finding.symptom,
+        series: finding.series,
         observed: finite(finding.observed),
         expected: finding.expected,
         unit: finding.unit.clone(),
@@ -115,5 +135,6 @@ pub(super) fn admit(open: &mut Open, finding: &Finding, severity: Severity) {
     {
         anomaly.onset = finding.onset;
     }
-    open.changed = true;
+    open.services.insert(finding.service.clone());
+    (open.changed, open.grown) = (true, true);
 }

@@ -289,6 +289,27 @@ fn errors_are_found_in_seconds_and_recover() {
 }
 
 #[test]
+fn what_is_called_by_the_name_of_what_is_served_hides_nothing() {
+    for fails_also in [false, true] {
+        let mut world = World::new(4);
+        let served = world.add(key("load", "GET", SpanKind::Server, true), 20.0);
+        let called = world.add(key("load", "GET", SpanKind::Client, false), 20.0);
+        let within = world.add(key("load", "GET", SpanKind::Internal, false), 20.0);
+        world.run(200);
+        assert!(world.anomalies.is_empty());
+        world.series[served].errors = 0.6;
+        for at in [called, within] {
+            world.series[at].errors = if fails_also { 0.6 } else { 0.002 };
+        }
+        world.run(30);
+        let delay = world.opened_after(200);
+        assert!(delay <= 5, "after {delay} s");
+        let anomaly = world.only();
+        assert_eq!((anomaly.symptom, anomaly.severity), (Symptom::Errors, Severity::Page));
+    }
+}
+
+#[test]
 fn slowness_is_found_in_seconds_and_recovers() {
     for (seed, batched) in [(1, 1), (2, 5), (3, 5)] {
         let mut world = World::new(seed);

@@ -53,6 +53,8 @@ pub struct Detectors {
     /// Services touched by the present cut.
     pub(super) touched: Vec<u32>,
     census: Census,
+    /// Whether series were met that the census does not count yet.
+    met: bool,
     /// What comes now is the end of a recording.
     pub(super) ended: bool,
 }
@@ -111,6 +113,7 @@ impl Detectors {
             state: State::default(),
             touched: Vec::new(),
             census: Census::default(),
+            met: false,
             ended: false,
         }
     }
@@ -171,6 +174,9 @@ impl Detectors {
             let late = window.end().saturating_add(SEALED_AFTER) < now;
             self.cell(now, *id, (cell, late), registry, &mut out);
         }
+        if std::mem::take(&mut self.met) {
+            self.count();
+        }
         for (key, facet) in &tick.facets {
             self.facet(now, key, facet);
         }
@@ -201,17 +207,19 @@ impl Detectors {
     ) {
         match cell {
             Cell::Requests(requests) => {
-                if !self.state.requests.contains_key(&id) {
-                    let Some((key, service)) = self.meet(id, registry) else { return };
-                    if let Some(service) = self.state.services.get_mut(service as usize) {
-                        service.entries += u32::from(key.entry);
+                let series = match self.state.requests.get_mut(&id) {
+                    Some(series) => series,
+                    None => {
+                        let Some((key, service)) = self.meet(id, registry) else { return };
+                        if let Some(service) = self.state.services.get_mut(service as usize) {
+                            service.entries += u32::from(key.entry);
+                        }
+                        self.met = true;
+                        self.state.requests.entry(id).or_insert_with(|| RequestSeries::new(key, service))
                     }
-                    self.state.requests.insert(id, RequestSeries::new(key, service));
-                    self.count();
-                }
-                let Some(series) = self.state.requests.get_mut(&id) else { return };
+                };
                 series.observe(now, id, requests, &self.config, &mut out.findings);
-                let (number, entry) = (series.service, series.key.entry);
+                let (number, entry, is_job) = (series.service, series.entry, series.job.is_some());
                 self.touch(number, cell.items(), late);
                 if entry {
                     if let Some(service) = self.state.services.get_mut(number as usize) {
@@ -221,7 +229,9 @@ impl Detectors {
                         arriving.series += 1;
                         arriving.last = arriving.last.max(requests.last);
                     }
-                    self.job(now, id, requests, &mut out.findings);
+                    if is_job {
+                        self.job(now, id, requests, &mut out.findings);
+                    }
                 }
             }
             Cell::Lines(_) => {
@@ -232,14 +242,16 @@ impl Detectors {
                 }
             }
             Cell::Level(_) | Cell::Total(_) | Cell::Distribution(_) => {
-                if !self.state.metrics.contains_key(&id) {
-                    let Some((key, service)) = self.meet(id, registry) else { return };
-                    if let Some(service) = self.state.services.get_mut(service as usize) {
-                        service.metrics += 1;
+                let series = match self.state.metrics.get_mut(&id) {
+                    Some(series) => series,
+                    None => {
+                        let Some((key, service)) = self.meet(id, registry) else { return };
+                        if let Some(service) = self.state.services.get_mut(service as usize) {
+                            service.metrics += 1;
+                        }
+                        self.state.metrics.entry(id).or_insert_with(|| MetricSeries::new(key, service))
                     }
-                    self.state.metrics.insert(id, MetricSeries::new(key, service));
-                }
-                let Some(series) = self.state.metrics.get_mut(&id) else { return };
+                };
                 let number = series.service;
                 if let Some(service) = self.state.services.get_mut(number as usize) {
                     let score = series.observe(now, id, cell, service, &self.config, &mut out.findings);

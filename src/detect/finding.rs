@@ -1,7 +1,7 @@
 //! What a detector says.
 
 use crate::aggregate::Exemplar;
-use crate::model::{SeriesId, SeriesKey, ServiceKey, Timestamp};
+use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What is wrong, as users would say it. Part of an anomaly's fingerprint.
@@ -177,9 +177,11 @@ impl Finding {
     #[must_use]
     pub fn of(at: Timestamp, key: &SeriesKey, id: SeriesId, symptom: Symptom) -> Self {
         let attributes = key.attributes.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        // What it calls may have the name of what it serves.
+        let called = (key.signal == Signal::Traces && !key.entry).then(|| key.kind.as_str().to_owned());
         Self {
             series: Some(id),
-            attributes: attributes.collect(),
+            attributes: attributes.chain(called.map(|kind| ("span.kind".to_owned(), kind))).collect(),
             ..Self::about(at, &key.service, &key.operation, symptom)
         }
     }

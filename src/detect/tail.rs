@@ -64,7 +64,10 @@ impl Tail {
     /// Natural logarithm of the probability of a statistic at least as large.
     #[must_use]
     pub fn judge(&self, statistic: f64, scale: Scale) -> f64 {
-        let y = scale.of(statistic);
+        self.judge_scaled(scale.of(statistic), scale)
+    }
+
+    fn judge_scaled(&self, y: f32, scale: Scale) -> f64 {
         let over = y - self.quantile;
         if over <= 0.0 {
             return f64::from(y / self.quantile.max(1e-6)) * ABOVE.ln();
@@ -76,7 +79,10 @@ impl Tail {
 
     /// Learns a statistic that was judged. `weight` in 0..=1: a fault must not become the usual.
     pub fn learn(&mut self, statistic: f64, scale: Scale, weight: f32) {
-        let y = scale.of(statistic);
+        self.learn_scaled(scale.of(statistic), weight);
+    }
+
+    fn learn_scaled(&mut self, y: f32, weight: f32) {
         let over = y - self.quantile;
         self.seen = self.seen.saturating_add(1).min(MEMORY as u16);
         let share = 1.0 / f32::from(self.seen);
@@ -94,8 +100,9 @@ impl Tail {
 
     /// Judges, then learns in full.
     pub fn observe(&mut self, statistic: f64, scale: Scale) -> f64 {
-        let log_p = self.judge(statistic, scale);
-        self.learn(statistic, scale, 1.0);
+        let y = scale.of(statistic);
+        let log_p = self.judge_scaled(y, scale);
+        self.learn_scaled(y, 1.0);
         log_p
     }
 }

@@ -232,6 +232,7 @@ pub(super) fn anomaly(symptom: Symptom) -> Anomaly {
             signal: "POST /orders".into(),
             attributes: vec![],
             symptom,
+            series: None,
             observed: 0.4,
             expected: Band { low: 0.0, high: 0.01 },
             unit: "1".into(),

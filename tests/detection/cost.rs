@@ -27,7 +27,7 @@ fn worked() -> Duration {
 #[test]
 fn judging_a_hundred_thousand_series_takes_a_hundredth_of_a_core() {
     let series = setting("BAROGRAPH_COST_SERIES", 2_000);
-    let (warm_up, rounds) = (40, 10);
+    let (warm_up, rounds) = (40, setting("BAROGRAPH_COST_ROUNDS", 10) as u64);
     let mut calm = Calm::new(1, series).in_step();
     let before = resident();
     let mut detectors = Detectors::new(detect::Config::default(), false);
