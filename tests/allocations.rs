@@ -106,7 +106,9 @@ fn per_request(address: SocketAddr, items: usize) -> f64 {
         Builder::new_multi_thread().worker_threads(1).thread_name("client").enable_all().build().unwrap();
     let run = |requests_per_second| {
         let before = allocations();
-        let figures = clients.block_on(send(&load(address, items, requests_per_second))).unwrap();
+        let figures = clients
+            .block_on(send(&load(address, items, requests_per_second), std::future::pending()))
+            .unwrap();
         assert_eq!((figures.refused, figures.failed), (0, 0), "{:?}", figures.first_failure);
         ((allocations() - before) as f64, figures.accepted_whole_run as f64 / items as f64)
     };

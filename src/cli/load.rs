@@ -1,9 +1,9 @@
 //! `barograph load`: a load generator.
 
-use super::drill::read_ratio;
 use super::failure::{Failure, finish};
 use super::moment::read_duration_ns;
 use super::output::{Answer, Output};
+use crate::drill::interrupted;
 use crate::drill::load::{Compression, Error, Figures, Load, Shape, send};
 use crate::model::Signal;
 use clap::{Args, ValueEnum};
@@ -13,7 +13,8 @@ use std::time::Duration;
 /// Send OTLP/gRPC load to a receiver and measure what becomes of it.
 ///
 /// Without --rate each answer triggers the next request: that measures throughput. With --rate requests
-/// leave on schedule and latency counts from the scheduled time, so that a stalled receiver shows.
+/// leave on schedule and latency counts from the scheduled time, so that a stalled receiver shows. Ctrl-C ends it
+/// early, with what was measured until then.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   barograph load --endpoint http://127.0.0.1:4317 --duration 30s
@@ -27,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SIGNAL", value_enum, value_delimiter = ',', default_value = "traces")]
     signals: Vec<Kind>,
     /// Items a second [default: as fast as answers come].
-    #[arg(long, value_name = "ITEMS")]
+    #[arg(long, value_name = "ITEMS", value_parser = read_rate)]
     rate: Option<f64>,
     /// Spans, log records or metric points a request.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -43,8 +44,8 @@ pub(super) struct Arguments {
     /// Operations, or metric series, over all services.
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     series: u32,
-    /// Factor on the share of spans with status ERROR, which is one in a hundred.
-    #[arg(long, value_name = "RATIO", default_value = "1", value_parser = read_ratio)]
+    /// How many of a hundred spans have status ERROR.
+    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = read_percent)]
     errors: f64,
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000), help = "Connections")]
     connections: u32,
@@ -57,7 +58,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = read_duration_ns)]
     warm_up: i64,
     /// Time of measuring.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = read_duration_ns)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = read_time)]
     duration: i64,
     /// The receiver's process, whose CPU time and memory are measured.
     #[arg(long, value_name = "PID")]
@@ -78,6 +79,24 @@ enum Packing {
     None,
     Gzip,
     Zstd,
+}
+
+fn read_number(text: &str, allowed: std::ops::RangeInclusive<f64>, words: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if allowed.contains(&number) { Ok(number) } else { Err(format!("allowed: {words}")) }
+}
+
+fn read_rate(text: &str) -> Result<f64, String> {
+    read_number(text, 0.001..=1e9, "0.001 to a billion; without --rate, as fast as answers come")
+}
+
+fn read_percent(text: &str) -> Result<f64, String> {
+    read_number(text, 0.0..=100.0, "0 to 100")
+}
+
+fn read_time(text: &str) -> Result<i64, String> {
+    let time = read_duration_ns(text)?;
+    if time > 0 { Ok(time) } else { Err("must be longer than nothing".to_owned()) }
 }
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
@@ -108,9 +127,9 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
             attributes: count(arguments.attributes),
             services: count(arguments.services),
             series: count(arguments.series),
-            errors: (0.01 * arguments.errors).min(1.0),
+            errors: 0.01 * arguments.errors,
         },
-        rate: arguments.rate.filter(|rate| *rate > 0.0),
+        rate: arguments.rate,
         connections: count(arguments.connections),
         in_flight: count(arguments.in_flight),
         compression: match arguments.compression {
@@ -126,7 +145,7 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    let figures = runtime.block_on(send(&load)).map_err(|error| match error {
+    let figures = runtime.block_on(send(&load, interrupted())).map_err(|error| match error {
         Error::Endpoint(..) => Failure::usage(error.to_string()),
         _ => Failure::failed(error.to_string()),
     })?;
@@ -150,6 +169,12 @@ fn table(figures: &Figures) -> String {
         latency(0.99),
         latency(0.999),
     );
+    if figures.unsent > 0 {
+        text += &format!(
+            "unsent    {}: the receiver, or this sender, does not keep up with --rate\n",
+            figures.unsent
+        );
+    }
     if let Some(failure) = &figures.first_failure {
         text += &format!("first failure: {}\n", crate::serve::text::plain(failure));
     }

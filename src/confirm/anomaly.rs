@@ -5,6 +5,7 @@ use crate::detect::{Band, Interval, Symptom};
 use crate::model::{SeriesId, ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// H(fingerprint, opening cut): the same after a replay. 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,4 +104,25 @@ pub struct Anomaly {
     pub title: String,
     /// Grows by one with each change.
     pub revision: u32,
+}
+
+/// What is seen a little after the last bad request may still be part of it.
+const AFTER_LAST: Duration = Duration::from_secs(10);
+
+impl Anomaly {
+    /// Until when it is seen to go on: what comes later is health, and shows nothing of the fault. `now` unless
+    /// requests alone speak of it.
+    #[must_use]
+    pub fn seen_until(&self, now: Timestamp) -> Timestamp {
+        let mut until = Timestamp::ZERO;
+        for member in &self.members {
+            match member.symptom {
+                Symptom::Errors | Symptom::Latency => until = until.max(member.last_seen),
+                Symptom::BudgetBurn => {}
+                _ if member.recovered => {}
+                _ => return now,
+            }
+        }
+        if until == Timestamp::ZERO { now } else { until.saturating_add(AFTER_LAST).min(now) }
+    }
 }

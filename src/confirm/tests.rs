@@ -278,6 +278,8 @@ fn errors_are_found_in_seconds_and_recover() {
         world.run(400);
         let healthy = world.recovered_after(100);
         assert!((20..=40).contains(&healthy), "{healthy}");
+        let until = world.only().seen_until(Timestamp::from_secs(START + 500)).secs() - START;
+        assert!((100..=120).contains(&until), "it was over after 100 s, not after {until} s");
         assert_eq!(
             world.anomalies.len(),
             1,

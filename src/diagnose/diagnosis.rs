@@ -65,8 +65,9 @@ impl Diagnosis {
         let anomaly = case.anomaly;
         let scope = Scope::of(anomaly);
         let onset = anomaly.onset.earliest.min(case.now);
+        let until = anomaly.seen_until(case.now);
         let capture =
-            capture::capture(source, &scope, onset, case.now, &self.config.effort(case.pass), &self.config)?;
+            capture::capture(source, &scope, onset, until, &self.config.effort(case.pass), &self.config)?;
         let changes: Vec<Change> = recent(case.changes, onset);
         let since = capture.faulty_times.start;
         let past_s = explain::covered_s(&capture.healthy) * capture.past_factor;

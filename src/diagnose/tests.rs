@@ -239,7 +239,7 @@ pub(super) fn anomaly(symptom: Symptom) -> Anomaly {
             tail: 1e-9,
             log_evidence: 20.0,
             onset,
-            last_seen: onset.latest,
+            last_seen: Timestamp::from_secs(END_S),
             recovered: false,
         }],
         p_value: 1e-9,

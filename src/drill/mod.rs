@@ -25,7 +25,7 @@ mod trial;
 pub mod load;
 
 pub use batch::{Batcher, Outgoing, Request};
-pub use demo::{Error as DemoError, Options as DemoOptions, run as demo};
+pub use demo::{Error as DemoError, Options as DemoOptions, interrupted, run as demo};
 pub use exporter::{Exporters, Sent};
 pub use fault::Fault;
 pub use record::{Error as RecordError, Recorded, Recording, record};

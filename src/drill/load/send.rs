@@ -8,7 +8,7 @@ use crate::sketch::Histogram;
 use http::uri::PathAndQuery;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -62,7 +62,11 @@ pub enum Error {
 /// What became of it, in the measured time.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
+    /// From the beginning of the measured time to the last answer.
     pub seconds: f64,
+    /// Items that should have left by the rate asked for, but did not before the end: the receiver, or the
+    /// sender, cannot keep up with it.
+    pub unsent: u64,
     pub requests: u64,
     /// Items acknowledged, by signal in the order of `Signal::ALL`.
     pub accepted: [u64; 3],
@@ -110,7 +114,7 @@ impl Figures {
                 "accepted": self.accepted_items(),
                 "spans": self.accepted[0], "log_records": self.accepted[1], "metric_points": self.accepted[2],
                 "rejected": self.rejected, "refused": self.refused,
-                "refused_without_delay": self.refused_without_delay, "failed": self.failed,
+                "refused_without_delay": self.refused_without_delay, "failed": self.failed, "unsent": self.unsent,
                 "per_second": per_second(self.accepted_items()),
             },
             "first_failure": self.first_failure,
@@ -152,15 +156,17 @@ struct Plan {
     begin: Instant,
     measured_from: Instant,
     end: Instant,
+    /// Nothing is sent any more.
+    over: AtomicBool,
     /// Time between requests of an open loop.
     interval: Option<Duration>,
 }
 
-/// Sends, and waits until the last answer is in.
+/// Sends, and waits until the last answer is in. Ends early, with what was measured, when `interrupted` is there.
 ///
 /// # Errors
 /// The URL or the process id is wrong, or nothing was ever answered.
-pub async fn send(load: &Load) -> Result<Figures, Error> {
+pub async fn send(load: &Load, interrupted: impl Future<Output = ()>) -> Result<Figures, Error> {
     let endpoint = Endpoint::from_shared(load.endpoint.clone())
         .map_err(|error| Error::Endpoint(load.endpoint.clone(), error))?
         .timeout(Duration::from_secs(10))
@@ -175,6 +181,7 @@ pub async fn send(load: &Load) -> Result<Figures, Error> {
         begin,
         measured_from,
         end: measured_from + load.duration,
+        over: AtomicBool::new(false),
         interval: load.rate.map(|rate| Duration::from_secs_f64(per_request / rate.max(1e-3))),
     });
     let mut workers = JoinSet::new();
@@ -185,15 +192,33 @@ pub async fn send(load: &Load) -> Result<Figures, Error> {
         }
     }
     let usage = |pid: u32| Usage::of(&pid.to_string()).map_err(|error| Error::Process(pid, error));
-    sleep_until(measured_from).await;
+    let mut interrupted = std::pin::pin!(interrupted);
+    let mut is_interrupted = false;
+    tokio::select! {
+        () = sleep_until(measured_from) => {}
+        () = &mut interrupted => is_interrupted = true,
+    }
     let before = (load.pid.map(usage).transpose()?, Usage::of("self").unwrap_or_default());
-    sleep_until(plan.end).await;
-    let after = (load.pid.map(usage).transpose()?, Usage::of("self").unwrap_or_default());
-    let mut figures = Figures { seconds: load.duration.as_secs_f64(), ..Figures::default() };
+    if !is_interrupted {
+        tokio::select! {
+            () = sleep_until(plan.end) => {}
+            () = &mut interrupted => {}
+        }
+    }
+    let ended = Instant::now();
+    plan.over.store(true, Ordering::Relaxed);
+    let mut figures = Figures::default();
     while let Some(worker) = workers.join_next().await {
         if let Ok(part) = worker {
             figures.merge(part);
         }
+    }
+    // What was under way at the end counts, so its time and what it cost do too.
+    let after = (load.pid.map(usage).transpose()?, Usage::of("self").unwrap_or_default());
+    figures.seconds = measured_from.elapsed().as_secs_f64();
+    if let Some(interval) = plan.interval {
+        let due = ended.saturating_duration_since(measured_from).as_secs_f64() / interval.as_secs_f64();
+        figures.unsent = (due as u64).saturating_sub(figures.requests) * load.shape.items as u64;
     }
     if let (Some(before), Some(after)) = (before.0, after.0) {
         figures.server = Some(Usage { cpu: after.cpu.saturating_sub(before.cpu), ..after });
@@ -243,6 +268,9 @@ async fn work(plan: Arc<Plan>, mut client: Grpc<Channel>) -> Figures {
             return figures;
         }
         sleep_until(scheduled).await;
+        if plan.over.load(Ordering::Relaxed) {
+            return figures;
+        }
         let at = usize::try_from(number).unwrap_or(0) % plan.templates.len();
         let Some(template) = plan.templates.get(at) else { return figures };
         let bytes = template.stamp(SystemClock.now().ns(), number);
