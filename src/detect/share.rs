@@ -32,6 +32,8 @@ const CLUSTERS_LEARNED: f64 = 4.0;
 /// The wandering that is taken for granted, as a variance, and how many blocks that speaks for.
 const WANDERING_PRIOR: f32 = 0.02;
 const BLOCKS_PRIOR: f32 = 6.0;
+/// Where clusters go on with less probability, bad ones come one by one.
+const ONE_BY_ONE: f64 = 0.01;
 /// Bad ones up to which clusters are counted one by one.
 const COUNTED: usize = 40;
 
@@ -143,6 +145,9 @@ fn clustered(expected: f64, k: u64, times: f64, size: f64) -> f64 {
     let clusters = (expected / size).max(1e-12);
     let fewer = -(times - 1.0) * clusters;
     let more = 1.0 - 1.0 / size;
+    if more < ONE_BY_ONE {
+        return k as f64 * times.ln() - (times - 1.0) * expected;
+    }
     match usize::try_from(k) {
         Ok(k) if k <= COUNTED => {
             // Sum over how many clusters made k: terms of λᴺ/N! · C(k−1, N−1) · (p/q)ᴺ, relative to the first.
@@ -161,8 +166,7 @@ fn clustered(expected: f64, k: u64, times: f64, size: f64) -> f64 {
         // The exponential tilt of the distribution to the alternative's mean, whose expectation is 1 in health.
         _ => {
             let a = times * size * size;
-            let tilt =
-                (2.0 * more * a + 1.0 - (4.0 * more * a + 1.0).sqrt()) / (2.0 * a * more * more).max(1e-9);
+            let tilt = 4.0 * a / (1.0 + (4.0 * more * a + 1.0).sqrt()).powi(2);
             let generated = tilt / size / (1.0 - more * tilt).max(1e-9);
             k as f64 * tilt.max(1.0).ln() - clusters * (generated - 1.0).max(0.0)
         }
@@ -221,7 +225,11 @@ impl ShareTest {
             let single = k * (share.ln() - log_bad) + good;
             single.min(clustered(n * null, bad, share / null, size))
         });
-        let log_e = self.mixture.mix(ratios, self.evidence.is_rising());
+        // Where nearly all fails usually, nothing can be worse: what speaks against health must fade.
+        let log_e = match self.mixture.mix(ratios, self.evidence.is_rising()) {
+            _ if null >= HIGHEST => -1.0,
+            mixed => mixed,
+        };
         let log_recovery = if self.evidence.is_active() {
             // Between health and the fault, on a logarithmic scale.
             let fault = self.share().min(HIGHEST).max(2.0 * null);
@@ -271,5 +279,66 @@ impl ShareTest {
     #[must_use]
     pub fn share(&self) -> f64 {
         self.bad as f64 / self.total.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    #[test]
+    fn more_bad_ones_say_more_however_many_there_are_and_however_they_come() {
+        for size in [1.0, 1.005, 1.02, 1.3, 3.0, 20.0] {
+            for times in GRID {
+                let said: Vec<f64> = (1..400).map(|k| clustered(2.6, k, times, size)).collect();
+                for (k, pair) in (1..).zip(said.windows(2)) {
+                    let more = pair[1] - pair[0];
+                    // Counted one by one up to forty, tilted beyond: both say nearly the same there.
+                    let slack = if k == COUNTED { 3.0 } else { 1e-9 };
+                    assert!(more > -slack, "{k} at {times} times in clusters of {size}: {pair:?}");
+                }
+                let all = said.last().unwrap();
+                assert!(*all > 10.0 || size > 10.0, "{times} times in clusters of {size}: {all}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_outage_of_steady_traffic_is_suspicious_with_its_second_second() {
+        // As steady as a generator: a hundredth fails each second, then more than half.
+        let mut test = ShareTest::default();
+        let (mut total, mut bad, mut suspicious_at) = (1_000.0, 9.0, None);
+        for second in 0..220u64 {
+            let (seen, failed) = if second < 200 { (56, u64::from(second % 2 == 0)) } else { (136, 81) };
+            let at = Timestamp::from_secs(1_000 + second);
+            let observed = Observed { now: at, interval: 1_000 + second, last: at };
+            let healthy = Duration::from_secs(20);
+            let verdict = test.observe(observed, (failed, seen), (bad, total), 0.001, healthy);
+            if let Some((all, failed)) = verdict.learned {
+                (total, bad) = (total + all, bad + failed);
+            }
+            if test.evidence.is_active() {
+                suspicious_at = suspicious_at.or(Some(second));
+            }
+        }
+        assert!(matches!(suspicious_at, Some(200..=201)), "{suspicious_at:?}");
+    }
+
+    #[test]
+    fn what_always_failed_is_learned_to_be_well_again() {
+        let mut test = ShareTest::default();
+        let (mut total, mut bad) = (100.0, 100.0);
+        for second in 0..2_000u64 {
+            let failed = if second < 100 { 20 } else { 0 };
+            let at = Timestamp::from_secs(1_000 + second);
+            let observed = Observed { now: at, interval: 1_000 + second, last: at };
+            let verdict = test.observe(observed, (failed, 20), (bad, total), 0.001, Duration::from_secs(20));
+            (total, bad) = (total * 0.999, bad * 0.999);
+            if let Some((all, failed)) = verdict.learned {
+                (total, bad) = (total + all, bad + failed);
+            }
+        }
+        assert!(bad / total < 0.1, "{bad} of {total}");
     }
 }
