@@ -13,9 +13,10 @@ They read the recordings that Barograph reads. None sees a label or looks ahead:
 came before it, and then learned. Their anomalies are scored by the same tool as Barograph's.
 
 They have no false-alarm budget, so each is given every advantage that a threshold can give: of its
-settings (windows, floors of the spread, ways to make one score of many metrics, sizes of the forest), of
-400 thresholds and of four times that an alarm stays open after the last score above the threshold, the
-combination that finds most events of this very set at no more than one false alarm an entity and week.
+settings (windows, floors of the spread, ways to make one score of many metrics, sizes of the forest,
+smoothing), of 400 thresholds and of four times that an alarm stays open after the last score above the
+threshold, the combination that finds most events of this very set at no more than one false alarm an entity
+and week.
 Barograph's row has the one setting that all sets share. Needs numpy and krcf.
 """
 import argparse
@@ -43,6 +44,8 @@ REFRESHES_A_WINDOW = 100
 # a metric that was constant in the window is infinitely odd at its first move.
 FLOORS = (0.001, 0.01, 0.1)
 LARGEST_DEVIATION = 100.0
+# Steps whose scores are averaged: a threshold may be on the score itself or on its recent mean.
+SMOOTHINGS = (1, 6)
 # Steps that an alarm stays open after the last score above the threshold.
 HOLDS = (3, 12, 36, 144)
 THRESHOLDS = 400
@@ -189,6 +192,11 @@ PEERS = {"windowed Gaussian": lambda entity: deviation_scores(entity, mean_and_d
          "random cut forest": forest_scores}
 
 
+def smoothed(scores, steps):
+    """The mean of each score and those before it, `steps` in all."""
+    return scores if steps == 1 else np.convolve(scores, np.full(steps, 1.0 / steps))[:len(scores)]
+
+
 def alarms(scores, threshold, hold):
     """Steps at which an alarm opens. It closes once `hold` steps have passed without a score above."""
     above = np.flatnonzero(scores > threshold)
@@ -251,7 +259,9 @@ def run_peer(peer, entities):
     by_setting, started = {}, time.monotonic()
     for entity in entities:
         for setting, scores in PEERS[peer](entity):
-            by_setting.setdefault(setting, {})[entity.name] = scores
+            for steps in SMOOTHINGS:
+                name = setting if steps == 1 else f"{setting}, mean of {steps} steps"
+                by_setting.setdefault(name, {})[entity.name] = smoothed(scores, steps)
         print(f"\r\x1b[K{peer}: {entity.name}, {time.monotonic() - started:.0f} s", end="", file=sys.stderr, flush=True)
     outcomes = [best(setting, entities, scores) for setting, scores in by_setting.items()]
     print(f"\r\x1b[K{peer}: {len(by_setting)} settings, {time.monotonic() - started:.0f} s", file=sys.stderr)
