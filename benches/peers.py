@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What other detectors find on the labelled data that docs/detection.md measures Barograph on.
 
-    benches/peers.py SET --shared DIR --work DIR [--barograph-figures FILE] [--json FILE]
+    benches/peers.py SET --shared DIR --work DIR [--barograph PATH] [--barograph-figures FILE] [--json FILE]
 
 SET is service-kpi, app-server or server-machine; `scripts/peers` installs what is needed and calls this.
 
@@ -12,17 +12,22 @@ SET is service-kpi, app-server or server-machine; `scripts/peers` installs what 
 They read the recordings that Barograph reads. None sees a label or looks ahead: a step is judged by what
 came before it, and then learned. Their anomalies are scored by the same tool as Barograph's.
 
-They have no false-alarm budget, so each is given every advantage that a threshold can give: of its
+They have no false-alarm budget, so each has two rows. In the first it is given every advantage that a
+threshold can give: of its
 settings (windows, floors of the spread, ways to make one score of many metrics, sizes of the forest,
 smoothing), of 400 thresholds and of four times that an alarm stays open after the last score above the
 threshold, the combination that finds most events of this very set at no more than one false alarm an entity
-and week.
-Barograph's row has the one setting that all sets share. Needs numpy and krcf.
+and week. In the second, "as set before", the threshold is the lowest that gives at most as many alarms in the
+training parts, all else as in the first: what somebody could have set before the test part came.
+
+Barograph's first row has the one setting that all sets share; with --barograph, a second has the best of
+several `detect.level_tickets_per_week` for this very set, chosen as the others' thresholds are. Needs numpy and krcf.
 """
 import argparse
 import gzip
 import json
 import math
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -55,6 +60,8 @@ ABOVE_LOWEST = 0.2
 FORESTS = [(points, shingle) for points in (256, 1024) for shingle in (1, 4)]
 TREES = 50
 SEED = 1
+# Values of `detect.level_tickets_per_week` that Barograph's own row is chosen from; 0.5 is the default.
+TICKETS_A_WEEK = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # Normalised values beyond are cut off, so that one metric does not take all cuts of the forest.
 LARGEST_NORMALISED = 10.0
 
@@ -241,6 +248,21 @@ def best(setting, entities, scores):
     return chosen
 
 
+def as_set_before(chosen, entities, scores):
+    """The Outcome of the same setting with the threshold that the training parts alone would have given."""
+    trained = np.sort(np.concatenate([scores[entity.name][LEARN:entity.test_start] for entity in entities]))[::-1]
+    ranks = np.geomspace(1, ABOVE_LOWEST * len(trained), THRESHOLDS).astype(int)
+    weeks = sum(entity.test_start * entity.step_s for entity in entities) / WEEK_S
+    threshold = trained[0]
+    for lower in np.unique(trained[ranks])[::-1]:
+        opened = sum(len(alarms(scores[entity.name][:entity.test_start], lower, chosen.hold)) for entity in entities)
+        if opened > FALSE_ALARMS_A_WEEK * weeks:
+            break
+        threshold = lower
+    fired = {entity.name: alarms(scores[entity.name], threshold, chosen.hold) for entity in entities}
+    return Outcome(chosen.setting, float(threshold), chosen.hold, 0, 0, math.inf, fired)
+
+
 def write_anomalies(outcome, entities, results, rfc3339):
     """anomalies.jsonl of each entity, as the tool that scores Barograph reads it."""
     for entity in entities:
@@ -255,7 +277,7 @@ def write_anomalies(outcome, entities, results, rfc3339):
 
 
 def run_peer(peer, entities):
-    """The best Outcome of a peer over all of its settings."""
+    """The best Outcome of a peer over all of its settings, and the one that its training parts lead to."""
     by_setting, started = {}, time.monotonic()
     for entity in entities:
         for setting, scores in PEERS[peer](entity):
@@ -265,7 +287,29 @@ def run_peer(peer, entities):
         print(f"\r\x1b[K{peer}: {entity.name}, {time.monotonic() - started:.0f} s", end="", file=sys.stderr, flush=True)
     outcomes = [best(setting, entities, scores) for setting, scores in by_setting.items()]
     print(f"\r\x1b[K{peer}: {len(by_setting)} settings, {time.monotonic() - started:.0f} s", file=sys.stderr)
-    return max((outcome for outcome in outcomes if outcome), key=Outcome.rank)
+    chosen = max((outcome for outcome in outcomes if outcome), key=Outcome.rank)
+    return chosen, as_set_before(chosen, entities, by_setting[chosen.setting])
+
+
+def best_of_barograph(barograph, entities, otlp, work, events):
+    """(events.py's figures, budget) of the budget that finds most at no more false alarms than are allowed."""
+    measured = []
+    for tickets in TICKETS_A_WEEK:
+        results = work / "peers" / f"barograph-{tickets:g}"
+        for entity in entities:
+            print(f"\r\x1b[KBarograph: {tickets:g} tickets a week, {entity.name}", end="", file=sys.stderr, flush=True)
+            command = [barograph, "backtest", *(otlp / file for file in entity.label["recordings"]),
+                       "--set", f"detect.level_tickets_per_week={tickets}", "--out", results / entity.name]
+            subprocess.run([str(word) for word in command], check=True, capture_output=True)
+        measured.append((events.score(results, otlp), tickets))
+    print("\r\x1b[K", end="", file=sys.stderr)
+
+    def rank(scored):
+        figures = scored[0]["all"]
+        within = figures["false_alarms_per_entity_week"] <= FALSE_ALARMS_A_WEEK
+        return within, figures["found"] if within else 0, -figures["false_alarms"]
+
+    return max(measured, key=rank)
 
 
 def row(name, figures, how):
@@ -279,6 +323,7 @@ def main():
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--shared", type=Path, required=True, help="folder with tools/ and data/")
     parser.add_argument("--work", type=Path, required=True, help="folder for recordings and results")
+    parser.add_argument("--barograph", help="path of the daemon's binary, to choose its budget as well")
     parser.add_argument("--barograph-figures", type=Path, help="what evaluate.py --json wrote for the set")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     arguments = parser.parse_args()
@@ -300,18 +345,24 @@ def main():
     if arguments.barograph_figures and arguments.barograph_figures.exists():
         figures = json.loads(arguments.barograph_figures.read_text())["all"]
         rows.append(row("Barograph", figures, "the setting of all sets"))
+    if arguments.barograph:
+        scored, tickets = best_of_barograph(arguments.barograph, entities, otlp, work, events)
+        how = f"detect.level_tickets_per_week {tickets:g}"
+        rows.append(row("Barograph, best budget", scored["all"], how))
+        written["Barograph"] = {"setting": how, **scored}
     for peer in PEERS:
-        outcome = run_peer(peer, entities)
-        results = work / "peers" / peer.replace("/", "-").replace(" ", "-")
-        write_anomalies(outcome, entities, results, rfc3339)
-        scored = events.score(results, otlp)
-        figures = scored["all"]
-        if (figures["found"], figures["false_alarms"]) != (outcome.found, outcome.false_alarms):
-            raise AssertionError(f"{peer}: counted {outcome.found} found and {outcome.false_alarms} false alarms, "
-                                 f"scored {figures['found']} and {figures['false_alarms']}")
-        how = f"{outcome.setting}; threshold {outcome.threshold:.3g}, open for {outcome.hold} steps"
-        rows.append(row(peer, figures, how))
-        written[peer] = {"setting": how, **scored}
+        chosen, before = run_peer(peer, entities)
+        for name, outcome in ((peer, chosen), (f"{peer}, as set before", before)):
+            results = work / "peers" / name.replace("/", "-").replace(", ", "-").replace(" ", "-")
+            write_anomalies(outcome, entities, results, rfc3339)
+            scored = events.score(results, otlp)
+            figures = scored["all"]
+            if outcome is chosen and (figures["found"], figures["false_alarms"]) != (chosen.found, chosen.false_alarms):
+                raise AssertionError(f"{peer}: counted {chosen.found} found and {chosen.false_alarms} false alarms, "
+                                     f"scored {figures['found']} and {figures['false_alarms']}")
+            how = f"{outcome.setting}; threshold {outcome.threshold:.3g}, open for {outcome.hold} steps"
+            rows.append(row(name, figures, how))
+            written[name] = {"setting": how, **scored}
     score.print_table(["detector", "found", "share", "false/week", "delay (steps)", "setting"], rows, [])
     if arguments.json:
         arguments.json.write_text(json.dumps(written, indent=1) + "\n")
