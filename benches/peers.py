@@ -315,7 +315,7 @@ def best_of_barograph(barograph, entities, otlp, work, events):
 def row(name, figures, how):
     delay = figures["median_delay_steps"]
     return [name, f"{figures['found']} of {figures['events']}", f"{figures['found_share']:.0%}",
-            f"{figures['false_alarms_per_entity_week']:.2f}", "-" if delay is None else f"{delay:g}", how]
+            f"{figures['false_alarms_per_entity_week']:.2f}", "-" if delay is None else f"{delay:.1f}", how]
 
 
 def main():
