@@ -299,7 +299,7 @@ impl Scores {
         let path = out.join("scores.csv");
         let file = File::create(&path).map_err(Error::io(format!("cannot write {}", path.display())))?;
         let mut scores = Self { path, file: BufWriter::new(file), instances: BTreeMap::new() };
-        scores.line(format_args!("service,instance,metric,time,value,score,alarm"))?;
+        scores.line(format_args!("service,instance,metric,time,value,score,alarm,p_value,round_p_value"))?;
         Ok(scores)
     }
 
@@ -324,7 +324,10 @@ impl Scores {
             let metric = field(&key.operation);
             let Score { time, value, score, .. } = row;
             let alarm = u8::from(row.alarm);
-            self.line(format_args!("{service},{instance},{metric},{time},{value},{score},{alarm}"))?;
+            let (p_value, round) = (probability(row.p_value), probability(row.round_p_value));
+            self.line(format_args!(
+                "{service},{instance},{metric},{time},{value},{score},{alarm},{p_value},{round}"
+            ))?;
         }
         Ok(())
     }
@@ -332,6 +335,11 @@ impl Scores {
     fn finish(mut self) -> Result<(), Error> {
         self.file.flush().map_err(Error::io(format!("cannot write {}", self.path.display())))
     }
+}
+
+/// A probability as it is written: nothing while there is none.
+fn probability(p: Option<f64>) -> String {
+    p.map(|p| format!("{p:.3e}")).unwrap_or_default()
 }
 
 /// A field of a CSV file (RFC 4180).

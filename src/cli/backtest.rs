@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Folder to write into; it is made.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Write scores.csv: how unusual each metric point was.
+    /// Write scores.csv: how unusual each metric point was, and how probable in health.
     #[arg(long)]
     scores: bool,
     /// Write templates.csv: the template of each log record that has a log.record.uid.

@@ -102,10 +102,16 @@ impl Level {
         let (alone, among) = self.judge(&statistics);
         self.learn(at, value);
         let Statistics { low, high, .. } = statistics;
-        if self.points <= LEARN || at.since(self.first_at) < LEARN_TIME {
+        if !self.has_learned() {
             return LevelSeen { alone: 0.0, among: 0.0, low, high };
         }
         LevelSeen { alone: -alone, among: -among, low, high }
+    }
+
+    /// Whether points are judged, and not only learned from.
+    #[must_use]
+    pub fn has_learned(&self) -> bool {
+        self.points > LEARN && self.last_at.since(self.first_at) >= LEARN_TIME
     }
 
     /// No deviation is taken to be smaller: a part of what the values are.
@@ -271,6 +277,18 @@ mod tests {
         let seen = surprises(14, sparse);
         let alarms = seen[2_000..].iter().filter(|surprise| **surprise > 9.0).count();
         assert_eq!(alarms, 0);
+    }
+
+    #[test]
+    fn points_are_judged_after_a_hundred_and_a_quarter_of_an_hour() {
+        for (pause_s, first_judged) in [(1, 900), (300, 100)] {
+            let mut level = Level::default();
+            let mut judged = (0..1_000).filter(|n| {
+                level.observe(Timestamp::from_secs(1_700_006_400 + pause_s * n), (n % 7) as f64);
+                level.has_learned()
+            });
+            assert_eq!(judged.next(), Some(first_judged), "a point each {pause_s} s");
+        }
     }
 
     #[test]

@@ -86,7 +86,16 @@ impl MetricSeries {
         self.value = value;
         self.band = Band { low: seen.low, high: seen.high };
         (self.before_last_at, self.last_at) = (self.last_at, at);
-        Some(Score { series: id, time: at, value, score: seen.alone, alarm: false })
+        let judged = value.is_finite() && self.level.has_learned();
+        Some(Score {
+            series: id,
+            time: at,
+            value,
+            score: seen.alone,
+            alarm: false,
+            p_value: judged.then(|| (-seen.alone).exp()),
+            round_p_value: None,
+        })
     }
 
     /// What there is to say of the last point.

@@ -97,11 +97,15 @@ impl Detectors {
         strongest: Option<SeriesId>,
         scores: &mut [super::score::Score],
     ) {
+        let service = self.state.services.get(number as usize);
+        let judged = service.is_some_and(|service| service.together.has_learned());
+        let round_p_value = judged.then(|| seen.log_p.exp());
         for row in scores {
             let of_round = self.state.metrics.get(&row.series).is_some_and(|metric| metric.service == number);
             if of_round {
                 row.score = seen.score * (row.score / seen.strongest.max(1e-9)).clamp(0.0, 1.0);
                 row.alarm = strongest == Some(row.series);
+                row.round_p_value = round_p_value;
             }
         }
     }

@@ -13,4 +13,8 @@ pub struct Score {
     pub score: f64,
     /// Whether an anomaly of severity ticket or page begins here.
     pub alarm: bool,
+    /// Probability of such a point in health, by itself; `None` while it is only learned from.
+    pub p_value: Option<f64>,
+    /// Probability in health of the round that it belongs to, by which anomalies are decided.
+    pub round_p_value: Option<f64>,
 }

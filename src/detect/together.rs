@@ -95,6 +95,12 @@ impl Together {
         self.round.strongest = self.round.strongest.max(alone);
     }
 
+    /// Whether rounds are judged, and not only learned from.
+    #[must_use]
+    pub fn has_learned(&self) -> bool {
+        self.rounds > LEARN
+    }
+
     /// Whether an episode is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -145,7 +151,7 @@ impl Together {
         let log_p = if metrics < MANY { f64::from(metrics).ln() - strongest } else { calibrated };
         let log_p = log_p.min(0.0);
         self.tail.learn(sum, Scale::Linear, if self.open { FAULT } else { 1.0 });
-        if self.rounds <= LEARN {
+        if !self.has_learned() {
             return Some(RoundSeen { turn: Turn::Quiet, log_p: 0.0, score: 0.0, strongest });
         }
         Some(RoundSeen { strongest, ..self.turn(log_p, tickets_per_week) })
