@@ -71,6 +71,9 @@ impl Diagnosis {
         let changes: Vec<Change> = recent(case.changes, onset);
         let since = capture.faulty_times.start;
         let past_s = explain::covered_s(&capture.healthy) * capture.past_factor;
+        // That requests fail or are slow beyond chance has been judged: a short past leaves that in no doubt.
+        let is_judged = matches!(anomaly.symptom, Symptom::Errors | Symptom::Latency);
+        let past_s = if is_judged { past_s.max(explain::ENOUGH_PAST_S) } else { past_s };
         let calls = edges(case.topology);
         let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
         suspect_changes(&mut found.causes, &changes);

@@ -24,7 +24,7 @@ const BESIDE_SPANS: f64 = 0.3;
 
 /// How much of a past shows what a system does when nothing is wrong: with less, what changes from
 /// one minute to the next has not been seen, and a difference says less.
-const ENOUGH_PAST_S: f64 = 120.0;
+pub(super) const ENOUGH_PAST_S: f64 = 120.0;
 
 /// What was compared and what came of it.
 #[derive(Clone, Debug, Default)]
