@@ -32,6 +32,7 @@ mod tail;
 mod together;
 mod traffic;
 mod usual;
+mod wandering;
 #[cfg(test)]
 mod schedule_tests;
 

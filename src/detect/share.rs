@@ -1,6 +1,7 @@
 //! Exact tests on counts: whether the share of bad requests is larger than the baseline allows.
 
 use super::evidence::{Evidence, Observed, Stand};
+use super::wandering::Wandering;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -12,13 +13,9 @@ const ALL: f64 = 0.99;
 /// Standard deviations of the upper confidence bound of the baseline.
 const Z: f64 = 3.0;
 
-/// Blocks over which the share is compared with its mean: so many seconds, and expected bad ones, at least;
-/// and how many of them are remembered.
+/// Blocks over which the share is compared with its mean: so many seconds, and expected bad ones, at least.
 const BLOCK_S: u64 = 120;
 const BLOCK_EXPECTED: f32 = 4.0;
-const BLOCKS: u16 = 150;
-/// Standard deviations of the slow wandering of the share that belong to the null.
-const WANDERS: f64 = 3.0;
 /// A block that is worse by this factor is a fault, from which nothing is learned.
 const FAULT: f32 = 3.0;
 
@@ -29,9 +26,8 @@ const PRIOR_SPEAKS_FOR: f32 = 4.0;
 const DISPERSION_MEMORY: f32 = 150.0;
 /// Clusters of one observation that are learned from at most, beyond what chance explains.
 const CLUSTERS_LEARNED: f64 = 4.0;
-/// The wandering that is taken for granted, as a variance, and how many blocks that speaks for.
+/// The wandering that is taken for granted, as a variance.
 const WANDERING_PRIOR: f32 = 0.02;
-const BLOCKS_PRIOR: f32 = 6.0;
 /// Where clusters go on with less probability, bad ones come one by one.
 const ONE_BY_ONE: f64 = 0.01;
 /// Bad ones up to which clusters are counted one by one.
@@ -86,55 +82,33 @@ pub fn upper_bound(bad: f64, total: f64) -> f64 {
     ((bad + 0.5 + Z * (bad + 1.0).sqrt()) / (total + 1.0)).clamp(1e-9, ALL)
 }
 
-/// How the share wanders over minutes, beyond what counts do by chance: what is over-dispersed only slowly
-/// looks like a fault to each second by itself.
+/// The minutes over which the share is compared with its mean.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Wandering {
-    /// Of the present block.
+struct Block {
     since_s: u64,
     total: f32,
     expected: f32,
     bad: f32,
-    /// Variance of the share relative to its mean.
-    variance: f32,
-    blocks: u16,
 }
 
-impl Wandering {
-    /// Gives a block that is over and no fault.
-    fn observe(&mut self, second: u64, n: f64, k: f64, mean: f64, dispersion: f32) -> Option<Self> {
+impl Block {
+    /// Gives a block that is over, and begins the next.
+    fn add(&mut self, second: u64, n: f64, k: f64, mean: f64) -> Option<Self> {
         if self.expected == 0.0 {
             self.since_s = second;
         }
         self.total += n as f32;
         self.expected += (n * mean) as f32;
         self.bad += k as f32;
-        if second.saturating_sub(self.since_s) < BLOCK_S || self.expected < BLOCK_EXPECTED {
-            return None;
-        }
-        let block = std::mem::take(self).keep(self);
-        let ratio = block.bad / block.expected;
-        if ratio > FAULT + 3.0 * (dispersion / block.expected).sqrt() {
-            return None;
-        }
-        let beyond = (ratio - 1.0).powi(2) - dispersion / block.expected;
-        self.blocks = self.blocks.saturating_add(1).min(BLOCKS);
-        self.variance += (beyond - self.variance) / f32::from(self.blocks).max(10.0);
-        Some(block)
+        let is_over = second.saturating_sub(self.since_s) >= BLOCK_S && self.expected >= BLOCK_EXPECTED;
+        is_over.then(|| std::mem::take(self))
     }
 
-    /// Leaves what is remembered in `next`, for the block that follows.
-    fn keep(self, next: &mut Self) -> Self {
-        (next.variance, next.blocks) = (self.variance, self.blocks);
-        self
-    }
-
-    /// By what the null is larger than the mean share.
-    fn factor(&self) -> f64 {
-        let known = f32::from(self.blocks);
-        let variance =
-            (self.variance * known + WANDERING_PRIOR * BLOCKS_PRIOR).max(0.0) / (known + BLOCKS_PRIOR);
-        1.0 + WANDERS * f64::from(variance).sqrt()
+    /// What the share wandered beyond chance; `None` for a fault.
+    fn beyond(&self, dispersion: f32) -> Option<f32> {
+        let ratio = self.bad / self.expected;
+        let is_fault = ratio > FAULT + 3.0 * (dispersion / self.expected).sqrt();
+        (!is_fault).then(|| (ratio - 1.0).powi(2) - dispersion / self.expected)
     }
 }
 
@@ -181,6 +155,7 @@ pub struct ShareTest {
     /// Squared residuals and bad ones that the dispersion is learned from, fading.
     squares: f32,
     counted: f32,
+    block: Block,
     wandering: Wandering,
     /// Since the run-up began.
     pub total: u64,
@@ -210,7 +185,7 @@ impl ShareTest {
     ) -> Verdict {
         let bad = bad.min(total);
         let (n, k) = (total as f64, bad as f64);
-        let null = (upper_bound(base_bad, base_total) * self.wandering.factor()).clamp(floor, ALL);
+        let null = (upper_bound(base_bad, base_total) * self.wanders()).clamp(floor, ALL);
         let (log_bad, log_good) = (null.ln(), (1.0 - null).ln());
         let size = self.cluster();
         // Whether bad ones come one by one or in clusters is not known for sure: the lesser of both ratios is an
@@ -242,7 +217,10 @@ impl ShareTest {
         let stand = self.evidence.observe(seen, log_e, log_recovery, healthy_for);
         let mean = (base_bad + 0.5) / (base_total + 1.0);
         let dispersion = 2.0 * size - 1.0;
-        let block = self.wandering.observe(seen.now.secs(), n, k, mean, dispersion as f32);
+        let block = self.block.add(seen.now.secs(), n, k, mean).filter(|block| {
+            let beyond = block.beyond(dispersion as f32);
+            beyond.inspect(|beyond| self.wandering.learn(*beyond)).is_some()
+        });
         self.total = self.total.saturating_add(total);
         self.bad = self.bad.saturating_add(bad);
         if self.evidence.is_active() || self.evidence.is_rising() {
@@ -258,6 +236,11 @@ impl ShareTest {
         self.disperse(expected, bad);
         (self.total, self.bad) = (0, 0);
         Verdict { stand, null, learned: Some((all, bad)) }
+    }
+
+    /// By what the null is larger than the mean share, as it wanders.
+    fn wanders(&self) -> f64 {
+        1.0 + self.wandering.deviation(WANDERING_PRIOR)
     }
 
     /// Learns how much the bad ones of one observation scatter. Relative to those seen, not expected, so that a

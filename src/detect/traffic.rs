@@ -3,6 +3,7 @@
 
 use super::evidence::{Evidence, Observed, Stand};
 use super::share::Mixture;
+use super::wandering::Wandering;
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -15,14 +16,10 @@ const MEMORIES: [f64; 2] = [30.0, 720.0];
 const SPREAD_AT_LEAST: f64 = 0.12;
 /// Standard deviations of the lower confidence bound of the rate.
 const Z: f64 = 2.0;
-/// Windows over which the rate is compared with what was expected of it, and how many such blocks are remembered.
+/// Windows over which the rate is compared with what was expected of it.
 const BLOCK_WINDOWS: u16 = 12;
-const BLOCKS: u16 = 150;
-/// Standard deviations of the slow wandering of the rate that belong to the null, the wandering that is taken for
-/// granted, as a variance, and how many blocks that speaks for.
-const WANDERS: f64 = 3.0;
+/// The wandering that is taken for granted, as a variance.
 const WANDERING_PRIOR: f32 = 0.005;
-const BLOCKS_PRIOR: f32 = 6.0;
 /// No more than this share of the rate is taken for wandering.
 const WANDERS_AT_MOST: f64 = 0.7;
 /// Complete windows that are learned from first.
@@ -35,40 +32,27 @@ struct Memory {
     variance: f64,
 }
 
-/// How the rate wanders over minutes below what its past lets expect: what is low for minutes by itself looks like
-/// new evidence in each window.
+/// The minutes over which the rate is compared with what its past lets expect.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Wandering {
-    /// Of the present block.
+struct Minutes {
     windows: u16,
     expected: f32,
     seen: f32,
-    variance: f32,
-    blocks: u16,
 }
 
-impl Wandering {
-    fn observe(&mut self, expected: f64, seen: f64) {
+impl Minutes {
+    /// Gives what the rate wandered below its past beyond chance, when a block is over.
+    fn add(&mut self, expected: f64, seen: f64) -> Option<f32> {
         self.windows += 1;
         self.expected += expected as f32;
         self.seen += seen as f32;
         if self.windows < BLOCK_WINDOWS {
-            return;
+            return None;
         }
-        let ratio = self.seen / self.expected.max(1e-3);
+        let Self { expected, seen, .. } = std::mem::take(self);
+        let below = (1.0 - seen / expected.max(1e-3)).max(0.0);
         // Half of it is seen, as what is above is no drop.
-        let beyond = 2.0 * (1.0 - ratio).max(0.0).powi(2) - 1.0 / self.expected.max(1.0);
-        self.blocks = self.blocks.saturating_add(1).min(BLOCKS);
-        self.variance += (beyond - self.variance) / f32::from(self.blocks).max(10.0);
-        (self.windows, self.expected, self.seen) = (0, 0.0, 0.0);
-    }
-
-    /// What the null leaves of the expected rate.
-    fn factor(&self) -> f64 {
-        let known = f32::from(self.blocks);
-        let variance =
-            (self.variance * known + WANDERING_PRIOR * BLOCKS_PRIOR).max(0.0) / (known + BLOCKS_PRIOR);
-        1.0 - (WANDERS * f64::from(variance).sqrt()).min(WANDERS_AT_MOST)
+        Some(2.0 * below.powi(2) - 1.0 / expected.max(1.0))
     }
 }
 
@@ -77,6 +61,7 @@ pub struct Traffic {
     /// Windows seen; the first one is partial and not counted.
     windows: u32,
     memories: [Memory; 2],
+    minutes: Minutes,
     wandering: Wandering,
     mixture: Mixture<5>,
     pub evidence: Evidence,
@@ -163,7 +148,7 @@ impl Traffic {
             return None;
         }
         let (mean, shape) = self.null();
-        let mean = mean * self.wandering.factor();
+        let mean = mean * (1.0 - self.wandering.deviation(WANDERING_PRIOR).min(WANDERS_AT_MOST));
         let k = count as f64;
         let ratios = LEFT.map(|left| {
             let other = mean * left;
@@ -184,7 +169,9 @@ impl Traffic {
             }
             // A fault must not become the baseline: what is far below is learned only in part.
             let least = self.memories.iter().map(|memory| memory.mean).fold(f64::INFINITY, f64::min);
-            self.wandering.observe(least, k);
+            if let Some(beyond) = self.minutes.add(least, k) {
+                self.wandering.learn(beyond);
+            }
             self.learn(k.max(least * 0.7).min(least.max(1.0) * 4.0));
         }
         Some(Drop { stand, expected: mean })
