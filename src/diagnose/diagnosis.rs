@@ -71,9 +71,6 @@ impl Diagnosis {
         let changes: Vec<Change> = recent(case.changes, onset);
         let since = capture.faulty_times.start;
         let past_s = explain::covered_s(&capture.healthy) * capture.past_factor;
-        // That requests fail or are slow beyond chance has been judged: a short past leaves that in no doubt.
-        let is_judged = matches!(anomaly.symptom, Symptom::Errors | Symptom::Latency);
-        let past_s = if is_judged { past_s.max(explain::ENOUGH_PAST_S) } else { past_s };
         let calls = edges(case.topology);
         let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
         suspect_changes(&mut found.causes, &changes);
@@ -134,6 +131,9 @@ pub fn judge(
     past_s: f64,
     calls: blame::Edges,
 ) -> Explanation {
+    // That requests fail or are slow beyond chance has been judged: a short past leaves that in no doubt.
+    let is_judged = matches!(anomaly.symptom, Symptom::Errors | Symptom::Latency);
+    let past_s = if is_judged { past_s.max(explain::ENOUGH_PAST_S) } else { past_s };
     let known = Known { told: alarm(anomaly), calls, past_s };
     let mut found = explain::compare_with(healthy, faulty, since, known);
     if found.causes.is_empty() {
