@@ -219,7 +219,7 @@ impl Detectors {
                     }
                 };
                 series.observe(now, id, requests, &self.config, &mut out.findings);
-                let (number, entry, is_job) = (series.service, series.entry, series.job.is_some());
+                let (number, entry, is_job) = (series.service, series.key.entry, series.job.is_some());
                 self.touch(number, cell.items(), late);
                 if entry {
                     if let Some(service) = self.state.services.get_mut(number as usize) {

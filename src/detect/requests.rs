@@ -19,8 +19,6 @@ const ALWAYS_MEMORY: f32 = 50.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RequestSeries {
     pub key: Arc<SeriesKey>,
-    /// Whether requests enter the service by it, as its key says.
-    pub entry: bool,
     /// Number of its service.
     pub service: u32,
     /// When it was seen first.
@@ -41,7 +39,6 @@ impl RequestSeries {
         let may_be_job =
             key.entry && matches!(key.kind, SpanKind::Internal | SpanKind::Unspecified | SpanKind::Consumer);
         Self {
-            entry: key.entry,
             key,
             service,
             first: Timestamp::ZERO,
@@ -114,7 +111,7 @@ impl RequestSeries {
         cell: &Requests,
         findings: &mut Vec<Finding>,
     ) {
-        let Some(share) = self.always_failed.filter(|_| self.entry) else { return };
+        let Some(share) = self.always_failed.filter(|_| self.key.entry) else { return };
         let memory = (self.requests as f32).clamp(1.0, ALWAYS_MEMORY);
         let seen = cell.seen.max(1) as f32;
         let share = share + (cell.errors as f32 / seen - share) * (seen / memory).min(1.0);
@@ -153,7 +150,7 @@ impl RequestSeries {
         finding.phase = if stand == Stand::Cleared { Phase::Cleared } else { Phase::Active };
         // A caller's view supports; a few bad requests are not worth waking anybody.
         let enough = test.bad >= config.bad_requests;
-        finding.gravity = if self.entry && enough { Gravity::Page } else { Gravity::Support };
+        finding.gravity = if self.key.entry && enough { Gravity::Page } else { Gravity::Support };
         if !test.evidence.is_bad() && finding.phase == Phase::Active {
             finding.log_evidence = 0.0;
         }
