@@ -43,6 +43,8 @@ pub use config::Config;
 pub use definition::{Counting, Definition, Method, Origin, Period};
 pub use kept::RestoreError;
 pub use lint::{Smell, Traffic, Warning, lint};
+#[cfg(test)]
+pub(crate) use oracle::{MONTH, definition};
 pub use publish::Lost;
 pub use read::{FileError, Files, read, read_all, read_file};
 pub use tail::at_least;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) fn definition(name: &str, target: f64, method: Method, period: Period) -> Definition {
+pub(crate) fn definition(name: &str, target: f64, method: Method, period: Period) -> Definition {
     Definition {
         name: name.into(),
         service: "shop".into(),
@@ -29,7 +29,7 @@ pub(super) fn definition(name: &str, target: f64, method: Method, period: Period
     }
 }
 
-pub(super) const MONTH: Period = Period::Rolling(Duration::from_secs(30 * 86_400));
+pub(crate) const MONTH: Period = Period::Rolling(Duration::from_secs(30 * 86_400));
 
 /// A service with requests, and a registry that knows it.
 pub(super) fn shop() -> (SeriesId, Registry) {

@@ -1,14 +1,11 @@
 //! Objectives stepped as the daemon steps them, against plain sums over all that ever happened.
 
-use super::{
-    Budgets, Burn, Config, Counting, Definition, Method, Origin, Period, RULES, WINDOWS, at_least, burn_rate,
-};
-use crate::aggregate::{Cell, GoodSpans, SecondCount};
+use super::oracle::{MONTH, definition, shop};
+use super::{Budgets, Burn, Config, Method, RULES, WINDOWS, at_least, burn_rate};
+use crate::aggregate::{Cell, SecondCount};
 use crate::journal::Cut;
-use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
+use crate::model::{SeriesId, Timestamp, WindowId};
 use crate::window::{Registry, Tick};
-use std::sync::Arc;
-use std::time::Duration;
 
 const START: u64 = 1_700_000_000;
 const TARGET: f64 = 0.99;
@@ -36,33 +33,10 @@ struct World {
 impl World {
     /// With an objective from a file, or else the default one.
     fn new(from_file: bool) -> Self {
-        let definition = Definition {
-            name: "shop-ok".into(),
-            service: "shop".into(),
-            parts: vec![Counting::requests(None, GoodSpans { errors_are_bad: true, ..GoodSpans::default() })],
-            some_is_bad: false,
-            target: TARGET,
-            method: Method::Occurrences,
-            period: Period::Rolling(Duration::from_secs(30 * 86_400)),
-            rules: None,
-            composed_of: Vec::new(),
-            floor: None,
-            users: None,
-            origin: Origin::default(),
-        };
+        let definition = definition("shop-ok", TARGET, Method::Occurrences, MONTH);
         let config = Config { default: !from_file, ..Config::default() };
         let definitions = if from_file { vec![definition] } else { Vec::new() };
-        let key = SeriesKey {
-            service: ServiceKey::named("shop"),
-            signal: Signal::Traces,
-            operation: "GET /".into(),
-            kind: SpanKind::Server,
-            entry: true,
-            unit: "".into(),
-            attributes: Vec::new(),
-        };
-        let (series, registry) = (key.id(), Registry::default());
-        registry.add(series, Arc::new(key));
+        let (series, registry) = shop();
         let mut world = Self {
             budgets: Budgets::new(config, definitions),
             registry,

@@ -1,27 +1,15 @@
 //! Faults of which a budget alone speaks.
 
 use super::*;
-use crate::aggregate::GoodSpans;
 use crate::context::Changes;
 use crate::detect::{Census, Finding, Gravity, Phase};
-use crate::slo::{Adjustment, Counting, Definition, Method, Origin, Period, Undone};
-use std::time::Duration;
+use crate::slo::{Adjustment, Definition, MONTH, Method, Undone, definition};
 
 /// A service with an objective of its own, of which no detector says anything: it never ceases to learn.
 fn objective(target: f64) -> (World, usize) {
     let definition = Definition {
-        name: "payment-ok".into(),
         service: "payment".into(),
-        parts: vec![Counting::requests(None, GoodSpans { errors_are_bad: true, ..GoodSpans::default() })],
-        some_is_bad: false,
-        target,
-        method: Method::Occurrences,
-        period: Period::Rolling(Duration::from_secs(30 * 86_400)),
-        rules: None,
-        composed_of: Vec::new(),
-        floor: None,
-        users: None,
-        origin: Origin::default(),
+        ..definition("payment-ok", target, Method::Occurrences, MONTH)
     };
     let mut world = World::new(8);
     let learn_requests = 100_000;
