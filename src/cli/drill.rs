@@ -7,6 +7,7 @@ use crate::drill::{Fault, Recorded, Recording, record};
 use crate::model::Timestamp;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -106,8 +107,13 @@ fn labels(what: &Recording, recorded: &Recorded, arguments: &RecordArguments) ->
 
 /// Reads a factor.
 pub(super) fn read_ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if (0.01..=1000.0).contains(&ratio) { Ok(ratio) } else { Err("allowed: 0.01 to 1000".to_owned()) }
+    read_number(text, 0.01..=1000.0, "0.01 to 1000")
+}
+
+/// A number within what is allowed, which `words` tell.
+pub(super) fn read_number(text: &str, allowed: RangeInclusive<f64>, words: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if allowed.contains(&number) { Ok(number) } else { Err(format!("allowed: {words}")) }
 }
 
 /// A seed that nobody chose, short enough to type.

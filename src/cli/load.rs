@@ -1,5 +1,6 @@
 //! `barograph load`: a load generator.
 
+use super::drill::read_number;
 use super::failure::{Failure, finish};
 use super::moment::read_duration_ns;
 use super::output::{Answer, Output};
@@ -58,7 +59,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = read_duration_ns)]
     warm_up: i64,
     /// Time of measuring.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = read_time)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = read_length)]
     duration: i64,
     /// The receiver's process, whose CPU time and memory are measured.
     #[arg(long, value_name = "PID")]
@@ -81,11 +82,6 @@ enum Packing {
     Zstd,
 }
 
-fn read_number(text: &str, allowed: std::ops::RangeInclusive<f64>, words: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if allowed.contains(&number) { Ok(number) } else { Err(format!("allowed: {words}")) }
-}
-
 fn read_rate(text: &str) -> Result<f64, String> {
     read_number(text, 0.001..=1e9, "0.001 to a billion; without --rate, as fast as answers come")
 }
@@ -94,7 +90,7 @@ fn read_percent(text: &str) -> Result<f64, String> {
     read_number(text, 0.0..=100.0, "0 to 100")
 }
 
-fn read_time(text: &str) -> Result<i64, String> {
+fn read_length(text: &str) -> Result<i64, String> {
     let time = read_duration_ns(text)?;
     if time > 0 { Ok(time) } else { Err("must be longer than nothing".to_owned()) }
 }

@@ -4,6 +4,7 @@ use super::children::{self, Addresses, Alertmanager, Daemon};
 use super::driver::Driver;
 use super::evidence;
 use super::fault::Fault;
+use super::interrupt::interrupted;
 use super::receiver::{Inbox, Received, Receiver};
 use super::report::{Blame, EvidenceReport, Report};
 use super::screen::{Screen, Tone, seconds, services_table};
@@ -73,22 +74,6 @@ pub async fn run(
     };
     tidy(&directory, &outcome);
     outcome
-}
-
-/// Ctrl-C, or a request to end.
-pub async fn interrupted() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }
 
 /// Leaves of a demo that went well only its evidence, and nothing of one that has none.

@@ -19,15 +19,17 @@ mod evidence;
 mod view;
 mod report;
 mod screen;
+mod interrupt;
 mod demo;
 #[cfg(test)]
 mod trial;
 pub mod load;
 
 pub use batch::{Batcher, Outgoing, Request};
-pub use demo::{Error as DemoError, Options as DemoOptions, interrupted, run as demo};
+pub use demo::{Error as DemoError, Options as DemoOptions, run as demo};
 pub use exporter::{Exporters, Sent};
 pub use fault::Fault;
+pub use interrupt::interrupted;
 pub use record::{Error as RecordError, Recorded, Recording, record};
 pub use report::Report;
 pub use simulation::{Drawn, Emission, Item, Simulation};
