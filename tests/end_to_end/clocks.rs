@@ -42,6 +42,7 @@ async fn wrong_clocks_are_counted_by_rule_and_alarm_nobody() {
                 }
             }
         }
+        // The daemon's clock is the real one: its windows take time.
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
     assert_eq!(too_old, ROUNDS * EACH);

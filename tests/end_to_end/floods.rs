@@ -158,7 +158,7 @@ async fn floods_and_idle_sockets_cost_the_honest_client_nothing() {
     let lesser = load::lesser_runtime();
     for name in FLOODS.into_iter().chain(["idle sockets", "slow reads"]) {
         let alone = load::send(&url, lasts(), &["--rate", &rate]).await;
-        // The honest client is there first.
+        // The honest client is there first. What it sent is counted a second later: too late, of two that it lasts.
         let beside = tokio::spawn({
             let (url, rate) = (url.clone(), rate.clone());
             async move { load::send(&url, lasts(), &["--rate", &rate]).await }

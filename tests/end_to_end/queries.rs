@@ -5,8 +5,9 @@ use crate::support::load::{self, Comparison};
 use barograph::api::v1::query_service_client::QueryServiceClient;
 use barograph::api::v1::{GetGraphRequest, GetTimeSeriesRequest, ListOperationsRequest, TimeRange};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
 const CLIENTS: usize = 64;
@@ -20,11 +21,15 @@ fn lasts() -> (Duration, bool) {
 }
 
 /// Asks one heavy question after another for as long as it is to.
-async fn ask(mut client: QueryServiceClient<Channel>, is_on: Arc<AtomicBool>, answered: Arc<AtomicU64>) {
+async fn ask(
+    mut client: QueryServiceClient<Channel>,
+    mut is_on: watch::Receiver<bool>,
+    answered: Arc<AtomicU64>,
+) {
     let range = || Some(TimeRange::default());
     for number in 0u64.. {
-        while !is_on.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        if is_on.wait_for(|is_on| *is_on).await.is_err() {
+            return;
         }
         let done = match number % 3 {
             0 => client
@@ -53,7 +58,8 @@ async fn heavy_queries_cost_ingest_nothing() {
     let daemon = Daemon::start_after(load::SERVER, folder.path(), &["journal.max_bytes=\"512 MiB\""]);
     let url = daemon.url("otlp_grpc");
     let rate = format!("{:.0}", load::capacity(&url).await / 4.0);
-    let (is_on, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (turn, is_on) = watch::channel(false);
+    let answered = Arc::new(AtomicU64::new(0));
     let lesser = load::lesser_runtime();
     for _ in 0..CLIENTS {
         let endpoint = Endpoint::from_shared(daemon.url("query")).expect("a URL");
@@ -66,9 +72,9 @@ async fn heavy_queries_cost_ingest_nothing() {
     let mut found = Vec::new();
     for _ in 0..ROUNDS {
         let alone = load::send(&url, lasts, &["--rate", &rate]).await;
-        is_on.store(true, Ordering::SeqCst);
+        turn.send_replace(true);
         let beside = load::send(&url, lasts, &["--rate", &rate]).await;
-        is_on.store(false, Ordering::SeqCst);
+        turn.send_replace(false);
         for figures in [&alone, &beside] {
             assert_eq!(figures.refused() + figures.failed(), 0, "{figures:?}");
         }
