@@ -4,7 +4,9 @@
 //! `$BAROGRAPH_FUZZ_SECONDS` (default 1). `$BAROGRAPH_FUZZ_SEED` repeats a run; it is printed. An input
 //! that breaks a target is written into its corpus, where every later run finds it.
 
+mod files;
 mod mutate;
+mod questions;
 mod targets;
 
 use mutate::Mutator;
@@ -51,25 +53,19 @@ fn fuzz(target: &Target) {
 }
 
 macro_rules! fuzzed {
-    ($($name:ident,)*) => {
-        $(
+    ($($room:ident: $($name:ident),*;)*) => {
+        $($(
             #[test]
             fn $name() {
-                fuzz(&targets::$name());
+                fuzz(&$room::$name());
             }
-        )*
+        )*)*
     };
 }
 
 fuzzed! {
-    otlp_traces,
-    otlp_logs,
-    otlp_metrics,
-    otlp_json_traces,
-    otlp_json_logs,
-    otlp_json_metrics,
-    gzip,
-    zstd,
-    openslo,
-    configuration,
+    targets: otlp_traces, otlp_logs, otlp_metrics, otlp_json_traces, otlp_json_logs, otlp_json_metrics, gzip, zstd,
+        objectives, configuration;
+    files: journal, recording, bundle;
+    questions: search, exemption, change, alerts;
 }

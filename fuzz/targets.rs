@@ -49,7 +49,30 @@ spec:
     - target: 0.99
 ";
 
-fn json(signal: Signal) -> &'static str {
+const SLOTH: &str = r#"version: "prometheus/v1"
+service: "shop"
+slos:
+  - name: "requests"
+    objective: 99.9
+    sli:
+      events:
+        error_query: sum(rate(http_requests_total{job="shop",code=~"(5..|429)"}[{{.window}}]))
+        total_query: sum(rate(http_requests_total{job="shop"}[{{.window}}]))
+    alerting: { name: ShopErrors, page_alert: { labels: { severity: page } } }
+"#;
+const PYRRA: &str = r#"apiVersion: pyrra.dev/v1alpha1
+kind: ServiceLevelObjective
+metadata: { name: shop-errors, labels: { pyrra.dev/team: shop } }
+spec:
+  target: "99"
+  window: 4w
+  indicator:
+    ratio:
+      errors: { metric: 'http_requests_total{job="shop",code=~"5.."}' }
+      total: { metric: 'http_requests_total{job="shop"}' }
+"#;
+
+pub fn json(signal: Signal) -> &'static str {
     match signal {
         Signal::Traces => TRACES_JSON,
         Signal::Logs => LOGS_JSON,
@@ -57,7 +80,7 @@ fn json(signal: Signal) -> &'static str {
     }
 }
 
-fn wire(signal: Signal) -> Vec<u8> {
+pub fn wire(signal: Signal) -> Vec<u8> {
     json_to_wire(signal, json(signal).as_bytes()).expect("the seed is good")
 }
 
@@ -176,10 +199,11 @@ pub fn zstd() -> Target {
     Target { name: "zstd", seeds: || packed(Encoding::Zstd), run: |input| unpack(Encoding::Zstd, input) }
 }
 
-pub fn openslo() -> Target {
+/// Objectives as OpenSLO, Sloth and Pyrra have them.
+pub fn objectives() -> Target {
     Target {
-        name: "openslo",
-        seeds: || vec![OBJECTIVE.as_bytes().to_vec()],
+        name: "objectives",
+        seeds: || [OBJECTIVE, SLOTH, PYRRA].map(|text| text.as_bytes().to_vec()).to_vec(),
         run: |input| {
             let text = String::from_utf8_lossy(input);
             if let Err(error) = barograph::slo::read(std::path::Path::new("slo.yaml"), &text) {

@@ -53,12 +53,15 @@ impl Segment {
     pub(super) fn next_whole(&self, from: u64, limit: u64) -> Option<u64> {
         let finder = memchr::memmem::Finder::new(Header::MARK);
         let mut at = from.max(self.first());
-        let limit = limit.min(self.end());
+        // A file that was cut off is shorter than its header says, and may be damaged before its end too.
+        let held = self.file.length().map_or(self.end(), |bytes| self.start.saturating_add(bytes));
+        let end = self.end().min(held);
+        let limit = limit.min(end);
         let mut chunk = vec![0u8; CHUNK_BYTES];
         while at < limit {
             let offset = at.checked_sub(self.start)?;
-            let wanted = usize::try_from(self.end().saturating_sub(at))
-                .map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+            let wanted =
+                usize::try_from(end.saturating_sub(at)).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
             let part = chunk.get_mut(..wanted)?;
             self.file.read_exact_at(part, offset).ok()?;
             for place in finder.find_iter(part) {

@@ -164,6 +164,29 @@ fn a_segment_cut_short_keeps_what_stands_before_the_cut() {
 }
 
 #[test]
+fn a_segment_cut_short_and_damaged_loses_what_was_damaged_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    let mut ends = vec![64];
+    for number in 0..6 {
+        let (admitted, _) = request(wire(number, 200), &[]);
+        sequencer.append_at(admitted, Timestamp::from_secs(10)).unwrap().for_each(drop);
+        ends.push(sequencer.end().0);
+    }
+    drop((sequencer, recorder));
+    let file = segment_file(dir.path());
+    let whole = std::fs::read(&file).unwrap();
+    // Of six records the fourth is damaged, and the file ends within the last.
+    std::fs::write(&file, &whole[..ends[6] as usize - 10]).unwrap();
+    damage_byte(&file, ends[3] + 100);
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    let replayed = sequencer.replay(None, |_| Ok::<(), ()>(())).unwrap();
+    let found: Vec<u64> = recorder.records(Position(0)).map(|record| record.at.0).collect();
+    assert_eq!(found, [0, 1, 2, 4].map(|number| ends[number]));
+    assert_eq!(replayed.damage.iter().map(|of| of.at.0).collect::<Vec<_>>(), [ends[3]]);
+}
+
+#[test]
 fn a_record_at_which_three_starts_ended_is_kept_aside() {
     let dir = tempfile::tempdir().unwrap();
     let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);

@@ -34,7 +34,10 @@ struct Posted {
 }
 
 /// What a message comes to: alerts, and why others are left out.
-fn read(body: &[u8], now: Timestamp) -> Result<(Vec<ForeignAlert>, Vec<String>), String> {
+///
+/// # Errors
+/// Why the message as a whole is none, in words.
+pub fn read(body: &[u8], now: Timestamp) -> Result<(Vec<ForeignAlert>, Vec<String>), String> {
     let message: Value =
         serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
     let list = match &message {

@@ -40,6 +40,7 @@ pub use convert::{from_proto, to_proto};
 pub use download::within_bundle;
 pub use error::Error;
 pub use fold::{Fold, Whole};
+pub use foreign::read as read_alerts;
 pub use grpc::serve_grpc;
 pub use http::routes;
 pub use incidents::Act;
@@ -56,6 +57,7 @@ pub use meter::{Meter, Turnstile};
 pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
 pub use records::Records;
 pub use sources::{Condition, Objectives, Sources};
+pub use told::{Heard, HeardChange, read_change};
 pub use windows::{Piece, Windows};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// A change as it was told.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct HeardChange {
+pub struct HeardChange {
     pub at: Option<Timestamp>,
     /// `[ENVIRONMENT/][NAMESPACE/]NAME`; "" for any.
     pub service: String,
@@ -18,7 +18,7 @@ pub(super) struct HeardChange {
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Heard {
+pub enum Heard {
     Change(HeardChange),
     /// It is understood, and nothing changed: why.
     Nothing(String),
@@ -28,7 +28,7 @@ pub(super) enum Heard {
 ///
 /// # Errors
 /// What is wrong and what is allowed, in words.
-pub(super) fn read_change(header: &dyn Fn(&str) -> Option<String>, body: &[u8]) -> Result<Heard, String> {
+pub fn read_change(header: &dyn Fn(&str) -> Option<String>, body: &[u8]) -> Result<Heard, String> {
     let message: Value =
         serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
     if !message.is_object() {
