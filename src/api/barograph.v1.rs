@@ -4950,7 +4950,7 @@ pub struct Accepted {
     #[prost(uint64, tag = "3")]
     pub metric_points: u64,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SeriesStatus {
     #[prost(uint64, tag = "1")]
     pub live: u64,
@@ -4959,6 +4959,29 @@ pub struct SeriesStatus {
     /// Items counted in an overflow series for want of room.
     #[prost(uint64, tag = "3")]
     pub overflowed: u64,
+    /// The services with most of those items, and what makes their series many; at most five.
+    #[prost(message, repeated, tag = "4")]
+    pub crowded: ::prost::alloc::vec::Vec<CrowdedService>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CrowdedService {
+    #[prost(message, optional, tag = "1")]
+    pub service: ::core::option::Option<Service>,
+    /// Items counted in its overflow series since the start.
+    #[prost(uint64, tag = "2")]
+    pub overflowed: u64,
+    /// Its series that are counted apart.
+    #[prost(uint64, tag = "3")]
+    pub series: u64,
+    /// The part of their names with most values, in words: `span names`, `values of the attribute user.id`.
+    #[prost(string, tag = "4")]
+    pub part: ::prost::alloc::string::String,
+    /// How many values it has.
+    #[prost(uint64, tag = "5")]
+    pub values: u64,
+    /// What more than half of them begin with, and `*`.
+    #[prost(string, tag = "6")]
+    pub pattern: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JournalStatus {

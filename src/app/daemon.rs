@@ -336,6 +336,7 @@ impl App {
             totals: totals.clone(),
             counters: counters.clone(),
             series_limit: config.aggregate.series,
+            registry: registry.clone(),
             recorder: recorder.clone(),
             false_pages: downstream.false_pages.clone(),
         });

@@ -3,16 +3,17 @@
 use super::totals::Totals;
 use crate::api::v1;
 use crate::journal::Recorder;
-use crate::model::{Timestamp, WINDOW, WindowId};
+use crate::model::{ServiceKey, Timestamp, WINDOW, WindowId};
 use crate::observe::{Collect, Exposition, Kind};
 use crate::probe::{Standing, Standings};
 use crate::receive::Counters;
 use crate::serve::{Condition, Objectives, Piece, Records, Windows, to_proto};
 use crate::slo::{Adjustment, Budget, DataState};
 use crate::store::{Ledger, LedgerRecord, Level, Stage, Store};
-use crate::window::Snapshot;
+use crate::window::{Registry, Snapshot, crowd};
 use arc_swap::ArcSwap;
 use serde_json::Value;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -200,6 +201,9 @@ fn slo(budget: &Budget) -> v1::Slo {
     }
 }
 
+/// Services that the status names for their many series.
+const CROWDED_TOLD: usize = 5;
+
 /// How the daemon itself is.
 pub struct Daemon {
     pub started: Instant,
@@ -207,10 +211,37 @@ pub struct Daemon {
     pub totals: Arc<Totals>,
     pub counters: Arc<Counters>,
     pub series_limit: u64,
+    pub registry: Arc<Registry>,
     pub recorder: Recorder,
     /// False pages accepted in a week, and spent of them, as of the last cut: whoever asks must not wait
     /// for the judge.
     pub false_pages: Arc<ArcSwap<(f64, f64)>>,
+}
+
+impl Daemon {
+    /// The services with most items in overflow series, and what makes their series many.
+    fn crowded(&self, overflowed: &BTreeMap<Arc<ServiceKey>, u64>) -> Vec<v1::CrowdedService> {
+        let mut most: Vec<_> = overflowed.iter().collect();
+        most.sort_by_key(|(_, items)| Reverse(**items));
+        most.into_iter()
+            .take(CROWDED_TOLD)
+            .filter_map(|(service, items)| {
+                let crowd = crowd(&self.registry, service)?;
+                Some(v1::CrowdedService {
+                    service: Some(v1::Service {
+                        environment: service.environment.to_string(),
+                        namespace: service.namespace.to_string(),
+                        name: service.name.to_string(),
+                    }),
+                    overflowed: *items,
+                    series: crowd.series as u64,
+                    part: crowd.part.to_string(),
+                    values: crowd.values as u64,
+                    pattern: crowd.pattern,
+                })
+            })
+            .collect()
+    }
 }
 
 impl Condition for Daemon {
@@ -241,7 +272,8 @@ impl Condition for Daemon {
             series: Some(v1::SeriesStatus {
                 live: sums.series,
                 limit: self.series_limit,
-                overflowed: sums.overflowed,
+                overflowed: sums.overflowed.values().sum(),
+                crowded: self.crowded(&sums.overflowed),
             }),
             journal: Some(v1::JournalStatus {
                 bytes: self.recorder.bytes(),

@@ -2,11 +2,13 @@
 
 use crate::aggregate::Accepted;
 use crate::limits::{LateReason, RejectedReason};
+use crate::model::ServiceKey;
 use crate::observe::{Collect, Exposition, Kind};
 use crate::store::Checkpoint;
 use crate::window::Merged;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Sums over all cuts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,8 +16,8 @@ pub struct Sums {
     pub accepted: Accepted,
     pub rejected: BTreeMap<RejectedReason, u64>,
     pub late: BTreeMap<LateReason, u64>,
-    /// Items counted in overflow series since the start.
-    pub overflowed: u64,
+    /// Items counted in the overflow series of a service since the start.
+    pub overflowed: BTreeMap<Arc<ServiceKey>, u64>,
     /// Series that the shards count apart now.
     pub series: u64,
 }
@@ -46,7 +48,9 @@ impl Totals {
         for (reason, items) in &merged.late {
             *sums.late.entry(*reason).or_default() += items;
         }
-        sums.overflowed += merged.overflowed.values().sum::<u64>();
+        for (service, items) in &merged.overflowed {
+            *sums.overflowed.entry(service.clone()).or_default() += items;
+        }
         sums.series = merged.series;
         sums.clone()
     }

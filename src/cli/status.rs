@@ -6,7 +6,7 @@ use super::output::{Answer, Output, Watch};
 use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::status_service_client::StatusServiceClient;
-use crate::serve::text::{bytes, count, span, three_digits, time};
+use crate::serve::text::{bytes, count, crowded, span, three_digits, time};
 use crate::serve::{from_proto, status_json};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ fn by_reason(counts: &BTreeMap<String, u64>, what: &str) -> String {
 
 fn table(status: &v1::Status) -> String {
     let accepted = status.accepted.unwrap_or_default();
-    let series = status.series.unwrap_or_default();
+    let series = status.series.clone().unwrap_or_default();
     let journal = status.journal.unwrap_or_default();
     let pages = status.false_pages.unwrap_or_default();
     let depth = match (&journal.oldest, &journal.newest) {
@@ -62,7 +62,7 @@ fn table(status: &v1::Status) -> String {
         _ => format!("{}, nothing recorded yet", bytes(journal.bytes)),
     };
     let mut table = Table::new(&["BAROGRAPH", ""]);
-    for (name, value) in [
+    let above = [
         ("version", status.version.clone()),
         ("ready", if status.ready { "yes" } else { "no" }.to_owned()),
         ("up", span((status.uptime_s * 1e9) as i64)),
@@ -91,6 +91,10 @@ fn table(status: &v1::Status) -> String {
                 }
             ),
         ),
+    ];
+    // Whose doing it is stands right below.
+    let crowded = series.crowded.iter().map(|of| ("", crowded(of)));
+    let below = [
         ("journal", depth),
         ("memory", status.memory_bytes.map_or_else(|| "-".to_owned(), bytes)),
         (
@@ -101,7 +105,8 @@ fn table(status: &v1::Status) -> String {
                 three_digits(pages.spent_week)
             ),
         ),
-    ] {
+    ];
+    for (name, value) in above.into_iter().chain(crowded).chain(below) {
         table.row([name.to_owned(), value]);
     }
     table.show("")

@@ -432,11 +432,26 @@ pub fn evidence_json(of: &v1::Evidence) -> Value {
     })
 }
 
+/// A service with more series than there is room for.
+fn crowded_json(of: &v1::CrowdedService) -> Value {
+    row(
+        of.service.as_ref(),
+        json!({
+            "overflowed": of.overflowed,
+            "series": of.series,
+            "part": of.part,
+            "values": of.values,
+            "pattern": of.pattern,
+        }),
+    )
+}
+
 /// The daemon itself.
 #[must_use]
 pub fn status_json(of: &v1::Status) -> Value {
     let accepted = of.accepted.unwrap_or_default();
-    let series = of.series.unwrap_or_default();
+    let series = of.series.clone().unwrap_or_default();
+    let crowded: Vec<Value> = series.crowded.iter().map(crowded_json).collect();
     let journal = of.journal.unwrap_or_default();
     let pages = of.false_pages.unwrap_or_default();
     json!({
@@ -451,7 +466,12 @@ pub fn status_json(of: &v1::Status) -> Value {
         "refused": of.refused,
         "rejected": of.rejected,
         "late": of.late,
-        "series": { "live": series.live, "limit": series.limit, "overflowed": series.overflowed },
+        "series": {
+            "live": series.live,
+            "limit": series.limit,
+            "overflowed": series.overflowed,
+            "crowded": crowded,
+        },
         "journal": {
             "bytes": journal.bytes,
             "oldest": time(journal.oldest.as_ref()),

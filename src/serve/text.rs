@@ -1,7 +1,8 @@
 //! Text for people: units, and nothing that could act on a terminal.
 
 use super::from_proto;
-use crate::model::Timestamp;
+use crate::api::v1;
+use crate::model::{ServiceKey, Timestamp};
 use std::fmt::Write as _;
 
 /// The text without characters that act on a terminal or hide: control characters, and those that
@@ -19,6 +20,21 @@ pub fn plain(text: &str) -> String {
         }
     }
     out
+}
+
+/// `cart has 4,998 span names like op-*: 95,002 of its items went to its overflow series`.
+#[must_use]
+pub fn crowded(of: &v1::CrowdedService) -> String {
+    let service = of.service.clone().unwrap_or_default();
+    let service = ServiceKey::new(&service.environment, &service.namespace, &service.name);
+    format!(
+        "{} has {} {} like {}: {} of its items went to its overflow series",
+        plain(&service.to_string()),
+        count(of.values),
+        plain(&of.part),
+        plain(&of.pattern),
+        count(of.overflowed)
+    )
 }
 
 /// `12,345`.

@@ -5,7 +5,7 @@ use super::slos::BudgetCell;
 use super::spark::{Spark, spark};
 use crate::api::v1;
 use crate::model::{ServiceKey, Timestamp};
-use crate::serve::text::{count, duration, percent, span, three_digits, time};
+use crate::serve::text::{count, crowded, duration, percent, span, three_digits, time};
 use crate::serve::{Beat, anomaly_state_name, change_kind_name, from_proto, severity_name};
 use askama::Template;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,8 @@ pub(super) struct Seen {
     pub anomalies: Vec<v1::Anomaly>,
     /// Of a day, latest first.
     pub changes: Vec<v1::Change>,
+    /// Services with more series than there is room for.
+    pub crowded: Vec<v1::CrowdedService>,
     /// What need not be told now.
     pub exemptions: Vec<v1::Exemption>,
 }
@@ -78,6 +80,7 @@ pub(super) struct Dashboard {
     checks: Vec<CheckLine>,
     over: Vec<AnomalyLine>,
     changes: Vec<ChangeLine>,
+    crowded: Vec<String>,
     exempt: Vec<ExemptLine>,
 }
 
@@ -312,6 +315,7 @@ impl Dashboard {
             checks: seen.checks.iter().map(|of| CheckLine::new(of, seen.now)).collect(),
             over: over.map(|of| AnomalyLine::new(of, seen.now)).collect(),
             changes: seen.changes.iter().take(MOST_LINES).map(ChangeLine::new).collect(),
+            crowded: seen.crowded.iter().map(crowded).collect(),
             exempt: seen.exemptions.iter().take(MOST_LINES).map(ExemptLine::new).collect(),
         }
     }

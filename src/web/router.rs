@@ -121,6 +121,7 @@ async fn dashboard(State(api): State<Api>) -> Response {
                 checks: api.checks(),
                 anomalies: api.board().anomalies(Some(Range::last(DAY, now)), None, &[], 0)?,
                 changes: api.board().changes(Range::last(DAY, now), None, 100)?,
+                crowded: api.status().series.unwrap_or_default().crowded,
                 exemptions: api.board().exemptions(false)?,
             })
         })

@@ -97,6 +97,14 @@ fn anomaly(id: &str, state: v1::AnomalyState, title: &str) -> v1::Anomaly {
 pub(super) fn seen(minutes: u64) -> Seen {
     let mut random = fastrand::Rng::with_seed(7);
     let mut seen = Seen { now: NOW, ..Seen::default() };
+    seen.crowded.push(v1::CrowdedService {
+        service: Some(v1::Service { name: "profile".into(), ..v1::Service::default() }),
+        overflowed: 81_220,
+        series: 5_200,
+        part: "span names".into(),
+        values: 5_187,
+        pattern: "GET /user/*".into(),
+    });
     for (name, error) in [("checkout-page", "HTTP status 503"), ("name-server", "")] {
         seen.checks.push(v1::Check {
             name: name.into(),
@@ -285,6 +293,7 @@ fn pages_say_what_matters() {
     let overview = &pages[0].1;
     for wanted in [
         "payment: POST /charge takes 912 ms",
+        "profile has 5,187 span names like GET /user/*: 81,220 of its items",
         "payment · database · 87.0 %",
         "href=\"/evidence/3f1c9a0d5e7b2468/\"",
         "-7.00 %",

@@ -6,6 +6,7 @@ mod addresses;
 mod cells;
 mod collect;
 mod config;
+mod crowding;
 mod graph;
 mod instances;
 mod joiner;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use cells::{Cells, Packed};
 pub use config::Config;
+pub use crowding::{Crowd, Part, crowd};
 pub use merge::{Merged, RestoreError, Windows};
 pub use registry::Registry;
 pub use snapshot::{OpenWindow, Snapshot};

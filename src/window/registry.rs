@@ -1,6 +1,6 @@
 //! Which key a series id stands for.
 
-use crate::model::{SeriesId, SeriesKey};
+use crate::model::{SeriesId, SeriesKey, ServiceKey};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -36,6 +36,12 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The series of a service, in no order.
+    #[must_use]
+    pub fn of_service(&self, service: &ServiceKey) -> Vec<Arc<SeriesKey>> {
+        self.0.read().values().filter(|key| key.service == *service).cloned().collect()
     }
 
     /// All series, in the order of their keys.

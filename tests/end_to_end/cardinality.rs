@@ -56,6 +56,14 @@ async fn run(is_noisy: bool) -> (Value, u64) {
         let series = daemon.ask(&["status"])["series"].clone();
         assert!(series["live"].as_u64() <= Some(5_000), "{series}");
         assert!(series["overflowed"].as_u64() > Some(0), "{series}");
+        let crowded = &series["crowded"][0];
+        assert_eq!(crowded["service"], "noisy", "{series}");
+        assert_eq!(
+            (&crowded["part"], &crowded["pattern"]),
+            (&"span names".into(), &"op-*".into()),
+            "{series}"
+        );
+        assert_eq!(crowded["overflowed"], series["overflowed"], "{series}");
     }
     let of = row(&daemon, "quiet").expect("a row");
     let peak = daemon.peak_bytes();
