@@ -21,6 +21,8 @@ const AT_MOST: usize = 20_000;
 const RECENT: Duration = Duration::from_secs(5);
 /// One that saw it fail does so for longer: it may have given up calling.
 const STILL: Duration = Duration::from_secs(60);
+/// What was called before a server broke arrives up to so long after that.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(2);
 /// Failed calls, and their share, from which a caller whose evidence still grows counts as one that sees
 /// the server fail.
 const FAILED_AT_LEAST: u64 = 2;
@@ -33,6 +35,15 @@ pub struct Call {
     requests: u64,
     first: Timestamp,
     last: Timestamp,
+}
+
+impl Call {
+    /// Whether its client sees the server fail, or begins to.
+    fn fails(&self) -> bool {
+        let test = &self.errors.test;
+        let grows = test.evidence.is_rising() && test.bad >= FAILED_AT_LEAST && test.share() >= SHARE;
+        test.evidence.is_bad() || grows
+    }
 }
 
 /// The service that an end of a call is; of a peer that sends nothing, one that is named as its address.
@@ -75,7 +86,7 @@ impl Detectors {
         }
         let standing = self.standing(now);
         for (key, verdict) in active {
-            let (failing, callers) = standing.get(&key.server).copied().unwrap_or_default();
+            let of = standing.get(&key.server).copied().unwrap_or_default();
             let server = service_of(key);
             let known = self.state.numbers.get(&server).and_then(|n| self.state.services.get(*n as usize));
             let serves = known.is_some_and(|service| service.entries > 0);
@@ -94,8 +105,8 @@ impl Detectors {
             finding.gravity = if unheard && enough { Gravity::Page } else { Gravity::Support };
             // One of several callers may be at fault itself; and of what serves nothing, a single caller's
             // word does not say at which end it broke.
-            let most = failing * 2 >= callers;
-            finding.blames = enough && (unheard || most && (serves || failing >= 2));
+            let most = if serves { of.failing * 2 >= of.recent } else { of.failing * 2 >= of.since };
+            finding.blames = enough && (unheard || most && (serves || of.failing >= 2));
             finding.observed = test.share();
             finding.expected = Band { low: 0.0, high: verdict.null };
             finding.unit = "1".to_owned();
@@ -103,20 +114,42 @@ impl Detectors {
         }
     }
 
-    /// Of each server, how many of its callers see it fail, and how many in all speak of it now.
-    fn standing(&self, now: Timestamp) -> BTreeMap<&Node, (usize, usize)> {
-        let mut standing: BTreeMap<&Node, (usize, usize)> = BTreeMap::new();
+    /// Of each server, what its callers see of it now.
+    fn standing(&self, now: Timestamp) -> BTreeMap<&Node, Standing> {
+        let mut standing: BTreeMap<&Node, Standing> = BTreeMap::new();
+        let heard = |call: &Call| now.since(call.last);
         for (key, call) in &self.state.calls {
-            let test = &call.errors.test;
-            let grows = test.evidence.is_rising() && test.bad >= FAILED_AT_LEAST && test.share() >= SHARE;
-            let fails = test.evidence.is_bad() || grows;
-            let heard = now.since(call.last);
-            if heard <= RECENT || (fails && heard <= STILL) {
-                let (failing, callers) = standing.entry(&key.server).or_default();
-                *callers += 1;
-                *failing += usize::from(fails);
+            if call.fails() && heard(call) <= STILL {
+                let of = standing.entry(&key.server).or_default();
+                let onset = call.errors.test.evidence.onset().0;
+                of.onset = if of.failing == 0 { onset } else { of.onset.min(onset) };
+                of.failing += 1;
+                of.recent += 1;
+                of.since += 1;
+            }
+        }
+        for (key, call) in &self.state.calls {
+            if let Some(of) = standing.get_mut(&key.server)
+                && !call.fails()
+                && heard(call) <= RECENT
+            {
+                of.recent += 1;
+                of.since += usize::from(call.last > of.onset.saturating_add(ARRIVES_WITHIN));
             }
         }
         standing
     }
+}
+
+/// What the callers of a server that fails for some see of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// When it began to fail for the first of them.
+    onset: Timestamp,
+    failing: usize,
+    /// Those for which it fails, and those that called lately.
+    recent: usize,
+    /// The same, without those that have not called since the onset: a service whose own callers have given up
+    /// has not seen whether the server is well.
+    since: usize,
 }
