@@ -273,7 +273,7 @@ fn whole(anomaly: &v1::Anomaly) -> String {
             let (observed, expected, unit) = in_unit(signal);
             table.row([
                 signal.service.as_ref().map(service_path).unwrap_or_default(),
-                signal.metric.clone(),
+                which(signal),
                 signal.symptom.clone(),
                 observed,
                 expected,
@@ -284,6 +284,17 @@ fn whole(anomaly: &v1::Anomaly) -> String {
         let _ = write!(out, "\n{}", table.show(""));
     }
     out
+}
+
+/// What is judged, with the attributes that tell it from others of its name (a burn's windows, a caller).
+fn which(signal: &v1::AnomalySignal) -> String {
+    let attributes: Vec<String> =
+        signal.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if attributes.is_empty() {
+        signal.metric.clone()
+    } else {
+        format!("{} {{{}}}", signal.metric, attributes.join(", "))
+    }
 }
 
 /// Observed, expected and their unit for people.

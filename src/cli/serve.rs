@@ -3,7 +3,7 @@
 use super::failure::{Failure, finish};
 use crate::app::{App, Config, Error};
 use clap::Args;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,6 +47,7 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
         .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .try_init();
     let app = App::start(&config).map_err(|error| match error {
         Error::Access(error) => Failure::usage(error.to_string()),

@@ -16,7 +16,9 @@ impl Confirm {
     #[must_use]
     pub fn budget(&self, at: Timestamp) -> (f64, f64) {
         let since = at.saturating_sub(Duration::from_secs(604_800));
-        let spent = self.state.spent.iter().filter(|(when, _)| *when > since).map(|(_, share)| share).sum();
+        let recent = self.state.spent.iter().filter(|(when, _)| *when > since);
+        // From zero: the sum of no numbers at all is -0, and is shown as such.
+        let spent = recent.fold(0.0, |sum, (_, share)| sum + share);
         (self.config.false_pages_per_week, spent)
     }
 
