@@ -8,8 +8,9 @@ use super::services::query;
 use super::slo_advice::{self, Lint, Suggest, Test};
 use super::table::Table;
 use crate::api::v1;
-use crate::serve::text::{count, percent, three_digits, time};
+use crate::serve::text::{count, three_digits, time};
 use crate::serve::{data_state_name, slo_json, users_text, window_text};
+use crate::slo::share_in_words;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
@@ -98,7 +99,7 @@ fn table(slos: &[v1::Slo]) -> String {
             data_state_name(slo.state()).to_owned(),
             count(slo.good),
             count(slo.total),
-            percent(slo.budget_remaining_ratio),
+            share_in_words(slo.budget_remaining_ratio),
             burn("5m"),
             burn("1h"),
             burn("6h"),

@@ -4,6 +4,7 @@
 use super::convert::from_proto;
 use crate::api::v1;
 use crate::settings::{Seconds, Setting};
+use crate::slo::share_in_words;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -351,7 +352,7 @@ fn budget_spent_json(of: &v1::BudgetSpent) -> Value {
 pub(crate) fn budget_spent_text(of: &v1::Incident) -> String {
     let mut parts = Vec::with_capacity(of.budget_spent.len());
     for spent in &of.budget_spent {
-        let mut text = format!("{:.2} % of {:?}", spent.ratio * 100.0, spent.slo);
+        let mut text = format!("{} of {:?}", share_in_words(spent.ratio), spent.slo);
         if spent.service != of.service {
             let name = spent.service.as_ref().map_or("", |service| service.name.as_str());
             text.push_str(&format!(" of {name}"));

@@ -293,7 +293,8 @@ impl Budgets {
         let State { services, objectives, .. } = &self.state;
         let Some(objective) = objectives.get(at) else { return };
         let Some(service) = services.get(objective.service as usize) else { return };
-        let young = objective.default && now.since(objective.first) < self.config.default_silent.0;
+        let silent_until = objective.silent_until(self.config.default_silent.0);
+        let young = silent_until.is_some_and(|until| now < until);
         // A slice is many events already.
         let usual = if objective.is_sliced() { 1 } else { self.config.bad_requests };
         let floor = objective.floor.unwrap_or(usual);

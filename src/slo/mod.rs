@@ -34,7 +34,7 @@ mod users;
 
 pub use adjustment::{Adjustment, Undone};
 pub use advice::{Alerted, Suggestion, rehearse, suggest};
-pub use budget::{Budget, DataState, in_words};
+pub use budget::{Budget, DataState, in_words, share_in_words};
 pub use budgets::Budgets;
 pub use burn::{Burn, BurnRule, RULES, Rule, WINDOWS, burn_rate, preset};
 pub use calendar::{Calendar, Unit, is_time_zone, rolling, shorthand};

@@ -287,7 +287,7 @@ fn pages_say_what_matters() {
         "payment: POST /charge takes 912 ms",
         "payment · database · 87.0 %",
         "href=\"/evidence/3f1c9a0d5e7b2468/\"",
-        "-7.00 %",
+        "-7 %",
         "21.7×",
         "payment 1.4.2 → 1.5.0",
         "failing for 3m 0s",
@@ -297,7 +297,7 @@ fn pages_say_what_matters() {
     }
     let slos = &pages.iter().find(|(name, _)| *name == "slos").expect("a page").1;
     let incident = &pages.iter().find(|(name, _)| *name == "incident").expect("a page").1;
-    assert!(incident.contains("12.10 % of &#34;charge-fast&#34; (3017 bad)"), "{incident}");
+    assert!(incident.contains("12.1 % of &#34;charge-fast&#34; (3017 bad)"), "{incident}");
     assert!(slos.contains("about 1240 of 8300") && slos.contains("bar bad"), "{slos}");
     assert!(pages[2].1.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "an empty overview says how to begin");
 }

@@ -3,8 +3,9 @@
 use super::dashboard::path_of;
 use super::head::Head;
 use crate::api::v1;
-use crate::serve::text::{count, percent, three_digits, time};
+use crate::serve::text::{count, three_digits, time};
 use crate::serve::{data_state_name, users_text, window_text};
+use crate::slo::share_in_words;
 use askama::Template;
 
 /// What is left of a budget, as a bar.
@@ -32,7 +33,7 @@ impl BudgetCell {
         let good = format!("{} of {} good", count(of.good), count(of.total));
         Self {
             title: format!("{}: {good}, {} % asked for", of.slo, target(of)),
-            text: percent(left),
+            text: share_in_words(left),
             text_class,
             width: (left.clamp(0.0, 1.0) * 100.0).round() as u32,
             class,

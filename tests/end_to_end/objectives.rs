@@ -196,6 +196,11 @@ spec:
     .await;
     assert_eq!(alert["users_affected"], 400, "{alert:#}");
     assert_eq!(alert["budget_spent"][0]["bad"], 800, "{alert:#}");
+    // Nothing else went wrong since it began: what is left is all but what that took.
+    let now = row(&daemon, "first-byte-of-checkout").expect("still there");
+    let left = now["budget_remaining_ratio"].as_f64().expect("a number");
+    let taken = alert["budget_spent"][0]["ratio"].as_f64().expect("a number");
+    assert!((left + taken - 1.0).abs() < 1e-9, "{left} left, {taken} taken: {now:#} {alert:#}");
     let (_, page) = http::get(&format!("{}/slos", daemon.url("http"))).await.expect("a page");
     let page = String::from_utf8_lossy(&page).into_owned();
     assert!(page.contains("first-byte-of-checkout") && page.contains("about 400 of "), "{page}");
