@@ -8,7 +8,7 @@ use crate::slo::burn_rate;
 use std::time::Duration;
 
 /// Targets that people use, highest first.
-const TARGETS: [f64; 7] = [0.9999, 0.9995, 0.999, 0.995, 0.99, 0.95, 0.9];
+pub(super) const TARGETS: [f64; 7] = [0.9999, 0.9995, 0.999, 0.995, 0.99, 0.95, 0.9];
 /// A period's budget must allow so many failures.
 const FAILURES_ALLOWED: f64 = 10.0;
 const PERIOD: Duration = Duration::from_secs(30 * 86_400);

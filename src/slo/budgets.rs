@@ -7,7 +7,7 @@ use super::config::Config;
 use super::definition::Definition;
 use super::objective::{Before, Caution, Objective, judge};
 use super::publish::{IDLE, first, reading, spent};
-use super::read::{FileError, read_all};
+use super::read::{Refused, read_all};
 use super::service::Service;
 use super::settle::rounded_up;
 use crate::aggregate::{Cell, Indicator, IndicatorId};
@@ -74,9 +74,9 @@ impl Budgets {
     /// Reads the files that the configuration names.
     ///
     /// # Errors
-    /// A file cannot be taken: with file, line and key.
-    pub fn open(config: Config) -> Result<Self, FileError> {
-        let definitions = read_all(&config.files)?;
+    /// Files cannot be taken: with file, line and key.
+    pub fn open(config: Config) -> Result<Self, Refused> {
+        let definitions = read_all(&config.files)?.definitions;
         Ok(Self::new(config, definitions))
     }
 

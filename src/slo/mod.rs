@@ -46,5 +46,5 @@ pub use lint::{Smell, Traffic, Warning, lint};
 #[cfg(test)]
 pub(crate) use oracle::{MONTH, definition};
 pub use publish::Lost;
-pub use read::{FileError, Files, read, read_all, read_file};
+pub use read::{FileError, Files, Refused, Taken, read, read_all};
 pub use tail::at_least;
