@@ -175,9 +175,23 @@ pub fn slo_json(of: &v1::Slo) -> Value {
             "default": of.is_default,
             "users_affected": of.users_affected,
             "users": of.users,
+            "counted_since": time(of.counted_since.as_ref()),
+            "silent_until": time(of.silent_until.as_ref()),
         }),
     )));
     Value::Object(row)
+}
+
+/// A file with objectives that is refused.
+#[must_use]
+pub fn refused_file_json(of: &v1::RefusedFile) -> Value {
+    json!({
+        "file": of.file,
+        "line": of.line,
+        "key": (!of.key.is_empty()).then_some(&of.key),
+        "reason": of.reason,
+        "left_out": of.left_out,
+    })
 }
 
 /// A synthetic check.
@@ -460,5 +474,6 @@ pub fn status_json(of: &v1::Status) -> Value {
         },
         "memory_bytes": of.memory_bytes,
         "false_pages": { "per_week": pages.per_week, "spent_week": pages.spent_week },
+        "refused_slo_files": of.refused_slo_files.iter().map(refused_file_json).collect::<Vec<_>>(),
     })
 }
