@@ -1,7 +1,7 @@
 //! What an anomaly has cost.
 
 use crate::model::ServiceKey;
-use crate::slo::Lost;
+use crate::slo::{Lost, share_in_words};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -33,7 +33,7 @@ impl Impact {
             if !text.is_empty() {
                 text.push_str(", ");
             }
-            let _ = write!(text, "{:.2} % of {:?}", lost.share * 100.0, lost.slo);
+            let _ = write!(text, "{} of {:?}", share_in_words(lost.share), lost.slo);
             if lost.service != *service {
                 let _ = write!(text, " of {}", lost.service);
             }

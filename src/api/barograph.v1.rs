@@ -46,6 +46,23 @@ pub struct Author {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
 }
+/// A file that cannot be taken as it is now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedFile {
+    #[prost(string, tag = "1")]
+    pub file: ::prost::alloc::string::String,
+    /// Where in it; unset where it could not be read.
+    #[prost(uint64, optional, tag = "2")]
+    pub line: ::core::option::Option<u64>,
+    /// The key that is wrong, or `document`; "" where it could not be read.
+    #[prost(string, tag = "3")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Whether the other files are taken without it. Else all objectives stay as they were before.
+    #[prost(bool, tag = "5")]
+    pub left_out: bool,
+}
 /// opentelemetry.proto.trace.v1.Span.SpanKind, same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3966,12 +3983,18 @@ pub struct ListSlosRequest {
     /// Only this service's; all if "".
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
+    /// Only those of this name; all if "".
+    #[prost(string, tag = "2")]
+    pub slo: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListSlosResponse {
     /// Sorted by service, then name.
     #[prost(message, repeated, tag = "1")]
     pub slos: ::prost::alloc::vec::Vec<Slo>,
+    /// Files with objectives that are refused, whatever was asked for.
+    #[prost(message, repeated, tag = "2")]
+    pub refused_files: ::prost::alloc::vec::Vec<RefusedFile>,
 }
 /// A service level objective, its budget and how fast that burns.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4003,7 +4026,7 @@ pub struct Slo {
     /// When the budget was used up, or will be at the present rate; unset if it will not within the period.
     #[prost(message, optional, tag = "10")]
     pub exhausted_at: ::core::option::Option<::prost_types::Timestamp>,
-    /// Made without an objective file; never pages on its own in the first hour.
+    /// Made without an objective file; alerts on its own from `silent_until` on.
     #[prost(bool, tag = "11")]
     pub is_default: bool,
     /// Distinct users of the last hour that something bad happened to, and all; unset where nobody counts them.
@@ -4011,6 +4034,12 @@ pub struct Slo {
     pub users_affected: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "13")]
     pub users: ::core::option::Option<u64>,
+    /// Since when it is counted; unset before the first count.
+    #[prost(message, optional, tag = "14")]
+    pub counted_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Until when one made by default only supports other findings; unset once it alerts on its own.
+    #[prost(message, optional, tag = "15")]
+    pub silent_until: ::core::option::Option<::prost_types::Timestamp>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Burn {
@@ -4940,6 +4969,9 @@ pub struct Status {
     pub memory_bytes: ::core::option::Option<u64>,
     #[prost(message, optional, tag = "11")]
     pub false_pages: ::core::option::Option<FalsePages>,
+    /// Files with objectives that are refused.
+    #[prost(message, repeated, tag = "12")]
+    pub refused_slo_files: ::prost::alloc::vec::Vec<RefusedFile>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Accepted {

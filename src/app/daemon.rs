@@ -250,7 +250,8 @@ impl App {
         );
         let ledger = store.ledger();
         let mut objective_files = Files::new(config.slo.files.clone()).with(of_checks(&config.probe.checks));
-        let definitions = objective_files.changed()?.unwrap_or_default();
+        let reloading = Arc::new(Reloading::default());
+        let definitions = reloading.take(objective_files.changed()?.unwrap_or_default());
         let mut judging = Judging::new(
             Judge::new(
                 Budgets::new(config.slo.clone(), definitions),
@@ -339,8 +340,8 @@ impl App {
             registry: registry.clone(),
             recorder: recorder.clone(),
             false_pages: downstream.false_pages.clone(),
+            objective_files: reloading.clone(),
         });
-        let reloading = Arc::new(Reloading::default());
         rest.spawn(reloading.clone().run(objective_files, judging.clone(), rest_stopping.clone()));
         let diagnosing = Arc::new(Diagnosing::new(
             Diagnosis::new(config.diagnose.clone(), evidence.clone()),
@@ -353,7 +354,12 @@ impl App {
                 windows: Arc::new(AllWindows { snapshot, store }),
                 registry,
                 records: Arc::new(LedgerRecords(ledger)),
-                objectives: Arc::new(Published { budgets, adjustments, checks: prober.standings() }),
+                objectives: Arc::new(Published {
+                    budgets,
+                    adjustments,
+                    checks: prober.standings(),
+                    files: reloading.clone(),
+                }),
                 condition: condition.clone(),
                 evidence: evidence.clone(),
                 recorded: Arc::new(recorder.clone()),

@@ -16,7 +16,7 @@ pub enum Error {
     #[error(transparent)]
     Alert(#[from] crate::alert::Error),
     #[error(transparent)]
-    Slo(#[from] crate::slo::FileError),
+    Slo(#[from] crate::slo::Refused),
     #[error(transparent)]
     Diagnose(#[from] crate::diagnose::Error),
     #[error(

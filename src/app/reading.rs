@@ -1,5 +1,6 @@
 //! What the API reads, taken from where the stages publish it.
 
+use super::objectives::Reloading;
 use super::totals::Totals;
 use crate::api::v1;
 use crate::journal::Recorder;
@@ -126,6 +127,7 @@ pub struct Published {
     pub budgets: Arc<ArcSwap<Vec<Budget>>>,
     pub adjustments: Arc<ArcSwap<Vec<Adjustment>>>,
     pub checks: Arc<Standings>,
+    pub files: Arc<Reloading>,
 }
 
 impl Objectives for Published {
@@ -143,6 +145,14 @@ impl Objectives for Published {
 
     fn adjustments(&self) -> Vec<Adjustment> {
         self.adjustments.load().to_vec()
+    }
+
+    fn refused_files(&self) -> Vec<v1::RefusedFile> {
+        self.files.refused()
+    }
+
+    fn defined(&self) -> Arc<Vec<(String, String)>> {
+        self.files.defined()
     }
 
     fn checks(&self) -> Vec<v1::Check> {
@@ -198,6 +208,8 @@ fn slo(budget: &Budget) -> v1::Slo {
         is_default: budget.default,
         users_affected: budget.users.map(|(affected, _)| affected),
         users: budget.users.map(|(_, all)| all),
+        counted_since: budget.counted_since.map(to_proto),
+        silent_until: budget.silent_until.map(to_proto),
     }
 }
 
@@ -216,6 +228,7 @@ pub struct Daemon {
     /// False pages accepted in a week, and spent of them, as of the last cut: whoever asks must not wait
     /// for the judge.
     pub false_pages: Arc<ArcSwap<(f64, f64)>>,
+    pub objective_files: Arc<Reloading>,
 }
 
 impl Daemon {
@@ -282,6 +295,7 @@ impl Condition for Daemon {
             }),
             memory_bytes: memory_bytes(),
             false_pages: Some(v1::FalsePages { per_week, spent_week }),
+            refused_slo_files: self.objective_files.refused(),
         }
     }
 }

@@ -8,9 +8,11 @@ use super::services::query;
 use super::slo_advice::{self, Lint, Suggest, Test};
 use super::table::Table;
 use crate::api::v1;
-use crate::serve::text::{count, percent, three_digits, time};
-use crate::serve::{data_state_name, slo_json, users_text, window_text};
+use crate::serve::text::{count, plain, three_digits, time};
+use crate::serve::{data_state_name, refused_files_text, silent_text, slo_json, users_text, window_text};
+use crate::slo::share_in_words;
 use clap::{Args, Subcommand};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// What is left of each error budget, and how fast it burns; advice on objectives.
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Examples:
   barograph slo
+  barograph slo charge-fast
   barograph slo --service cart --watch
   barograph slo -o json
   barograph slo lint objectives/
@@ -26,6 +29,9 @@ Examples:
 pub(super) struct Arguments {
     #[command(subcommand)]
     act: Option<Act>,
+    /// Only this one.
+    #[arg(value_name = "NAME", default_value = "", hide_default_value = true)]
+    name: String,
     /// Only this service's.
     #[arg(
         long,
@@ -50,22 +56,34 @@ enum Act {
 }
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
-    let Arguments { act, service, output, watch, daemon } = arguments;
+    let Arguments { act, name, service, output, watch, daemon } = arguments;
     match act {
-        Some(Act::Lint(lint)) => return finish(slo_advice::run_lint(lint)),
-        Some(Act::Suggest(suggest)) => return finish(slo_advice::run_suggest(suggest)),
-        Some(Act::Test(test)) => return finish(slo_advice::run_test(test)),
+        Some(Act::Lint(lint)) => return finish(slo_advice::run_lint(lint, &output)),
+        Some(Act::Suggest(suggest)) => return finish(slo_advice::run_suggest(suggest, &output)),
+        Some(Act::Test(test)) => return finish(slo_advice::run_test(test, &output)),
         None => {}
     }
     finish(output.ask(&daemon, &watch, async |channel| {
-        let answer = query(channel).list_slos(v1::ListSlosRequest { service: service.clone() }).await;
-        let slos = answer.map_err(|status| daemon.failure(&status))?.into_inner().slos;
-        let again = slos.clone();
+        let request = v1::ListSlosRequest { service: service.clone(), slo: name.clone() };
+        let answer = query(channel).list_slos(request).await;
+        let v1::ListSlosResponse { slos, refused_files } =
+            answer.map_err(|status| daemon.failure(&status))?.into_inner();
+        let (again, refused) = (slos.clone(), refused_files_text(&refused_files));
+        let warning = refused.clone();
         Ok(Answer {
-            table: Box::new(move || table(&slos)),
-            json: Box::new(move || again.iter().map(slo_json).collect()),
+            table: Box::new(move || table(&slos) + &remarks(&[refused, silent_text(&slos)])),
+            json: Box::new(move || {
+                // The rows keep their form; whoever reads them hears of it all the same.
+                let _ = std::io::stderr().write_all(remarks(&[warning]).as_bytes());
+                again.iter().map(slo_json).collect()
+            }),
         })
     }))
+}
+
+/// Lines below a table, of those that say something.
+fn remarks(texts: &[String]) -> String {
+    texts.iter().flat_map(|text| text.lines()).map(|line| format!("{}\n", plain(line))).collect()
 }
 
 fn table(slos: &[v1::Slo]) -> String {
@@ -98,7 +116,7 @@ fn table(slos: &[v1::Slo]) -> String {
             data_state_name(slo.state()).to_owned(),
             count(slo.good),
             count(slo.total),
-            percent(slo.budget_remaining_ratio),
+            share_in_words(slo.budget_remaining_ratio),
             burn("5m"),
             burn("1h"),
             burn("6h"),

@@ -3,16 +3,16 @@
 use super::connection::Daemon;
 use super::failure::Failure;
 use super::moment::{Moment, read_moment};
-use super::output::write_out;
+use super::output::{Answer, Output};
 use super::services::query;
 use crate::api::v1;
 use crate::app::{Backtest, Config};
 use crate::model::{ServiceKey, Timestamp};
 use crate::serve::text::plain;
-use crate::slo::{Traffic, lint, read_all, rehearse, suggest};
+use crate::slo::{Alerted, Suggestion, Taken, Traffic, Warning, lint, read_all, rehearse, suggest};
 use clap::Args;
-use serde_json::Value;
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,58 +100,149 @@ fn traffic(daemon: &Daemon, service: &str, range: v1::TimeRange) -> Result<Vec<T
     Ok(operations.into_iter().map(of).collect())
 }
 
-pub(super) fn run_lint(arguments: Lint) -> Result<(), Failure> {
+/// Reads files; each that is refused is told in a line of its own.
+fn read(files: &[PathBuf]) -> Result<Taken, Failure> {
+    read_all(files).map_err(|refused| Failure::usage(plain_lines(&refused.to_string())))
+}
+
+/// Lines in which nothing acts on a terminal.
+fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn run_lint(arguments: Lint, output: &Output) -> Result<(), Failure> {
     let Lint { files, offline, since, daemon } = arguments;
-    let definitions = read_all(&files).map_err(|error| Failure::usage(error.to_string()))?;
+    let taken = read(&files)?;
     let (range, length) = range(since)?;
     let traffic = if offline { Vec::new() } else { traffic(&daemon, "", range)? };
-    let warnings = lint(&definitions, &traffic, length);
-    let mut text = String::new();
-    for warning in &warnings {
-        let (smell, slo) = (warning.smell.as_str(), plain(&warning.slo));
-        let _ = writeln!(text, "{}: {slo}: {smell}: {}", plain(&warning.origin), plain(&warning.text));
-    }
-    if warnings.is_empty() {
-        let _ = writeln!(text, "{} objectives, nothing to say", definitions.len());
-    }
-    write_out(&text)?;
-    match warnings.len() {
+    let warnings = lint(&taken.definitions, &traffic, length);
+    output.print(Answer {
+        table: Box::new(|| lint_text(&taken, &warnings)),
+        json: Box::new(|| lint_json(&taken, &warnings)),
+    })?;
+    match warnings.len().saturating_add(taken.empty.len()) {
         0 => Ok(()),
         found => Err(Failure::failed(format!("{found} of these are worth a look"))),
     }
 }
 
-pub(super) fn run_suggest(arguments: Suggest) -> Result<(), Failure> {
+/// `FILE:LINE: NAME: KIND: what is wrong; what to do`, a line each.
+fn lint_text(taken: &Taken, warnings: &[Warning]) -> String {
+    let mut text = String::new();
+    for error in &taken.empty {
+        let _ = writeln!(text, "{}", plain(&error.to_string()));
+    }
+    for Warning { slo, origin, smell, text: what, advice } in warnings {
+        let line =
+            format!("{}:{}: {slo}: {}: {what}; {advice}", origin.path.display(), origin.line, smell.as_str());
+        let _ = writeln!(text, "{}", plain(&line));
+    }
+    if text.is_empty() {
+        let _ = writeln!(text, "{} objectives, nothing to say", taken.definitions.len());
+    }
+    text
+}
+
+fn lint_json(taken: &Taken, warnings: &[Warning]) -> Value {
+    let note = |of: &Warning| {
+        json!({
+            "slo": of.slo,
+            "file": of.origin.path.display().to_string(),
+            "line": of.origin.line,
+            "smell": of.smell.as_str(),
+            "text": of.text,
+            "advice": of.advice,
+        })
+    };
+    let empty = taken.empty.iter().map(|error| error.path().display().to_string());
+    json!({
+        "objectives": taken.definitions.len(),
+        "notes": warnings.iter().map(note).collect::<Vec<_>>(),
+        "empty_files": empty.collect::<Vec<_>>(),
+    })
+}
+
+/// An objective that is proposed.
+struct Proposed {
+    service: ServiceKey,
+    suggestion: Suggestion,
+    /// What it would have told; `None` where that is not known.
+    told: Option<Vec<Alerted>>,
+}
+
+pub(super) fn run_suggest(arguments: Suggest, output: &Output) -> Result<(), Failure> {
     let Suggest { service, since, daemon } = arguments;
     let (range, length) = range(since)?;
     let mut by_service: BTreeMap<ServiceKey, Vec<Traffic>> = BTreeMap::new();
     for of in traffic(&daemon, &service, range)?.into_iter().filter(|of| of.entry) {
         by_service.entry(of.service.clone()).or_default().push(of);
     }
-    let mut text = String::new();
+    let mut proposed = Vec::new();
     for (service, operations) in by_service {
         let path = service.to_string();
         for suggestion in suggest(&path, &operations, length) {
-            if !text.is_empty() {
-                text.push_str("---\n");
-            }
             let told = match suggestion.threshold_ns {
                 // How many were slower than something is not kept of the past.
-                Some(_) => "what it would have told is not known of latencies".to_owned(),
-                None => rehearsed(&daemon, &path, range, suggestion.target)?,
+                Some(_) => None,
+                None => Some(rehearsed(&daemon, &path, range, suggestion.target)?),
             };
-            let _ = writeln!(text, "# {}\n# {told}", plain(&suggestion.reason));
-            text.push_str(&suggestion.yaml(&path));
+            proposed.push(Proposed { service: service.clone(), suggestion, told });
         }
+    }
+    output.print(Answer {
+        table: Box::new(|| suggest_text(&proposed)),
+        json: Box::new(|| proposed.iter().map(suggest_json).collect()),
+    })
+}
+
+/// Documents of OpenSLO, with what is known of each in comments.
+fn suggest_text(proposed: &[Proposed]) -> String {
+    let mut text = String::new();
+    for Proposed { service, suggestion, told } in proposed {
+        if !text.is_empty() {
+            text.push_str("---\n");
+        }
+        let told = told
+            .as_deref()
+            .map_or_else(|| "what it would have told is not known of latencies".to_owned(), told_in_words);
+        let _ = writeln!(text, "# {}\n# {told}", plain(&suggestion.reason));
+        text.push_str(&suggestion.yaml(&service.to_string()));
     }
     if text.is_empty() {
         text.push_str("# no service had enough requests in this time\n");
     }
-    write_out(&text)
+    text
 }
 
-/// What an objective would have told, in one line.
-fn rehearsed(daemon: &Daemon, service: &str, range: v1::TimeRange, target: f64) -> Result<String, Failure> {
+fn suggest_json(of: &Proposed) -> Value {
+    let Proposed { service, suggestion, told } = of;
+    let alert = |of: &Alerted| {
+        json!({
+            "severity": if of.page { "page" } else { "ticket" },
+            "from": Timestamp::from_secs(of.from_second).to_string(),
+            "until": Timestamp::from_secs(of.until_second).to_string(),
+        })
+    };
+    json!({
+        "slo": suggestion.name,
+        "service": &*service.name,
+        "environment": &*service.environment,
+        "namespace": &*service.namespace,
+        "target": suggestion.target,
+        "threshold_ns": suggestion.threshold_ns,
+        "reason": suggestion.reason,
+        "would_have_told": told.as_ref().map(|told| told.iter().map(alert).collect::<Vec<_>>()),
+        "openslo": suggestion.yaml(&service.to_string()),
+    })
+}
+
+/// What an objective would have told.
+fn rehearsed(
+    daemon: &Daemon,
+    service: &str,
+    range: v1::TimeRange,
+    target: f64,
+) -> Result<Vec<Alerted>, Failure> {
     let series = daemon.ask(async |channel| {
         let request = v1::GetTimeSeriesRequest {
             range: Some(range),
@@ -167,12 +258,17 @@ fn rehearsed(daemon: &Daemon, service: &str, range: v1::TimeRange, target: f64) 
     for point in series.iter().flat_map(|series| &series.points) {
         let second = point.start.as_ref().and_then(|at| u64::try_from(at.seconds).ok()).unwrap_or(0);
         let sum = counts.entry(second).or_default();
-        *sum = (sum.0 + point.count - point.errors.min(point.count), sum.1 + point.count);
+        let good = point.count.saturating_sub(point.errors);
+        *sum = (sum.0.saturating_add(good), sum.1.saturating_add(point.count));
     }
     let counts: Vec<(u64, u64, u64)> =
         counts.into_iter().map(|(second, (good, total))| (second, good, total)).collect();
     let config = crate::slo::Config::default();
-    let told = rehearse(&counts, target, config.bad_requests, config.improbable);
+    Ok(rehearse(&counts, target, config.bad_requests, config.improbable))
+}
+
+/// What an objective would have told, in one line.
+fn told_in_words(told: &[Alerted]) -> String {
     let pages = told.iter().filter(|alerted| alerted.page).count();
     let mut text = format!("would have paged {pages} times and opened {} tickets", told.len() - pages);
     let times = told.iter().filter(|alerted| alerted.page).take(5);
@@ -181,42 +277,167 @@ fn rehearsed(daemon: &Daemon, service: &str, range: v1::TimeRange, target: f64) 
     if !times.is_empty() {
         let _ = write!(text, ": {}", times.join(", "));
     }
-    Ok(text)
+    text
 }
 
-pub(super) fn run_test(arguments: Test) -> Result<(), Failure> {
+pub(super) fn run_test(arguments: Test, output: &Output) -> Result<(), Failure> {
     let Test { file, recordings } = arguments;
-    read_all(std::slice::from_ref(&file)).map_err(|error| Failure::usage(error.to_string()))?;
+    let taken = read(std::slice::from_ref(&file))?;
+    if taken.definitions.is_empty() {
+        let why = taken.empty.first().map_or_else(
+            || format!("{}: holds no .yaml and no .yml file", file.display()),
+            ToString::to_string,
+        );
+        return Err(Failure::usage(plain(&why)));
+    }
     let set = [format!("slo.files=[{:?}]", file.display().to_string()), "slo.default=false".to_owned()];
     let config = Config::load(None, &set).map_err(|error| Failure::usage(error.to_string()))?;
     let out = std::env::temp_dir().join(format!("barograph-slo-test-{}", std::process::id()));
     std::fs::create_dir_all(&out)?;
     let backtest = Backtest { inputs: recordings, out: out.clone(), scores: false, templates: false };
     let done = backtest.run(&config).map_err(|error| Failure::failed(error.to_string()));
-    let text = done.and_then(|_| burns(&std::fs::read_to_string(out.join("anomalies.jsonl"))?));
+    let burns = done.and_then(|_| burns(&std::fs::read_to_string(out.join("anomalies.jsonl"))?));
     let _ = std::fs::remove_dir_all(&out);
-    write_out(&text?)
+    let burns = burns?;
+    output.print(Answer {
+        table: Box::new(|| burns_text(&burns)),
+        json: Box::new(|| burns.iter().map(burn_json).collect()),
+    })
+}
+
+/// An anomaly in which budgets burned.
+struct Burned {
+    anomaly: Value,
+    slos: BTreeSet<String>,
 }
 
 /// The burning budgets among anomalies.
-fn burns(anomalies: &str) -> Result<String, Failure> {
-    let mut text = String::new();
+fn burns(anomalies: &str) -> Result<Vec<Burned>, Failure> {
+    let mut burns = Vec::new();
     for line in anomalies.lines() {
         let anomaly: Value =
             serde_json::from_str(line).map_err(|error| Failure::failed(error.to_string()))?;
-        let members = anomaly["signals"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let burning = members.iter().filter(|member| member["symptom"] == "budget_burn");
-        let names: std::collections::BTreeSet<&str> =
-            burning.filter_map(|member| member["metric"].as_str()).collect();
-        if names.is_empty() && anomaly["symptom"] != "budget_burn" {
-            continue;
+        let members = anomaly.get("signals").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let is_burn = |of: &Value| of.get("symptom").is_some_and(|symptom| symptom == "budget_burn");
+        let burning = members.iter().filter(|member| is_burn(member));
+        let slos: BTreeSet<String> =
+            burning.filter_map(|member| Some(member.get("metric")?.as_str()?.to_owned())).collect();
+        if !slos.is_empty() || is_burn(&anomaly) {
+            burns.push(Burned { anomaly, slos });
         }
-        let of = |key: &str| plain(anomaly[key].as_str().unwrap_or("-")).to_string();
-        let names = plain(&names.into_iter().collect::<Vec<_>>().join(", ")).to_string();
+    }
+    Ok(burns)
+}
+
+fn burns_text(burns: &[Burned]) -> String {
+    let mut text = String::new();
+    for Burned { anomaly, slos } in burns {
+        let of = |key: &str| plain(anomaly.get(key).and_then(Value::as_str).unwrap_or("-"));
+        let names = slos.iter().map(|name| plain(name)).collect::<Vec<_>>().join(", ");
         let _ = writeln!(text, "{}  {}  {}  {names}", of("fired_at"), of("severity"), of("service"));
     }
     if text.is_empty() {
         text.push_str("no budget would have burned too fast\n");
     }
-    Ok(text)
+    text
+}
+
+fn burn_json(of: &Burned) -> Value {
+    let mut row = serde_json::Map::new();
+    for key in ["fired_at", "resolved_at", "severity", "service", "environment", "namespace", "title"] {
+        row.insert(key.to_owned(), of.anomaly.get(key).cloned().unwrap_or(Value::Null));
+    }
+    row.insert("slos".to_owned(), json!(of.slos));
+    Value::Object(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slo::{Origin, Smell};
+
+    #[test]
+    fn a_note_is_a_line_or_an_object_and_nothing_in_it_acts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("empty.yaml"), "# later\n").expect("written");
+        let taken = read(&[folder.path().to_owned()]).expect("no mistake");
+        let origin = Origin { path: "a\u{1b}[2J.yaml".into(), line: 7 };
+        let (text, advice) = ("it is\nnever met".to_owned(), "lower `target`".to_owned());
+        let notes = [Warning { slo: "x".into(), origin, smell: Smell::AlwaysFails, text, advice }];
+        let said = lint_text(&taken, &notes);
+        let lines: Vec<&str> = said.lines().collect();
+        let [empty, note] = lines.as_slice() else { panic!("{said:?}") };
+        assert!(empty.ends_with("/empty.yaml:1: document: is empty: it holds no objective"), "{empty}");
+        assert_eq!(*note, "a\\u{1b}[2J.yaml:7: x: always-fails: it is\\u{a}never met; lower `target`");
+        let json = lint_json(&taken, &notes);
+        assert_eq!(
+            json["notes"],
+            json!([{
+                "slo": "x", "file": "a\u{1b}[2J.yaml", "line": 7, "smell": "always-fails",
+                "text": "it is\nnever met", "advice": "lower `target`",
+            }])
+        );
+        assert_eq!((&json["objectives"], json["empty_files"].as_array().map(Vec::len)), (&json!(0), Some(1)));
+        assert_eq!(lint_text(&Taken::default(), &[]), "0 objectives, nothing to say\n");
+    }
+
+    #[test]
+    fn a_proposal_says_what_it_would_have_told_in_both_forms() {
+        let suggestion = Suggestion {
+            name: "shop-availability".into(),
+            target: 0.999,
+            threshold_ns: None,
+            reason: "400 of 1500000 requests failed (0.027 %)".into(),
+        };
+        let told = vec![
+            Alerted { from_second: 1_700_000_000, until_second: 1_700_000_600, page: true },
+            Alerted { from_second: 1_700_100_000, until_second: 1_700_100_600, page: false },
+        ];
+        let service = ServiceKey::new("prod", "", "shop");
+        let proposed = [
+            Proposed { service: service.clone(), suggestion: suggestion.clone(), told: Some(told) },
+            Proposed { service, suggestion: Suggestion { threshold_ns: Some(1), ..suggestion }, told: None },
+        ];
+        let text = suggest_text(&proposed);
+        assert!(
+            text.contains("\n# would have paged 1 times and opened 1 tickets: 2023-11-14T22:13:20Z\n"),
+            "{text}"
+        );
+        assert!(text.contains("---\n") && text.contains("is not known of latencies"), "{text}");
+        assert_eq!(crate::slo::read("a.yaml".as_ref(), &text).expect_err("two of one name").0.len(), 1);
+        let json = suggest_json(&proposed[0]);
+        assert_eq!(
+            json["would_have_told"][0],
+            json!({ "severity": "page", "from": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:23:20Z" })
+        );
+        assert_eq!(
+            (&json["service"], &json["environment"], &json["target"]),
+            (&"shop".into(), &"prod".into(), &0.999.into())
+        );
+        let yaml = json["openslo"].as_str().expect("a text");
+        assert_eq!(crate::slo::read("a.yaml".as_ref(), yaml).expect("its own words").len(), 1);
+        assert_eq!(suggest_json(&proposed[1])["would_have_told"], Value::Null);
+    }
+
+    #[test]
+    fn only_anomalies_in_which_budgets_burned_are_shown() {
+        let line = |symptom: &str, member: &str| {
+            json!({
+                "fired_at": "2026-12-01T00:00:00Z", "resolved_at": null, "severity": "page", "service": "shop",
+                "environment": "", "namespace": "", "title": "shop: fails", "symptom": symptom,
+                "signals": [{ "symptom": member, "metric": "shop-ok" }],
+            })
+        };
+        let lines = format!("{}\n{}\n", line("errors", "budget_burn"), line("errors", "errors"));
+        let found = burns(&lines).expect("JSON");
+        assert_eq!(burns_text(&found), "2026-12-01T00:00:00Z  page  shop  shop-ok\n");
+        let [one] = found.as_slice() else { panic!("one of them") };
+        let json = burn_json(one);
+        assert_eq!(
+            (&json["slos"], &json["title"], &json["resolved_at"]),
+            (&json!(["shop-ok"]), &"shop: fails".into(), &Value::Null)
+        );
+        assert_eq!(burns_text(&burns("").expect("nothing")), "no budget would have burned too fast\n");
+        assert_eq!(burns("{").err().map(|failure| failure.code), Some(1));
+    }
 }

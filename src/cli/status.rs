@@ -6,8 +6,8 @@ use super::output::{Answer, Output, Watch};
 use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::status_service_client::StatusServiceClient;
-use crate::serve::text::{bytes, count, crowded, span, three_digits, time};
-use crate::serve::{from_proto, status_json};
+use crate::serve::text::{bytes, count, crowded, plain, span, three_digits, time};
+use crate::serve::{from_proto, refused_files_text, status_json};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -109,5 +109,7 @@ fn table(status: &v1::Status) -> String {
     for (name, value) in above.into_iter().chain(crowded).chain(below) {
         table.row([name.to_owned(), value]);
     }
-    table.show("")
+    let refused = refused_files_text(&status.refused_slo_files);
+    let refused: String = refused.lines().map(|line| format!("{}\n", plain(line))).collect();
+    table.show("") + &refused
 }

@@ -184,9 +184,8 @@ impl Confirm {
             member.tail = member.tail.min(finding.tail);
             member.log_evidence = member.log_evidence.max(finding.log_evidence);
             open.refreshed = true;
-            if fires && finding.gravity == Gravity::Page && open.anomaly.severity < Severity::Page {
-                open.anomaly.severity = Severity::Page;
-                (open.changed, open.grown) = (true, true);
+            if fires && finding.gravity == Gravity::Page {
+                open.lead_by(key.clone(), Severity::Page);
             }
         }
         if taken {

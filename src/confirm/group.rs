@@ -242,9 +242,9 @@ impl Confirm {
             young.anomaly.merged_into = Some(into);
             young.changed = true;
             let (members, severity) = (young.anomaly.members.clone(), young.anomaly.severity);
+            let lead = young.lead.clone();
             let Some(old) = self.state.anomalies.get_mut(elder) else { continue };
             (old.changed, old.grown) = (true, true);
-            old.anomaly.severity = old.anomaly.severity.max(severity);
             for member in members {
                 let known = old.anomaly.members.iter().any(|known| {
                     is_key_of(
@@ -263,6 +263,7 @@ impl Confirm {
                     old.anomaly.members.push(member);
                 }
             }
+            old.lead_by(lead, severity);
         }
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn is_key_of(member: &Member, key: &MemberKey) -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Open {
     pub anomaly: Anomaly,
-    /// The finding that gave it its service and symptom: what the title speaks of.
+    /// What the title speaks of: the finding that gave it its service and symptom, or the one that made a page of
+    /// it later.
     pub lead: MemberKey,
     pub told_at: Timestamp,
     /// The exemption, if one was told, because of which it was not.
@@ -48,6 +49,19 @@ pub(super) struct Open {
 impl Open {
     pub fn is_open(&self) -> bool {
         matches!(self.anomaly.state, AnomalyState::Gathering | AnomalyState::Confirmed)
+    }
+
+    /// Makes it as severe as a member is. Whoever is woken by a page reads of what pages, not of the ticket that was
+    /// there before; and whoever follows hears of it.
+    pub fn lead_by(&mut self, key: MemberKey, severity: Severity) {
+        if severity <= self.anomaly.severity {
+            return;
+        }
+        if severity == Severity::Page && self.anomaly.members.iter().any(|member| is_key_of(member, &key)) {
+            self.lead = key;
+        }
+        self.anomaly.severity = severity;
+        (self.changed, self.grown) = (true, true);
     }
 
     /// Finds out what is not kept in checkpoints.
@@ -120,13 +134,6 @@ pub(super) fn admit(open: &mut Open, finding: &Finding, severity: Severity) {
         last_seen: finding.at,
         recovered: false,
     });
-    anomaly.severity = anomaly.severity.max(severity);
-    // A silent service whose callers see it fail hits users.
-    let silent = anomaly.members.iter().any(|member| member.symptom == Symptom::Silence);
-    let hit = |member: &Member| matches!(member.symptom, Symptom::Errors | Symptom::Latency);
-    if silent && anomaly.members.iter().any(hit) {
-        anomaly.severity = Severity::Page;
-    }
     // The fault began when the first of them did, but not long before it was opened.
     if anomaly.state == AnomalyState::Gathering
         && finding.onset.latest < anomaly.onset.latest
@@ -136,5 +143,13 @@ pub(super) fn admit(open: &mut Open, finding: &Finding, severity: Severity) {
         anomaly.onset = finding.onset;
     }
     open.services.insert(finding.service.clone());
+    open.lead_by(key, severity);
+    // A silent service whose callers see it fail hits users.
+    let anomaly = &mut open.anomaly;
+    let silent = anomaly.members.iter().any(|member| member.symptom == Symptom::Silence);
+    let hit = |member: &Member| matches!(member.symptom, Symptom::Errors | Symptom::Latency);
+    if silent && anomaly.members.iter().any(hit) {
+        anomaly.severity = Severity::Page;
+    }
     (open.changed, open.grown) = (true, true);
 }

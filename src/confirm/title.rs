@@ -116,7 +116,7 @@ pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
     let mut services: Vec<_> = anomaly.members.iter().map(|member| &member.service).collect();
     services.sort();
     services.dedup();
-    let others = services.iter().filter(|service| ***service != anomaly.service).count();
+    let others = services.iter().filter(|service| ***service != member.service).count();
     let others = match others {
         0 => String::new(),
         1 => "; 1 other service is affected".to_owned(),

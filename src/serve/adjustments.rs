@@ -69,6 +69,9 @@ pub(super) async fn tell(State(api): State<Api>, body: Bytes) -> Response {
     if told.slo.is_empty() && told.service.is_empty() {
         return wrong(StatusCode::BAD_REQUEST, "slo or service has to be named");
     }
+    if let Err(error) = api.check_adjusted(&told.slo, &told.service) {
+        return wrong(error.http_status(), error);
+    }
     let told_at = api.now();
     let times = [told.from, told.until, told_at].map(|at| at.to_string());
     let parts = [&told.slo, &told.service].into_iter().chain(&times);

@@ -91,15 +91,13 @@ impl QueryService for Api {
         request: Request<v1::ListSlosRequest>,
     ) -> Result<Response<v1::ListSlosResponse>, Status> {
         let request = request.into_inner();
-        let slos = self
+        let answer = self
             .ask(move |api, _| {
-                let only = api.queries.service(&request.service)?.map(|key| super::convert::service(&key));
-                let mut slos = api.slos();
-                slos.retain(|slo| only.is_none() || slo.service == only);
-                Ok(slos)
+                let slos = api.slos_of(&request.slo, &request.service)?;
+                Ok(v1::ListSlosResponse { slos, refused_files: api.refused_files() })
             })
             .await?;
-        Ok(Response::new(v1::ListSlosResponse { slos }))
+        Ok(Response::new(answer))
     }
 
     async fn list_checks(

@@ -4,6 +4,7 @@
 use super::convert::from_proto;
 use crate::api::v1;
 use crate::settings::{Seconds, Setting};
+use crate::slo::share_in_words;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -174,9 +175,23 @@ pub fn slo_json(of: &v1::Slo) -> Value {
             "default": of.is_default,
             "users_affected": of.users_affected,
             "users": of.users,
+            "counted_since": time(of.counted_since.as_ref()),
+            "silent_until": time(of.silent_until.as_ref()),
         }),
     )));
     Value::Object(row)
+}
+
+/// A file with objectives that is refused.
+#[must_use]
+pub fn refused_file_json(of: &v1::RefusedFile) -> Value {
+    json!({
+        "file": of.file,
+        "line": of.line,
+        "key": (!of.key.is_empty()).then_some(&of.key),
+        "reason": of.reason,
+        "left_out": of.left_out,
+    })
 }
 
 /// A synthetic check.
@@ -351,7 +366,7 @@ fn budget_spent_json(of: &v1::BudgetSpent) -> Value {
 pub(crate) fn budget_spent_text(of: &v1::Incident) -> String {
     let mut parts = Vec::with_capacity(of.budget_spent.len());
     for spent in &of.budget_spent {
-        let mut text = format!("{:.2} % of {:?}", spent.ratio * 100.0, spent.slo);
+        let mut text = format!("{} of {:?}", share_in_words(spent.ratio), spent.slo);
         if spent.service != of.service {
             let name = spent.service.as_ref().map_or("", |service| service.name.as_str());
             text.push_str(&format!(" of {name}"));
@@ -479,5 +494,6 @@ pub fn status_json(of: &v1::Status) -> Value {
         },
         "memory_bytes": of.memory_bytes,
         "false_pages": { "per_week": pages.per_week, "spent_week": pages.spent_week },
+        "refused_slo_files": of.refused_slo_files.iter().map(refused_file_json).collect::<Vec<_>>(),
     })
 }

@@ -17,6 +17,8 @@ mod changes;
 mod incidents;
 mod sources;
 mod api;
+mod near;
+mod objectives;
 mod follow;
 mod foreign;
 mod guarded;
@@ -47,13 +49,15 @@ pub use incidents::Act;
 pub use journal_json::{Bar, Waterfall, log_json, searched_json, severity_text, span_json, trace_json};
 pub use json::{
     anomaly_json, cause_json, change_json, check_json, edge_json, evidence_json, exemption_json,
-    incident_json, latency_json, operation_json, service_json, slo_json, status_json, time_series_json,
+    incident_json, latency_json, operation_json, refused_file_json, service_json, slo_json, status_json,
+    time_series_json,
 };
 pub(crate) use json::{
     anomaly_state_name, budget_spent_text, change_kind_name, data_state_name, kind_name, severity_name,
     users_text, window_text,
 };
 pub use meter::{Meter, Turnstile};
+pub(crate) use objectives::{refused_files_text, silent_text};
 pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
 pub use records::Records;
 pub use sources::{Condition, Objectives, Sources};

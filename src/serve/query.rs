@@ -1,6 +1,7 @@
 //! Answers from windows: services, operations, latency, series, the graph.
 
 use super::convert::{duration, nanoseconds, service, span_kind, to_proto};
+use super::near::near_in_words;
 use super::windows::{Piece, Windows};
 use super::{Error, Meter};
 use crate::aggregate::{Cell, EdgeCell, Requests};
@@ -90,9 +91,16 @@ impl Queries {
         let mut meant: Vec<&ServiceKey> = known.iter().filter(|service| service.is_meant_by(text)).collect();
         match (meant.pop(), meant.as_slice()) {
             (Some(service), []) => Ok(Some(service.clone())),
-            (None, _) => Err(Error::NotFound(format!(
-                "no service {text:?} has sent anything: `barograph services` lists those that have"
-            ))),
+            (None, _) => {
+                // Who names a service alone means its name alone.
+                let name =
+                    |of: &ServiceKey| if text.contains('/') { of.to_string() } else { of.name.to_string() };
+                let names: BTreeSet<String> = known.iter().map(name).collect();
+                let near = near_in_words(text, names.iter().map(String::as_str));
+                Err(Error::NotFound(format!(
+                    "no service {text:?} has sent anything: `barograph services` lists those that have{near}"
+                )))
+            }
             (Some(last), others) => {
                 let names: Vec<String> = others
                     .iter()

@@ -22,6 +22,16 @@ pub trait Objectives: Send + Sync {
         Vec::new()
     }
 
+    /// Files with objectives that are refused as they are now.
+    fn refused_files(&self) -> Vec<v1::RefusedFile> {
+        Vec::new()
+    }
+
+    /// Name and service of each objective that is defined, whether or not its service sends anything.
+    fn defined(&self) -> Arc<Vec<(String, String)>> {
+        Arc::default()
+    }
+
     /// Times that somebody took out of budgets, in the order in which they were told.
     fn adjustments(&self) -> Vec<Adjustment> {
         Vec::new()

@@ -8,7 +8,7 @@ use crate::slo::burn_rate;
 use std::time::Duration;
 
 /// Targets that people use, highest first.
-const TARGETS: [f64; 7] = [0.9999, 0.9995, 0.999, 0.995, 0.99, 0.95, 0.9];
+pub(super) const TARGETS: [f64; 7] = [0.9999, 0.9995, 0.999, 0.995, 0.99, 0.95, 0.9];
 /// A period's budget must allow so many failures.
 const FAILURES_ALLOWED: f64 = 10.0;
 const PERIOD: Duration = Duration::from_secs(30 * 86_400);
@@ -83,7 +83,8 @@ pub struct Suggestion {
     pub reason: String,
 }
 
-/// What could be asked of a service that did this in `over`, its operations taken together.
+/// What could be asked of a service (as `[ENVIRONMENT/][NAMESPACE/]NAME`) that did this in `over`, its operations taken
+/// together. Objectives are called after its name alone, as OpenSLO has names.
 #[must_use]
 pub fn suggest(service: &str, operations: &[Traffic], over: Duration) -> Vec<Suggestion> {
     let requests: u64 = operations.iter().map(|of| of.requests).sum();
@@ -94,12 +95,13 @@ pub fn suggest(service: &str, operations: &[Traffic], over: Duration) -> Vec<Sug
     if requests == 0 {
         return suggestions;
     }
+    let name = service.rsplit('/').next().unwrap_or(service);
     let share = errors as f64 / requests as f64;
     // Half of the budget is left for what is yet to come.
     let met = TARGETS.iter().filter(allows).find(|target| share <= (1.0 - **target) / 2.0);
     if let Some(target) = met {
         suggestions.push(Suggestion {
-            name: format!("{service}-availability"),
+            name: format!("{name}-availability"),
             target: *target,
             threshold_ns: None,
             reason: format!("{errors} of {requests} requests failed ({:.3} %)", share * 100.0),
@@ -110,7 +112,7 @@ pub fn suggest(service: &str, operations: &[Traffic], over: Duration) -> Vec<Sug
         let unit = 10f64.powf(((p99 as f64).log10().floor() - 1.0).max(0.0));
         let threshold_ns = (((p99 as f64) * 1.25 / unit).ceil() * unit) as u64;
         suggestions.push(Suggestion {
-            name: format!("{service}-latency"),
+            name: format!("{name}-latency"),
             target: 0.99,
             threshold_ns: Some(threshold_ns),
             reason: format!(
@@ -183,6 +185,7 @@ mod tests {
         let read =
             crate::slo::read(std::path::Path::new("a.yaml"), &text.join("---\n")).expect("its own words");
         assert_eq!(read.len(), 2);
+        assert_eq!(read[0].name, "shop-availability");
         assert_eq!((read[1].service.as_str(), read[1].target), ("prod/shop", 0.99));
         // Little traffic allows no high target.
         assert_eq!(suggest("shop", &[operation(100, 0, 40)], week)[0].target, 0.95);

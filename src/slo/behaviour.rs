@@ -3,7 +3,8 @@
 
 use super::oracle::{MONTH, begun, counted, definition, shop, tick};
 use super::{
-    Adjustment, Budgets, Burn, BurnRule, Config, DataState, Definition, Method, RULES, Rule, Undone, in_words,
+    Adjustment, Budgets, Burn, BurnRule, Calendar, Config, DataState, Definition, Method, Period, RULES,
+    Rule, Undone, Unit, in_words,
 };
 use crate::aggregate::{Cell, Lines, Users};
 use crate::model::{SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
@@ -227,6 +228,72 @@ fn the_end_of_a_budget_and_its_fall_are_told() {
     assert!(ends.abs_diff(expected) <= 20, "{ends}, by the formula {expected}");
     let all = budgets.published().load_full();
     assert!(all[0].exhausted_at.is_some() && all[0].ends_at.is_none());
+}
+
+/// What is left and what faults took of it are one figure: from the first minute on, with a request a minute, over
+/// the end of a calendar's day, of slices of time, and of a composite's parts.
+#[test]
+fn what_is_left_is_what_faults_did_not_take() {
+    let day = Period::Calendar(Calendar {
+        from: "2026-01-01T00:00:00".parse().expect("a date"),
+        time_zone: "UTC".into(),
+        unit: Unit::Day,
+        count: 1,
+    });
+    let slices = Method::RatioTimeslices { slice_s: 60 };
+    let own = [
+        definition("month", 0.99, Method::Occurrences, MONTH),
+        definition("day", 0.99, Method::Occurrences, day),
+        definition("slices", 0.9, slices, MONTH),
+    ];
+    // START is at 22:13:20 UTC. Faults from whole minutes on: one in the third of them, one over midnight.
+    let faults = [(100, 160), (5_440, 7_240)];
+    let midnight = START.next_multiple_of(86_400) - START;
+    assert!((faults[1].0..faults[1].1).contains(&midnight));
+    for (every_s, default) in [(1, false), (60, false), (1, true)] {
+        let config = Config { default, ..config() };
+        let (mut budgets, registry) = begun(&config, if default { &[] } else { &own }, START);
+        let at = |second: u64| Timestamp::from_secs(START + second);
+        let mut compared = 0;
+        for second in 1..10_000u64 {
+            let event = second - 1;
+            let is_bad = faults.iter().any(|(from, until)| (*from..*until).contains(&event));
+            let step = if second.is_multiple_of(every_s) {
+                counted(&budgets, START + second, START + event, u64::from(!is_bad), 1)
+            } else {
+                tick(START + second)
+            };
+            budgets.step(&step, &registry);
+            let all = budgets.published().load_full();
+            // A slice counts when it is over.
+            if all.iter().any(|of| of.published_at != at(second)) || !(START + second).is_multiple_of(60) {
+                continue;
+            }
+            let lost = |from: u64, until: u64, slo: &str| {
+                let lost = budgets.lost(&[&ServiceKey::named("shop")].into(), at(from), at(until));
+                lost.into_iter().find(|lost| lost.slo == slo).map_or((0, 0.0), |lost| (lost.bad, lost.share))
+            };
+            for budget in all.iter() {
+                let begin = if budget.slo == "day" && second >= midnight { midnight } else { 0 };
+                let taken: f64 = faults
+                    .map(|(from, until)| lost(from.max(begin), until.min(second).max(begin), &budget.slo).1)
+                    .iter()
+                    .sum();
+                let left = budget.budget_remaining_ratio;
+                assert!((left + taken - 1.0).abs() < 1e-9, "{} after {second} s: {left} {taken}", budget.slo);
+                compared += usize::from(taken > 0.0);
+            }
+        }
+        assert!(compared > 100, "{compared}");
+        if !default {
+            let lost = budgets.lost(&[&ServiceKey::named("shop")].into(), at(faults[1].0), at(faults[1].1));
+            let day = lost.iter().find(|lost| lost.slo == "day").expect("it lost something");
+            assert_eq!(day.bad, 1_800 / every_s, "those before midnight count, too");
+            let before = (midnight - faults[1].0) as f64 / midnight as f64 / 0.01;
+            let after = (faults[1].1 - midnight) as f64 / (9_999 - midnight) as f64 / 0.01;
+            assert!((day.share / (before + after) - 1.0).abs() < 0.05, "{} {before} {after}", day.share);
+        }
+    }
 }
 
 #[test]

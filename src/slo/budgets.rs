@@ -7,7 +7,7 @@ use super::config::Config;
 use super::definition::Definition;
 use super::objective::{Before, Caution, Objective, judge};
 use super::publish::{IDLE, first, reading, spent};
-use super::read::{FileError, read_all};
+use super::read::{Refused, read_all};
 use super::service::Service;
 use super::settle::rounded_up;
 use crate::aggregate::{Cell, Indicator, IndicatorId};
@@ -74,9 +74,9 @@ impl Budgets {
     /// Reads the files that the configuration names.
     ///
     /// # Errors
-    /// A file cannot be taken: with file, line and key.
-    pub fn open(config: Config) -> Result<Self, FileError> {
-        let definitions = read_all(&config.files)?;
+    /// Files cannot be taken: with file, line and key.
+    pub fn open(config: Config) -> Result<Self, Refused> {
+        let definitions = read_all(&config.files)?.definitions;
         Ok(Self::new(config, definitions))
     }
 
@@ -293,7 +293,8 @@ impl Budgets {
         let State { services, objectives, .. } = &self.state;
         let Some(objective) = objectives.get(at) else { return };
         let Some(service) = services.get(objective.service as usize) else { return };
-        let young = objective.default && now.since(objective.first) < self.config.default_silent.0;
+        let silent_until = objective.silent_until(self.config.default_silent.0);
+        let young = silent_until.is_some_and(|until| now < until);
         // A slice is many events already.
         let usual = if objective.is_sliced() { 1 } else { self.config.bad_requests };
         let floor = objective.floor.unwrap_or(usual);

@@ -142,9 +142,13 @@ pub struct Burn {
 /// 0 without traffic.
 #[must_use]
 pub fn burn_rate(good: u64, total: u64, target: f64) -> f64 {
+    bad_rate(total.saturating_sub(good), total, target)
+}
+
+/// The same of so many bad ones, which need not be all that were.
+pub(super) fn bad_rate(bad: u64, total: u64, target: f64) -> f64 {
     if total == 0 {
         return 0.0;
     }
-    let bad = total.saturating_sub(good) as f64 / total as f64;
-    bad / (1.0 - target).max(1e-12)
+    bad as f64 / total as f64 / (1.0 - target).max(1e-12)
 }

@@ -1,6 +1,7 @@
 //! What is wrong with objectives that can be read: those that say nothing, or that people will learn to ignore.
 
-use super::definition::{Counting, Definition, Period};
+use super::advice::TARGETS;
+use super::definition::{Counting, Definition, Origin, Period};
 use crate::aggregate::{Meaning, Part, Source};
 use crate::model::ServiceKey;
 use std::time::Duration;
@@ -47,10 +48,12 @@ impl Smell {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Warning {
     pub slo: String,
-    /// `FILE:LINE`
-    pub origin: String,
+    pub origin: Origin,
     pub smell: Smell,
+    /// What is wrong.
     pub text: String,
+    /// What to do about it.
+    pub advice: String,
 }
 
 /// Failures that the budget of a period must allow for a single one not to decide.
@@ -66,15 +69,15 @@ const SEEN: u64 = 100;
 pub fn lint(definitions: &[Definition], traffic: &[Traffic], over: Duration) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for definition in definitions {
-        let mut warn = |smell: Smell, text: String| {
-            let origin = format!("{}:{}", definition.origin.path.display(), definition.origin.line);
-            warnings.push(Warning { slo: definition.name.clone(), origin, smell, text });
+        let mut warn = |smell: Smell, text: String, advice: String| {
+            let (slo, origin) = (definition.name.clone(), definition.origin.clone());
+            warnings.push(Warning { slo, origin, smell, text, advice });
         };
-        if let Some(text) = cannot_fail(definition) {
-            warn(Smell::CannotFail, text);
+        if let Some((text, advice)) = cannot_fail(definition) {
+            warn(Smell::CannotFail, text.to_owned(), advice.to_owned());
         }
-        if let Some(text) = no_ratio(&definition.parts) {
-            warn(Smell::NoRatio, text);
+        if let Some((text, advice)) = no_ratio(&definition.parts) {
+            warn(Smell::NoRatio, text, advice);
         }
         let counted: Vec<&Traffic> = traffic.iter().filter(|of| counts(definition, of)).collect();
         let requests: u64 = counted.iter().map(|of| of.requests).sum();
@@ -92,10 +95,8 @@ pub fn lint(definitions: &[Definition], traffic: &[Traffic], over: Duration) -> 
         if allowed < FAILURES_ALLOWED {
             warn(
                 Smell::LittleTraffic,
-                format!(
-                    "about {expected:.0} requests in a period allow {allowed:.1} failures: one decides. Take a \
-                     lower target, a longer window, or several services together"
-                ),
+                format!("about {expected:.0} requests in a period allow {allowed:.1} failures: one decides"),
+                "take a lower target, a longer window, or several services together".to_owned(),
             );
         }
         if requests < SEEN {
@@ -106,25 +107,32 @@ pub fn lint(definitions: &[Definition], traffic: &[Traffic], over: Duration) -> 
             if slowest > 0 && limit / 20 > slowest && !good.errors_are_bad {
                 let text =
                     format!("the slowest thousandth takes {}, a twentieth of the threshold", in_ms(slowest));
-                warn(Smell::CannotFail, text);
+                let advice = format!(
+                    "take the `threshold` that people begin to mind, such as {}, a little above the slowest \
+                     hundredth",
+                    in_ms(counted.iter().map(|of| of.p99_ns).max().unwrap_or(0).saturating_mul(5) / 4)
+                );
+                warn(Smell::CannotFail, text, advice);
             }
             let slow: u64 = counted.iter().filter(|of| of.p50_ns > limit).map(|of| of.requests / 2).sum();
             let polls: Vec<&&Traffic> = counted.iter().filter(|of| waits(of)).collect();
             let slow_polls: u64 = polls.iter().filter(|of| of.p50_ns > limit).map(|of| of.requests / 2).sum();
             if slow_polls > 0 && slow_polls * 2 > slow {
                 let names: Vec<&str> = polls.iter().take(3).map(|of| of.operation.as_str()).collect();
-                let text = format!(
-                    "most of what is too slow waits on purpose: {}. Leave long polls and blocking pops out with \
-                     `operation` or `attributes`",
-                    names.join(", ")
-                );
-                warn(Smell::LongPolls, text);
+                let text = format!("most of what is too slow waits on purpose: {}", names.join(", "));
+                let advice =
+                    "leave long polls and blocking pops out with `operation` or `attributes`".to_owned();
+                warn(Smell::LongPolls, text, advice);
             } else if slow as f64 > requests as f64 * (1.0 - definition.target) * 2.0 {
                 let text = format!(
                     "half of the requests and more are slower than the threshold of {}",
                     in_ms(limit)
                 );
-                warn(Smell::AlwaysFails, text);
+                let advice =
+                    "raise `threshold` to what the service can do, or lower `target`: an objective that is \
+                              never met wakes people for nothing"
+                        .to_owned();
+                warn(Smell::AlwaysFails, text, advice);
             }
         }
         let errors: u64 = counted.iter().map(|of| of.errors).sum();
@@ -135,10 +143,19 @@ pub fn lint(definitions: &[Definition], traffic: &[Traffic], over: Duration) -> 
                 share * 100.0,
                 (1.0 - definition.target) * 100.0
             );
-            warn(Smell::AlwaysFails, text);
+            let advice = format!(
+                "lower `target` to {}, or leave what fails as it should out with `attributes`",
+                met_by(share).map_or_else(|| "what is met".to_owned(), |target| target.to_string())
+            );
+            warn(Smell::AlwaysFails, text, advice);
         }
     }
     warnings
+}
+
+/// The highest target that people use which leaves half of its budget where this share fails.
+fn met_by(share: f64) -> Option<f64> {
+    TARGETS.into_iter().find(|target| share <= (1.0 - target) / 2.0)
 }
 
 fn in_ms(ns: u64) -> String {
@@ -168,9 +185,13 @@ fn counts(definition: &Definition, of: &Traffic) -> bool {
         })
 }
 
-fn cannot_fail(definition: &Definition) -> Option<String> {
+/// What is wrong, and what to do about it.
+fn cannot_fail(definition: &Definition) -> Option<(&'static str, &'static str)> {
     if definition.target <= 0.0 {
-        return Some("a target of 0 is met whatever happens".to_owned());
+        return Some((
+            "a target of 0 is met whatever happens",
+            "ask for a `target` that can be missed, such as 0.99",
+        ));
     }
     let idle = definition.parts.iter().any(|part| match &part.source {
         Source::Spans { good, .. } => {
@@ -188,7 +209,10 @@ fn cannot_fail(definition: &Definition) -> Option<String> {
         Source::Metric { .. } => false,
     });
     if idle {
-        return Some("everything that it counts is good".to_owned());
+        return Some((
+            "everything that it counts is good",
+            "say with `good`, `bad`, `severity` or the objective's `op` and `value` what is bad",
+        ));
     }
     let [some, total] = definition.parts.as_slice() else { return None };
     let same = |a: &Counting, b: &Counting| match (&a.source, &b.source) {
@@ -198,12 +222,14 @@ fn cannot_fail(definition: &Definition) -> Option<String> {
         ) => a_name == name && a.only == b.only,
         _ => false,
     };
-    (same(some, total) && !definition.some_is_bad)
-        .then(|| "good and total are the same sum: the ratio is always 1".to_owned())
+    (same(some, total) && !definition.some_is_bad).then_some((
+        "good and total are the same sum: the ratio is always 1",
+        "narrow `good` down to what went well, such as by a status code, or give `bad` instead",
+    ))
 }
 
 /// Good ones that are not among all of them.
-fn no_ratio(parts: &[Counting]) -> Option<String> {
+fn no_ratio(parts: &[Counting]) -> Option<(String, String)> {
     let [some, total] = parts else { return None };
     let (Source::Metric { name: a, .. }, Source::Metric { name: b, .. }) = (&some.source, &total.source)
     else {
@@ -215,9 +241,9 @@ fn no_ratio(parts: &[Counting]) -> Option<String> {
     };
     let missing = total.only.iter().find(|matcher| !some.only.contains(matcher));
     if let Some(matcher) = missing.filter(|_| stem(a) == stem(b)) {
-        return Some(format!(
-            "total asks for {:?}, and its part does not: more than all can be good",
-            matcher.key
+        return Some((
+            format!("total asks for {:?}, and its part does not: more than all can be good", matcher.key),
+            format!("ask for {:?} in both, or in the part alone", matcher.key),
         ));
     }
     // Two metrics: the part has to be named after the whole, such as x_errors_total of x_total.
@@ -226,7 +252,10 @@ fn no_ratio(parts: &[Counting]) -> Option<String> {
         words.into_iter().take(2).collect::<Vec<_>>()
     };
     (stem(a) != stem(b) && family(a) != family(b)).then(|| {
-        format!("{a} is not counted among {b}: two metrics that count different things are no ratio")
+        (
+            format!("{a} is not counted among {b}: two metrics that count different things are no ratio"),
+            format!("take a part of {b}, such as by an attribute, or a total that counts {a}, too"),
+        )
     })
 }
 
@@ -247,6 +276,7 @@ spec:
   service: shop
   indicator: {{ spec: {indicator} }}
   timeWindow: [{{ duration: 30d, isRolling: true }}]
+  budgetingMethod: Occurrences
   objectives: [{{ target: {target} }}]
 "
         );
@@ -282,6 +312,44 @@ spec:
 
     fn smells(definitions: &[Definition], traffic: &[Traffic]) -> Vec<&'static str> {
         lint(definitions, traffic, DAY).iter().map(|warning| warning.smell.as_str()).collect()
+    }
+
+    /// The advice on the one mistake that there is.
+    fn advice(definitions: &[Definition], traffic: &[Traffic]) -> String {
+        let found = lint(definitions, traffic, DAY);
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((one.slo.as_str(), one.origin.line), ("it", 3));
+        assert!(!one.text.is_empty() && one.origin.path == Path::new("slo.yaml"), "{one:?}");
+        one.advice.clone()
+    }
+
+    #[test]
+    fn each_mistake_comes_with_what_to_do_about_it() {
+        let normal = [traffic("GET /", 100_000, 20, [20, 100, 200])];
+        let latency = |ms: u64| slo(&own(&format!("good: latency, threshold: {ms}ms")), 0.99);
+        let ratio = |good, total| slo(&sums(good, total), 0.9);
+        for (definitions, traffic, wanted) in [
+            (slo(&own("good: not_error"), 0.0), &[][..], "`target` that can be missed"),
+            (ratio("a_total{job=\"shop\"}", "a_total{job=\"shop\"}"), &[], "narrow `good` down"),
+            (slo(&own("good: latency, threshold: 60s"), 0.99), &normal, "such as 125.0 ms"),
+            (latency(10), &normal, "raise `threshold`"),
+            (slo(&own("good: not_error"), 0.9999), &normal, "lower `target` to 0.9995"),
+            (ratio("jobs_done_total", "http_requests_total"), &[], "a total that counts jobs_done_total"),
+            (ratio("a_total{code=\"2\"}", "a_total{method=\"GET\"}"), &[], "ask for \"method\" in both"),
+            (
+                slo(&own("good: not_error"), 0.999),
+                &[traffic("GET /", 240, 0, [20, 100, 200])],
+                "take a lower target, a longer window",
+            ),
+            (
+                latency(300),
+                &[traffic("GET /poll", 40_000, 0, [30_000, 30_500, 31_000])],
+                "leave long polls and blocking pops out",
+            ),
+        ] {
+            let said = advice(&definitions, traffic);
+            assert!(said.contains(wanted), "{said:?} lacks {wanted:?}");
+        }
     }
 
     /// One objective that has each fault, and one beside it that has not.

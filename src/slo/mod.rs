@@ -34,7 +34,7 @@ mod users;
 
 pub use adjustment::{Adjustment, Undone};
 pub use advice::{Alerted, Suggestion, rehearse, suggest};
-pub use budget::{Budget, DataState, in_words};
+pub use budget::{Budget, DataState, in_words, share_in_words};
 pub use budgets::Budgets;
 pub use burn::{Burn, BurnRule, RULES, Rule, WINDOWS, burn_rate, preset};
 pub use calendar::{Calendar, Unit, is_time_zone, rolling, shorthand};
@@ -46,5 +46,5 @@ pub use lint::{Smell, Traffic, Warning, lint};
 #[cfg(test)]
 pub(crate) use oracle::{MONTH, definition};
 pub use publish::Lost;
-pub use read::{FileError, Files, read, read_all, read_file};
+pub use read::{FileError, Files, Refused, Taken, read, read_all};
 pub use tail::at_least;

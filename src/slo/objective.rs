@@ -1,6 +1,6 @@
 //! One objective: what was counted for it, and whether its rules hold.
 
-use super::burn::{Rule, burn_rate};
+use super::burn::{Rule, bad_rate, burn_rate};
 use super::counts::Counts;
 use super::definition::{Counting, Method, Period};
 use super::grain::Grain;
@@ -12,6 +12,9 @@ use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Periods of a calendar that an incident is followed back through: counts are kept for two.
+const PERIODS_LOST: usize = 2;
 
 /// What was counted in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -318,9 +321,48 @@ impl Objective {
     pub fn spent(&self, now: Timestamp) -> (u64, u64, f64) {
         let begin = self.period_around(now).0;
         let (good, total) = self.since(now.secs(), begin);
-        let spent = burn_rate(good, total, self.target) * self.part_seen(now);
+        let spent = self.budget_share(total.saturating_sub(good), total, now);
         let unit = if self.is_sliced() { RATIO_UNIT } else { 1 };
         (good / unit, total / unit, spent)
+    }
+
+    /// The one formula of budgets: which share of a period's budget so many bad ones take, where so many were
+    /// counted in that period until `now`. 1 = all of it. Whatever is told as left or spent goes by this.
+    fn budget_share(&self, bad: u64, total: u64, now: Timestamp) -> f64 {
+        bad_rate(bad, total, self.target) * self.part_seen(now)
+    }
+
+    /// What was lost between two moments, as they are known `now`: bad ones in the unit of the method, and the
+    /// share of the budget that they took. What lies in several periods of a calendar took of the budget of each.
+    pub fn lost(&self, now: Timestamp, from: Timestamp, until: Timestamp) -> (u64, f64) {
+        let bad_since = |second: u64| {
+            let (good, total) = self.since(now.secs(), second);
+            (total.saturating_sub(good), total)
+        };
+        let (mut bad, mut share) = (0u64, 0.0);
+        // Of the period that is now, its end is not known to lie before anything.
+        let (mut end, mut moment) = (u64::MAX, now);
+        for _ in 0..PERIODS_LOST {
+            let begin = self.period_around(moment).0;
+            let after = if end == u64::MAX { (0, 0) } else { bad_since(end) };
+            let total = bad_since(begin).1.saturating_sub(after.1);
+            let (first, last) = (from.secs().max(begin), until.secs().min(end));
+            if first < last {
+                let part = bad_since(first).0.saturating_sub(bad_since(last).0);
+                share += self.budget_share(part, total, moment);
+                bad = bad.saturating_add(part);
+            }
+            if from.secs() >= begin || begin == 0 || matches!(self.period, Period::Rolling(_)) {
+                break;
+            }
+            (end, moment) = (begin, Timestamp::from_secs(begin - 1));
+        }
+        (bad, share)
+    }
+
+    /// Until when it only supports other findings, which a default one does for so long after its first count.
+    pub fn silent_until(&self, silent: Duration) -> Option<Timestamp> {
+        (self.default && self.first != Timestamp::ZERO).then(|| self.first.saturating_add(silent))
     }
 
     /// Which part of its period what was counted stands for, 0..1. An objective from a file is taken at

@@ -32,7 +32,7 @@ impl Budgets {
     /// budget first; those that lost nothing are left out.
     #[must_use]
     pub fn lost(&self, services: &BTreeSet<&ServiceKey>, from: Timestamp, until: Timestamp) -> Vec<Lost> {
-        let now = self.latest.max(until).secs();
+        let now = self.latest.max(until);
         let numbers: BTreeSet<u32> =
             services.iter().filter_map(|service| self.state.numbers.get(*service).copied()).collect();
         let own = self.state.objectives.iter().filter(|objective| numbers.contains(&objective.service));
@@ -63,19 +63,17 @@ impl Budgets {
         own.filter_map(|objective| objective.users.between(now, from.secs(), until.secs())).max()
     }
 
-    fn lost_of(&self, objective: &Objective, now: u64, from: Timestamp, until: Timestamp) -> Option<Lost> {
+    fn lost_of(
+        &self,
+        objective: &Objective,
+        now: Timestamp,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Option<Lost> {
         let service = self.state.services.get(objective.service as usize)?.key.clone();
-        let (begin, length) = objective.period_around(self.latest);
-        let ((good, total), (later_good, later)) =
-            (objective.since(now, from.secs()), objective.since(now, until.secs()));
-        let bad = (total - good.min(total)).saturating_sub(later - later_good.min(later));
-        let (_, all) = objective.since(now, begin);
-        // Of a period that goes on, at the traffic seen so far.
-        let seen = self.latest.since(objective.first.max(Timestamp::from_secs(begin))).as_secs_f64();
-        let allowed = all as f64 * (1.0 - objective.target) * (length.as_secs_f64() / seen.max(1.0)).max(1.0);
+        let (bad, share) = objective.lost(now, from, until);
         let unit = if objective.is_sliced() { crate::aggregate::RATIO_UNIT } else { 1 };
-        let share = if allowed > 0.0 { bad as f64 / allowed } else { 0.0 };
-        Some(Lost { slo: objective.name.clone(), service, bad: bad / unit, share })
+        Some(Lost { slo: objective.name.clone(), service, bad: bad.div_ceil(unit), share })
     }
 
     pub(super) fn publish(&mut self, now: Timestamp) {
@@ -116,6 +114,8 @@ impl Budgets {
                 Source::Spans { operation, good } => Some((operation.clone(), good.threshold_ns)),
                 _ => None,
             });
+            let first = first(objectives, objective);
+            let silent_until = objective.silent_until(self.config.default_silent.0);
             budgets.push(Budget {
                 slo: objective.name.clone(),
                 service: service.key.clone(),
@@ -130,6 +130,8 @@ impl Budgets {
                 users: objective.users.between(second, second.saturating_sub(3_600), second),
                 exhausted_at,
                 ends_at,
+                counted_since: (first != Timestamp::ZERO).then_some(first),
+                silent_until: silent_until.filter(|until| now < *until),
                 published_at: now,
                 time_zone: self.config.time_zone.clone(),
                 default: objective.default,

@@ -172,6 +172,8 @@ pub(super) fn seen(minutes: u64) -> Seen {
             is_default: true,
             users_affected: (name == "payment").then_some(1_240),
             users: (name == "payment").then_some(8_300),
+            counted_since: None,
+            silent_until: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
         });
         if rate > 0.0 {
             seen.beats.insert(ServiceKey::new("production", "shop", name), beats);
@@ -265,6 +267,17 @@ fn incident() -> v1::Incident {
     }
 }
 
+/// A file with objectives that is refused; its name may say anything.
+fn refused(file: &str) -> v1::RefusedFile {
+    v1::RefusedFile {
+        file: file.into(),
+        line: Some(12),
+        key: file.into(),
+        reason: format!("{file:?} is out of range"),
+        left_out: false,
+    }
+}
+
 /// Every page by name.
 pub(super) fn pages() -> Vec<(&'static str, String)> {
     let message =
@@ -276,7 +289,7 @@ pub(super) fn pages() -> Vec<(&'static str, String)> {
         ("empty", Dashboard::new(head("Overview"), &Seen { now: NOW, ..Seen::default() }).render().unwrap()),
         ("anomaly", AnomalyPage::new(head("Anomaly"), &broken.anomalies[0], NOW).render().unwrap()),
         ("incident", IncidentPage::new(head("Incident"), &incident()).render().unwrap()),
-        ("slos", SlosPage::new(head("Objectives"), &broken.slos).render().unwrap()),
+        ("slos", SlosPage::new(head("Objectives"), &broken.slos, &[refused("shop.yaml")]).render().unwrap()),
         ("message", message.render().unwrap()),
     ]
 }
@@ -296,7 +309,7 @@ fn pages_say_what_matters() {
         "profile has 5,187 span names like GET /user/*: 81,220 of its items",
         "payment · database · 87.0 %",
         "href=\"/evidence/3f1c9a0d5e7b2468/\"",
-        "-7.00 %",
+        "-7 %",
         "21.7×",
         "payment 1.4.2 → 1.5.0",
         "failing for 3m 0s",
@@ -306,8 +319,10 @@ fn pages_say_what_matters() {
     }
     let slos = &pages.iter().find(|(name, _)| *name == "slos").expect("a page").1;
     let incident = &pages.iter().find(|(name, _)| *name == "incident").expect("a page").1;
-    assert!(incident.contains("12.10 % of &#34;charge-fast&#34; (3017 bad)"), "{incident}");
+    assert!(incident.contains("12.1 % of &#34;charge-fast&#34; (3017 bad)"), "{incident}");
     assert!(slos.contains("about 1240 of 8300") && slos.contains("bar bad"), "{slos}");
+    assert!(slos.contains("1 file refused: shop.yaml:12: shop.yaml: "), "{slos}");
+    assert!(slos.contains("4 default objectives are young: until "), "{slos}");
     assert!(pages[2].1.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "an empty overview says how to begin");
 }
 
@@ -331,7 +346,7 @@ fn what_telemetry_says_is_escaped() {
     seen.changes[0].title = hostile.into();
     seen.services[0].service = Some(v1::Service { name: hostile.into(), ..v1::Service::default() });
     seen.slos[0].slo = hostile.into();
-    let slos = SlosPage::new(head(hostile), &seen.slos).render().unwrap();
+    let slos = SlosPage::new(head(hostile), &seen.slos, &[refused(hostile)]).render().unwrap();
     let overview = Dashboard::new(head(hostile), &seen).render().unwrap();
     let detail = AnomalyPage::new(head(hostile), &seen.anomalies[0], NOW).render().unwrap();
     for html in [overview, detail, slos] {

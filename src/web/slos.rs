@@ -3,8 +3,9 @@
 use super::dashboard::path_of;
 use super::head::Head;
 use crate::api::v1;
-use crate::serve::text::{count, percent, three_digits, time};
-use crate::serve::{data_state_name, users_text, window_text};
+use crate::serve::text::{count, plain, three_digits, time};
+use crate::serve::{data_state_name, refused_files_text, silent_text, users_text, window_text};
+use crate::slo::share_in_words;
 use askama::Template;
 
 /// What is left of a budget, as a bar.
@@ -32,7 +33,7 @@ impl BudgetCell {
         let good = format!("{} of {} good", count(of.good), count(of.total));
         Self {
             title: format!("{}: {good}, {} % asked for", of.slo, target(of)),
-            text: percent(left),
+            text: share_in_words(left),
             text_class,
             width: (left.clamp(0.0, 1.0) * 100.0).round() as u32,
             class,
@@ -80,10 +81,14 @@ pub(super) struct SlosPage {
     rows: Vec<Row>,
     /// Whether any of them counts users.
     has_users: bool,
+    /// Files that are refused, a line of each kind.
+    refused: Vec<String>,
+    /// Which of them alert nobody yet; empty if all do.
+    silent: String,
 }
 
 impl SlosPage {
-    pub fn new(head: Head, slos: &[v1::Slo]) -> Self {
+    pub fn new(head: Head, slos: &[v1::Slo], refused: &[v1::RefusedFile]) -> Self {
         let rows: Vec<Row> = slos
             .iter()
             .map(|of| Row {
@@ -106,6 +111,7 @@ impl SlosPage {
             })
             .collect();
         let has_users = rows.iter().any(|row| !row.users.is_empty());
-        Self { head, rows, has_users }
+        let refused = refused_files_text(refused).lines().map(plain).collect();
+        Self { head, rows, has_users, refused, silent: silent_text(slos) }
     }
 }

@@ -1,6 +1,6 @@
 //! Objectives in files, as the daemon reads and judges them.
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{BINARY, Daemon};
 use crate::support::otlp::{Client, Export, logs, now_ns, span, spans};
 use crate::support::{eventually, http};
 use ::http::Method;
@@ -25,6 +25,7 @@ spec:
       ratioMetric:
         good: {{ metricSource: {{ type: barograph, spec: {{ good: not_error }} }} }}
   timeWindow: [{{ duration: 30d, isRolling: true }}]
+  budgetingMethod: Occurrences
   objectives: [{{ target: {target} }}]
 "
     )
@@ -89,7 +90,26 @@ async fn objectives_are_read_again_and_a_bad_file_leaves_them_as_they_were() {
     };
     eventually("the file is refused", PATIENCE, async || is_refused().await.filter(|refused| *refused)).await;
     let log = std::fs::read_to_string(data.join("log")).expect("a log");
-    assert!(log.contains("shop.yaml:11: target: is out of range, allowed: 0 to below 1"), "{log}");
+    let reason = "shop.yaml:12: target: is out of range, allowed: 0 to below 1";
+    assert!(log.contains(reason), "{log}");
+    // It is told where people look.
+    let line = format!(
+        "1 file refused: {}/{reason} (until then the objectives stay as they were)",
+        folder_of(&file).display()
+    );
+    let slos = daemon.command(&["slo"]);
+    assert!(slos.lines().any(|told| told == line) && slos.contains("shop-ok"), "{slos}");
+    let status = daemon.command(&["status"]);
+    assert!(status.contains(&line), "{status}");
+    let told = &daemon.ask(&["status"])["refused_slo_files"];
+    assert_eq!(
+        (&told[0]["line"], &told[0]["key"], &told[0]["left_out"]),
+        (&12.into(), &"target".into(), &false.into()),
+        "{told}"
+    );
+    let (_, page) = http::get(&format!("{}/slos", daemon.url("http"))).await.expect("a page");
+    let page = String::from_utf8_lossy(&page).into_owned();
+    assert!(page.contains("1 file refused: ") && page.contains(reason), "{page}");
     assert_eq!(row(&daemon, "shop-ok").expect("still there")["target"], 0.95);
 
     // One more, in a file of its own.
@@ -151,6 +171,7 @@ spec:
           type: barograph
           spec: { event: browser.web_vital, attributes: { name: ttfb, url.path: /checkout }, users: session.id }
   timeWindow: [{ duration: 30d, isRolling: true }]
+  budgetingMethod: Occurrences
   objectives: [{ target: 0.95, op: lte, value: 800 }]
   alertPolicies:
     - kind: AlertPolicy
@@ -196,6 +217,11 @@ spec:
     .await;
     assert_eq!(alert["users_affected"], 400, "{alert:#}");
     assert_eq!(alert["budget_spent"][0]["bad"], 800, "{alert:#}");
+    // Nothing else went wrong since it began: what is left is all but what that took.
+    let now = row(&daemon, "first-byte-of-checkout").expect("still there");
+    let left = now["budget_remaining_ratio"].as_f64().expect("a number");
+    let taken = alert["budget_spent"][0]["ratio"].as_f64().expect("a number");
+    assert!((left + taken - 1.0).abs() < 1e-9, "{left} left, {taken} taken: {now:#} {alert:#}");
     let (_, page) = http::get(&format!("{}/slos", daemon.url("http"))).await.expect("a page");
     let page = String::from_utf8_lossy(&page).into_owned();
     assert!(page.contains("first-byte-of-checkout") && page.contains("about 400 of "), "{page}");
@@ -221,4 +247,159 @@ fn web_vital(user: u32, page: &str, first_byte_ms: f64) -> LogRecord {
         ],
         ..LogRecord::default()
     }
+}
+
+/// What is asked for by a wrong name is refused with the names that were meant; young objectives are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_names_are_refused_with_those_that_were_meant() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, data) = (folder.path().join("shop.yaml"), folder.path().join("data"));
+    let later = objective("later-ok", 0.9).replace("service: shop", "service: later");
+    std::fs::write(&file, format!("{}---\n{later}", objective("shop-ok", 0.9))).expect("written");
+    std::fs::write(folder_of(&file).join("empty.yaml"), "# to be written\n").expect("written");
+    let daemon = Daemon::start(&data, &[&format!("slo.files=[{:?}]", folder_of(&file))]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    eventually("it counts", PATIENCE, async || {
+        send(&mut client, 1, 0).await;
+        row(&daemon, "shop-availability").filter(|row| row["total"] != 0)
+    })
+    .await;
+    assert_eq!(daemon.ask(&["slo", "shop-ok"]).as_array().map(Vec::len), Some(1));
+
+    let refused = |arguments: &[&str], code: i32, wanted: &str| {
+        let (ended, out, error) = daemon.run(arguments);
+        assert_eq!((ended, out.as_str(), error.trim_end()), (Some(code), "", wanted), "{arguments:?}");
+    };
+    refused(&["slo", "shpo-ok"], 2, "barograph: no objective \"shpo-ok\"; near it: \"shop-ok\"");
+    refused(
+        &["slo", "shop-ok", "--service", "shopp"],
+        2,
+        "barograph: no service \"shopp\" has sent anything: `barograph services` lists those that have; near it: \"shop\"",
+    );
+    refused(
+        &["slo", "suggest", "--service", "shopp"],
+        2,
+        "barograph: no service \"shopp\" has sent anything: `barograph services` lists those that have; near it: \"shop\"",
+    );
+    refused(
+        &["slo", "later-ok"],
+        2,
+        "barograph: the objective \"later-ok\" is defined, but its service \"later\" has sent nothing yet: `barograph services` lists those that have",
+    );
+
+    // Adjustments, too.
+    let url = format!("{}/v1/adjustments", daemon.url("http"));
+    let (from, until) = (Timestamp(now_ns() - 600_000_000_000), Timestamp(now_ns()));
+    for (slo, service, status, error) in [
+        ("shop-okay", "", 404, "no objective \"shop-okay\"; near it: \"shop-ok\""),
+        ("shop-ok", "shopp", 404, "no service \"shopp\" has an objective; near it: \"shop\""),
+        ("later-ok", "shop", 404, "no objective \"later-ok\" of \"shop\""),
+        ("", "shop", 201, ""),
+        ("later-ok", "", 201, ""),
+    ] {
+        let told = json!({
+            "slo": slo, "service": service, "from": from, "until": until, "author": "ada", "reason": "work",
+        });
+        let answer = post(&url, &told, status).await;
+        assert_eq!(answer["error"].as_str().unwrap_or_default(), error, "{told}");
+    }
+
+    // The default objective alerts nobody yet, and the table says so; the empty file is told beside the rows.
+    let young = daemon.ask(&["slo"]);
+    let of = |name: &str| young.as_array().expect("rows").iter().find(|row| row["slo"] == name).cloned();
+    let default = of("shop-availability").expect("the default one");
+    let moment = |key: &str| {
+        let text = default[key].as_str().expect("a time");
+        Timestamp::parse_rfc3339(text).expect("a time")
+    };
+    assert_eq!(moment("silent_until").since(moment("counted_since")), Duration::from_secs(3_600));
+    assert_eq!(of("shop-ok").expect("the one from the file")["silent_until"], Value::Null);
+    let text = daemon.command(&["slo"]);
+    assert!(text.contains("1 default objective is young: until "), "{text}");
+    assert!(text.contains("1 file refused: ") && text.contains("empty.yaml:1: document: is empty"), "{text}");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// Advice in both forms, and files that are refused with their lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_comes_for_people_and_for_programs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let (good, never) =
+        (write("good.yaml", &objective("good", 0.9)), write("never.yaml", &objective("never", 0.0)));
+    let wrong = write("wrong.yaml", &objective("wrong", 95.0));
+    let other = write("other.yaml", &objective("other", 0.9).replace("  budgetingMethod: Occurrences\n", ""));
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(&*BINARY).args(arguments).output().expect("the binary runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, text, _) = run(&["slo", "lint", "--offline", &good]);
+    assert_eq!((code, text.as_str()), (Some(0), "1 objectives, nothing to say\n"));
+    let (code, text, error) = run(&["slo", "lint", "--offline", &good, &never]);
+    assert_eq!(code, Some(1), "{error}");
+    let note = "a target of 0 is met whatever happens; ask for a `target` that can be missed, such as 0.99";
+    assert_eq!(text, format!("{never}:3: never: cannot-fail: {note}\n"));
+    let (code, text, _) = run(&["slo", "lint", "--offline", "-o", "json", &good, &never]);
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((code, &json["objectives"]), (Some(1), &2.into()));
+    assert_eq!((&json["notes"][0]["file"], &json["notes"][0]["line"]), (&never.as_str().into(), &3.into()));
+    let (code, text, error) = run(&["slo", "lint", "--offline", &wrong, &good, &other]);
+    assert_eq!((code, text.as_str()), (Some(64), ""));
+    assert_eq!(
+        error,
+        format!(
+            "barograph: {other}:5: budgetingMethod: is missing, allowed: Occurrences, Timeslices, RatioTimeslices\n\
+             {wrong}:12: target: is out of range, allowed: 0 to below 1\n"
+        )
+    );
+    let recording = folder.path().join("none.jsonl").display().to_string();
+    let (code, _, error) = run(&["slo", "test", &wrong, "--backtest", &recording]);
+    assert_eq!(
+        (code, error),
+        (Some(64), format!("barograph: {wrong}:12: target: is out of range, allowed: 0 to below 1\n"))
+    );
+    let empty = write("empty.yaml", "");
+    let (code, _, error) = run(&["slo", "test", &empty, "--backtest", &recording]);
+    assert_eq!(
+        (code, error),
+        (Some(64), format!("barograph: {empty}:1: document: is empty: it holds no objective\n"))
+    );
+
+    // From what a service did.
+    let daemon = Daemon::start(&folder.path().join("data"), &[]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    send(&mut client, 3_000, 0).await;
+    eventually("the service is known", PATIENCE, async || {
+        let services = daemon.ask(&["services"]);
+        services.as_array().filter(|all| all.iter().any(|of| of["service"] == "shop")).map(|_| ())
+    })
+    .await;
+    let proposed = eventually("enough was seen", PATIENCE, async || {
+        let proposed = daemon.ask(&["slo", "suggest", "--service", "shop"]);
+        proposed.as_array().filter(|all| !all.is_empty()).cloned()
+    })
+    .await;
+    let first = &proposed[0];
+    assert_eq!((&first["slo"], &first["service"]), (&"shop-availability".into(), &"shop".into()), "{first}");
+    assert_eq!(first["would_have_told"], json!([]), "{first}");
+    let text = daemon.command(&["slo", "suggest", "--service", "shop"]);
+    assert!(text.contains("# would have paged 0 times and opened 0 tickets\n"), "{text}");
+    assert!(text.contains(first["openslo"].as_str().expect("a document")), "{text}");
+    // What is proposed can be taken, and lint finds nothing wrong with it.
+    let taken = write("taken.yaml", &text);
+    let linted = daemon.ask(&["slo", "lint", &taken]);
+    assert_eq!(linted["notes"], json!([]), "{linted}");
+    assert_eq!(daemon.stop(), Some(0));
+
+    // What it would have told about what that daemon recorded.
+    let data = folder.path().join("data").display().to_string();
+    let (code, text, error) = run(&["slo", "test", &good, "--backtest", &data, "-o", "json"]);
+    assert_eq!((code, text.as_str()), (Some(0), "[]\n"), "{error}");
+    let (_, text, _) = run(&["slo", "test", &good, "--backtest", &data]);
+    assert_eq!(text, "no budget would have burned too fast\n");
 }

@@ -25,6 +25,7 @@ spec:
       ratioMetric:
         good: { metricSource: { type: barograph, spec: { good: not_error } } }
   timeWindow: [{ duration: 30d, isRolling: true }]
+  budgetingMethod: Occurrences
   objectives: [{ target: 0.99 }]
   alertPolicies:
     - kind: AlertPolicy

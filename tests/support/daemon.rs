@@ -104,6 +104,22 @@ impl Daemon {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
+    /// What a client command prints for people.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let (code, out, error) = self.run(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {error}");
+        out
+    }
+
+    /// Exit code of a client command, what it prints, and what it says of mistakes.
+    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(&*BINARY);
+        command.args(arguments).args(["--endpoint", &self.url("query")]);
+        let output = command.output().expect("the binary runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
     /// Its exit code, if it has ended of its own accord.
     pub fn ended(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().expect("it can be asked").map(|status| status.code())

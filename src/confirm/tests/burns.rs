@@ -133,3 +133,62 @@ fn a_metric_that_is_back_in_its_band_does_not_end_what_a_budget_opened() {
     assert_eq!(step(5_060, vec![level(5_060, Phase::Cleared)]), Some(AnomalyState::Confirmed));
     assert_eq!(step(5_090, vec![burn(5_090, "page", Phase::Cleared)]), Some(AnomalyState::Recovered));
 }
+
+/// Steps a confirmation of its own; what was told last, if anything was.
+struct Told(Confirm);
+
+impl Told {
+    fn step(&mut self, second: u64, findings: Vec<Finding>) -> Option<Anomaly> {
+        let at = Timestamp::from_secs(START + second);
+        let (census, topology) = (Census::default(), Topology::default());
+        self.0.step(at, findings, &census, &topology, &Changes::new()).pop()
+    }
+}
+
+fn found(second: u64, signal: &str, symptom: Symptom, gravity: Gravity) -> Finding {
+    let at = Timestamp::from_secs(START + second);
+    let mut finding = Finding::about(at, &ServiceKey::named("payment"), signal, symptom);
+    (finding.decided, finding.gravity, finding.log_evidence) = (true, gravity, 14.0);
+    finding
+}
+
+#[test]
+fn a_budget_that_pages_leads_the_words_of_the_ticket_that_it_joins() {
+    let mut told = Told(Confirm::new(Config::default()));
+    told.step(0, vec![found(0, "pool", Symptom::Level, Gravity::Ticket)]);
+    let ticket = told.step(5, Vec::new()).expect("a ticket");
+    assert_eq!((ticket.severity, ticket.state), (Severity::Ticket, AnomalyState::Confirmed));
+    assert!(ticket.title.starts_with("payment: pool is "), "{}", ticket.title);
+    // The tier of tickets changes nothing of what it is about.
+    let burn = |second: u64, tier: &str, gravity| {
+        let mut burn = found(second, "payment-ok", Symptom::BudgetBurn, gravity);
+        burn.attributes = vec![("tier".into(), tier.into())];
+        burn
+    };
+    let joined = told.step(10, vec![burn(10, "ticket", Gravity::Ticket)]).expect("a member more");
+    assert!(joined.title.starts_with("payment: pool is "), "{}", joined.title);
+    let paged = told.step(15, vec![burn(15, "page", Gravity::Page)]).expect("followers hear of it");
+    assert_eq!((&paged.id, paged.severity), (&ticket.id, Severity::Page));
+    assert!(paged.title.starts_with("payment: payment-ok burns its error budget: "), "{}", paged.title);
+    assert_eq!((paged.symptom, &paged.fingerprint), (Symptom::Level, &ticket.fingerprint), "these are fixed");
+    // The next page is about the same fault: the words stay, also over a restart.
+    let mut restarted = Confirm::new(Config::default());
+    restarted.restore(&told.0.state()).expect("its own state");
+    let mut told = Told(restarted);
+    let later = told.step(20, vec![found(20, "GET /", Symptom::Errors, Gravity::Page)]).expect("a member");
+    assert!(later.title.starts_with("payment: payment-ok burns"), "{}", later.title);
+}
+
+#[test]
+fn a_member_that_comes_to_page_leads_the_words_at_once() {
+    let mut told = Told(Confirm::new(Config::default()));
+    let pool = || found(0, "pool", Symptom::Level, Gravity::Ticket);
+    told.step(0, vec![pool(), found(0, "GET /", Symptom::Errors, Gravity::Ticket)]);
+    let ticket = told.step(3, Vec::new()).expect("a ticket");
+    let begins = |anomaly: &Anomaly, signal: &str| anomaly.title.contains(signal);
+    let (first, second) = if begins(&ticket, "pool") { ("GET /", "pool") } else { ("pool", "GET /") };
+    let symptom = if first == "pool" { Symptom::Level } else { Symptom::Errors };
+    assert_eq!((ticket.severity, begins(&ticket, second)), (Severity::Ticket, true), "{}", ticket.title);
+    let paged = told.step(4, vec![found(4, first, symptom, Gravity::Page)]).expect("told at once");
+    assert_eq!((paged.severity, begins(&paged, first)), (Severity::Page, true), "{}", paged.title);
+}

@@ -5,11 +5,15 @@ use crate::slo::Definition;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Objectives that all files together may hold.
 const OBJECTIVES: usize = 50_000;
+
+/// Files that are named one by one where many are refused.
+const NAMED: usize = 20;
 
 /// A file that cannot be taken: `FILE:LINE: KEY: what is wrong`.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +22,55 @@ pub enum FileError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{}:{line}: {key}: {wrong}", path.display())]
     Wrong { path: PathBuf, line: u64, key: String, wrong: String },
+}
+
+impl FileError {
+    /// Whether a name that it refers to is not there: it may lie in another file.
+    fn is_about_another(&self) -> bool {
+        matches!(self, Self::Wrong { key, .. } if key.ends_with("Ref") || key == "alertPolicies")
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Read { path, .. } | Self::Wrong { path, .. } => path,
+        }
+    }
+}
+
+/// Files that cannot be taken, the first mistake of each; there is at least one.
+#[derive(Debug)]
+pub struct Refused(pub Vec<FileError>);
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, error) in self.0.iter().take(NAMED).enumerate() {
+            if number > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        match self.0.len().checked_sub(NAMED) {
+            Some(more) if more > 0 => write!(f, "\nand {more} more"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<FileError> for Refused {
+    fn from(error: FileError) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// What files hold together.
+#[derive(Debug, Default)]
+pub struct Taken {
+    pub definitions: Vec<Definition>,
+    /// Files that hold nothing at all: no mistake in the others, but hardly what somebody meant.
+    pub empty: Vec<FileError>,
 }
 
 /// One YAML document of a file.
@@ -94,26 +147,20 @@ fn documents<'a>(path: &'a Path, text: &'a str) -> Vec<Document<'a>> {
     found
 }
 
-/// Reads a file, or all `.yaml` and `.yml` files of a directory.
+/// Reads files, and of directories all `.yaml` and `.yml` files, together: what one refers to may lie in another.
 ///
 /// # Errors
-/// One cannot be read, is no YAML, or says what is not understood: with file, line and key.
-pub fn read_file(path: &Path) -> Result<Vec<Definition>, FileError> {
-    read_all(&[path.to_owned()])
-}
-
-/// Reads files together: what one refers to may lie in another.
-///
-/// # Errors
-/// As [`read_file`]; also if two objectives of a service have one name.
-pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Definition>, FileError> {
-    let mut texts = Vec::new();
+/// Some cannot be read, are no YAML, or say what is not understood: each with file, line and key. Also if two
+/// objectives of a service have one name.
+pub fn read_all(paths: &[PathBuf]) -> Result<Taken, Refused> {
+    let (mut texts, mut refused) = (Vec::new(), Vec::new());
     for path in files_of(paths)? {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| FileError::Read { path: path.clone(), source })?;
-        texts.push((path, text));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => texts.push((path, text)),
+            Err(source) => refused.push(FileError::Read { path, source }),
+        }
     }
-    read_texts(&texts)
+    read_texts(&texts, refused)
 }
 
 /// The files that paths mean, those of a directory in the order of their names.
@@ -144,50 +191,80 @@ pub(super) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
 /// Reads the text of a file.
 ///
 /// # Errors
-/// As [`read_file`].
-pub fn read(path: &Path, text: &str) -> Result<Vec<Definition>, FileError> {
-    read_texts(&[(path.to_owned(), text.to_owned())])
+/// As [`read_all`].
+pub fn read(path: &Path, text: &str) -> Result<Vec<Definition>, Refused> {
+    read_texts(&[(path.to_owned(), text.to_owned())], Vec::new()).map(|taken| taken.definitions)
 }
 
-fn read_texts(texts: &[(PathBuf, String)]) -> Result<Vec<Definition>, FileError> {
+/// Reads texts of files, some of which were `refused` already.
+fn read_texts(texts: &[(PathBuf, String)], mut refused: Vec<FileError>) -> Result<Taken, Refused> {
     let mut openslo = openslo::Reader::default();
-    let mut definitions = Vec::new();
+    let mut taken = Taken::default();
     for (path, text) in texts {
-        for document in documents(path, text) {
-            let head: Head = document.parse()?;
-            let (Some(version), key) = (match &head.version {
-                Some(version) => (Some(version), "version"),
-                None => (head.api_version.as_ref(), "apiVersion"),
-            }) else {
-                return Err(document.wrong(1, "apiVersion", "is missing"));
-            };
-            match (version.value.as_str(), &head.kind) {
-                ("openslo/v1", Some(kind)) => openslo.take(document, kind)?,
-                ("prometheus/v1", _) => definitions.extend(sloth::plain(document)?),
-                ("sloth.slok.dev/v1", _) => definitions.extend(sloth::kubernetes(document)?),
-                ("pyrra.dev/v1alpha1", _) => definitions.extend(pyrra::read(document)?),
-                ("openslo/v1", None) => return Err(document.wrong(1, "kind", "is missing")),
-                _ => {
-                    let allowed = "is not supported, allowed: openslo/v1, prometheus/v1 and sloth.slok.dev/v1 (Sloth), pyrra.dev/v1alpha1 (Pyrra)";
-                    return Err(document.wrong_at(version, key, allowed));
-                }
-            }
+        let documents = documents(path, text);
+        if documents.is_empty() {
+            let wrong = "is empty: it holds no objective".to_owned();
+            taken.empty.push(FileError::Wrong {
+                path: path.clone(),
+                line: 1,
+                key: "document".to_owned(),
+                wrong,
+            });
         }
+        // Of a file its first mistake is told; those of others are not hidden by it.
+        let read = documents.into_iter().try_for_each(|document| {
+            taken.definitions.extend(read_document(document, &mut openslo)?);
+            Ok(())
+        });
+        refused.extend(read.err());
     }
-    definitions.extend(openslo.finish()?);
+    let (definitions, wrong) = openslo.finish();
+    taken.definitions.extend(definitions);
+    // What refers to a file that was refused is no mistake of its own.
+    let is_whole = refused.is_empty();
+    refused.extend(wrong.into_iter().filter(|error| is_whole || !error.is_about_another()));
     let mut known: BTreeMap<(&str, &str), &Definition> = BTreeMap::new();
-    for definition in &definitions {
+    for definition in &taken.definitions {
         let wrong = |wrong: String| {
             let (path, line) = (definition.origin.path.clone(), definition.origin.line);
             FileError::Wrong { path, line, key: "name".to_owned(), wrong }
         };
         if let Some(first) = known.insert((&definition.service, &definition.name), definition) {
             let (path, line) = (first.origin.path.display(), first.origin.line);
-            return Err(wrong(format!("{:?} is the name of another one, {path}:{line}", definition.name)));
+            refused.push(wrong(format!("{:?} is the name of another one, {path}:{line}", definition.name)));
         }
         if known.len() > OBJECTIVES {
-            return Err(wrong(format!("is one too many, allowed: {OBJECTIVES}")));
+            refused.push(wrong(format!("is one too many, allowed: {OBJECTIVES}")));
+            break;
         }
     }
-    Ok(definitions)
+    let mut told = BTreeSet::new();
+    refused.retain(|error| told.insert(error.path().to_owned()));
+    refused.sort_by(|a, b| a.path().cmp(b.path()));
+    if refused.is_empty() { Ok(taken) } else { Err(Refused(refused)) }
+}
+
+/// The objectives of a document; those of OpenSLO are put together when all documents are read.
+fn read_document<'a>(
+    document: Document<'a>,
+    openslo: &mut openslo::Reader<'a>,
+) -> Result<Vec<Definition>, FileError> {
+    let head: Head = document.parse()?;
+    let (Some(version), key) = (match &head.version {
+        Some(version) => (Some(version), "version"),
+        None => (head.api_version.as_ref(), "apiVersion"),
+    }) else {
+        return Err(document.wrong(1, "apiVersion", "is missing"));
+    };
+    match (version.value.as_str(), &head.kind) {
+        ("openslo/v1", Some(kind)) => openslo.take(document, kind).map(|()| Vec::new()),
+        ("prometheus/v1", _) => sloth::plain(document),
+        ("sloth.slok.dev/v1", _) => sloth::kubernetes(document),
+        ("pyrra.dev/v1alpha1", _) => pyrra::read(document),
+        ("openslo/v1", None) => Err(document.wrong(1, "kind", "is missing")),
+        _ => {
+            let allowed = "is not supported, allowed: openslo/v1, prometheus/v1 and sloth.slok.dev/v1 (Sloth), pyrra.dev/v1alpha1 (Pyrra)";
+            Err(document.wrong_at(version, key, allowed))
+        }
+    }
 }

@@ -12,5 +12,5 @@ mod sloth;
 mod tests;
 mod watch;
 
-pub use document::{FileError, read, read_all, read_file};
+pub use document::{FileError, Refused, Taken, read, read_all};
 pub use watch::Files;

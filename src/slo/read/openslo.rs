@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+const METHODS: &str = "Occurrences, Timeslices, RatioTimeslices";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Full<S> {
@@ -145,16 +147,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The objectives of all documents.
-    ///
-    /// # Errors
-    /// One refers to what is not there, or says what is not understood.
-    pub fn finish(self) -> Result<Vec<Definition>, FileError> {
-        let mut definitions = Vec::new();
+    /// The objectives of all documents, and the first mistake of each that refers to what is not there or says what
+    /// is not understood.
+    pub fn finish(self) -> (Vec<Definition>, Vec<FileError>) {
+        let (mut definitions, mut wrong) = (Vec::new(), Vec::new());
         for (document, full) in &self.slos {
-            self.slo(document, full, &mut definitions)?;
+            wrong.extend(self.slo(document, full, &mut definitions).err());
         }
-        Ok(definitions)
+        (definitions, wrong)
     }
 
     fn slo(
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
                 parts: measure.parts,
                 some_is_bad: measure.some_is_bad,
                 target: target(document, objective)?,
-                method: method(document, spec, objective)?,
+                method: method(document, at, objective)?,
                 period: period.clone(),
                 rules: if is_composite { Some(Vec::new()) } else { rules.clone() },
                 composed_of: Vec::new(),
@@ -243,7 +243,7 @@ impl<'a> Reader<'a> {
                 parts: Vec::new(),
                 some_is_bad: false,
                 target,
-                method: method(document, spec, first)?,
+                method: method(document, at, first)?,
                 period,
                 rules,
                 composed_of,
@@ -297,9 +297,17 @@ fn target(document: &Document<'_>, at: &Spanned<ObjectiveSpec>) -> Result<f64, F
     Ok(target)
 }
 
-fn method(document: &Document<'_>, spec: &SloSpec, at: &Spanned<ObjectiveSpec>) -> Result<Method, FileError> {
+fn method(
+    document: &Document<'_>,
+    spec: &Spanned<SloSpec>,
+    at: &Spanned<ObjectiveSpec>,
+) -> Result<Method, FileError> {
     let objective = &at.value;
-    let name = spec.budgeting_method.as_ref().map_or("Occurrences", |method| method.value.as_str());
+    // The specification requires it and knows no default.
+    let Some(named) = &spec.value.budgeting_method else {
+        let text = format!("is missing, allowed: {METHODS}");
+        return Err(document.wrong_at(spec, "budgetingMethod", text));
+    };
     let slice = || {
         let Some(text) = &objective.time_slice_window else {
             return Err(document.wrong_at(at, "timeSliceWindow", "is missing"));
@@ -319,7 +327,7 @@ fn method(document: &Document<'_>, spec: &SloSpec, at: &Spanned<ObjectiveSpec>) 
         }
         Ok(seconds)
     };
-    match name {
+    match named.value.as_str() {
         "Occurrences" => Ok(Method::Occurrences),
         "Timeslices" => {
             let Some(share) = &objective.time_slice_target else {
@@ -336,9 +344,8 @@ fn method(document: &Document<'_>, spec: &SloSpec, at: &Spanned<ObjectiveSpec>) 
         }
         "RatioTimeslices" => Ok(Method::RatioTimeslices { slice_s: slice()? }),
         _ => {
-            let line = spec.budgeting_method.as_ref().map_or(1, |method| method.referenced.line());
-            let allowed = "is not supported, allowed: Occurrences, Timeslices, RatioTimeslices";
-            Err(document.wrong(line, "budgetingMethod", allowed))
+            let text = format!("is not supported, allowed: {METHODS}");
+            Err(document.wrong_at(named, "budgetingMethod", text))
         }
     }
 }

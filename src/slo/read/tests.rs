@@ -1,6 +1,6 @@
 //! What is read, and what is refused with which line and key.
 
-use super::read;
+use super::{Refused, Taken, read, read_all};
 use crate::aggregate::{Comparison, Meaning, Part, Source};
 use crate::slo::{Definition, Method, Period, Rule, Unit};
 use std::path::Path;
@@ -77,6 +77,8 @@ fn mistakes_are_named_with_file_line_and_key() {
         ("duration: 30d", "duration: ever", 21, "duration"),
         ("budgetingMethod: Occurrences", "budgetingMethod: Timeslices", 25, "timeSliceTarget"),
         ("budgetingMethod: Occurrences", "budgetingMethod: Sometimes", 23, "budgetingMethod"),
+        // The specification requires it; what lacks is told where the SLO's `spec` begins.
+        ("  budgetingMethod: Occurrences\n", "", 6, "budgetingMethod"),
         ("openslo/v1", "openslo/v2", 1, "apiVersion"),
         ("kind: SLO", "kind: SLx", 2, "kind"),
         ("operation: POST /charge", "operatoin: POST /charge", 17, "operatoin"),
@@ -92,6 +94,60 @@ fn mistakes_are_named_with_file_line_and_key() {
     }
     assert!(read(Path::new("slo.yaml"), "a: [").is_err());
     assert_eq!(refused(&format!("{GOOD}---\n{GOOD}")), "31: name");
+}
+
+/// Reads a directory with these files, of which each name is followed by its text.
+fn directory(files: &[(&str, &str)]) -> Result<Taken, Vec<String>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    }
+    read_all(&[folder.path().to_owned()]).map_err(|Refused(errors)| {
+        let own = format!("{}/", folder.path().display());
+        errors.iter().map(|error| error.to_string().replace(&own, "")).collect()
+    })
+}
+
+#[test]
+fn no_file_hides_what_is_wrong_with_another() {
+    let (wrong, other) = (GOOD.replace("target: 0.99", "target: 99"), GOOD.replace("charge-fast", "b"));
+    let unread = directory(&[
+        ("a.yaml", &wrong),
+        ("b.yaml", &other),
+        ("c.yaml", "kind: SLO\n"),
+        ("d.yaml", &other),
+        ("e.txt", "no objectives"),
+    ])
+    .expect_err("three are wrong");
+    let places: Vec<String> =
+        unread.iter().map(|error| error.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
+    assert_eq!(places, ["a.yaml:26: target", "c.yaml:1: apiVersion", "d.yaml:4: name"], "{unread:#?}");
+    assert_eq!(Refused(Vec::new()).to_string(), "");
+    // What refers to a file that is refused is not called wrong beside it.
+    let indicator =
+        "apiVersion: openslo/v1\nkind: SLI\nmetadata: { name: there }\nspec: { ratioMetric: { good: 1 } }\n";
+    let begin = GOOD.find("  indicator:").expect("there");
+    let end = GOOD.find("  timeWindow:").expect("there");
+    let refers = format!("{}  indicatorRef: there\n{}", &GOOD[..begin], &GOOD[end..]);
+    let unread = directory(&[("a.yaml", indicator), ("b.yaml", &refers)]).expect_err("one is wrong");
+    assert!(unread.len() == 1 && unread[0].starts_with("a.yaml:4: "), "{unread:?}");
+    let unread = directory(&[("b.yaml", &refers)]).expect_err("nothing is there");
+    assert!(unread.len() == 1 && unread[0].starts_with("b.yaml:7: indicatorRef: "), "{unread:?}");
+}
+
+#[test]
+fn an_empty_file_hides_no_other_and_is_told() {
+    for empty in ["", "\n", "# to be written\n", "---\n---\n"] {
+        let Taken { definitions, empty: told } =
+            directory(&[("a.yaml", empty), ("b.yaml", GOOD)]).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let names: Vec<&str> = definitions.iter().map(|of| of.name.as_str()).collect();
+        assert_eq!(names, ["charge-fast"], "{empty:?}");
+        let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+        assert!(
+            told.len() == 1 && told[0].ends_with("/a.yaml:1: document: is empty: it holds no objective"),
+            "{told:?}"
+        );
+    }
 }
 
 /// The examples of the specification, as its documentation words them.
@@ -335,6 +391,7 @@ spec:
           type: barograph
           spec: { event: browser.web_vital, attributes: { name: ttfb, url.path: /checkout }, users: session.id }
   timeWindow: [{ duration: 30d, isRolling: true }]
+  budgetingMethod: Occurrences
   objectives: [{ target: 0.95, op: lte, value: 800 }]
 "#;
 
@@ -523,7 +580,7 @@ fn files_are_read_again_when_they_change_and_a_bad_one_is_told_once() {
     let path = directory.path().join("a.yaml");
     let mut files = super::Files::new(vec![directory.path().to_owned()]);
     std::fs::write(&path, GOOD).expect("written");
-    assert_eq!(files.changed().expect("good").map(|read| read.len()), Some(1));
+    assert_eq!(files.changed().expect("good").map(|taken| taken.definitions.len()), Some(1));
     assert!(files.changed().expect("the same").is_none());
     std::fs::write(&path, GOOD.replace("target: 0.99", "target: 99")).expect("written");
     let error = files.changed().expect_err("refused").to_string();
@@ -532,5 +589,5 @@ fn files_are_read_again_when_they_change_and_a_bad_one_is_told_once() {
     std::fs::write(directory.path().join("b.yml"), GOOD.replace("charge-fast", "two")).expect("written");
     assert!(files.changed().is_err(), "the first is still bad");
     std::fs::write(&path, GOOD).expect("written");
-    assert_eq!(files.changed().expect("good").map(|read| read.len()), Some(2));
+    assert_eq!(files.changed().expect("good").map(|taken| taken.definitions.len()), Some(2));
 }

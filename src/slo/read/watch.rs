@@ -1,6 +1,6 @@
 //! Notices that files changed.
 
-use super::document::{FileError, files_of, read_all};
+use super::document::{Refused, Taken, files_of, read_all};
 use crate::slo::Definition;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -31,7 +31,7 @@ impl Files {
     ///
     /// # Errors
     /// They cannot be taken, said once for each change: whoever has objectives from before keeps those.
-    pub fn changed(&mut self) -> Result<Option<Vec<Definition>>, FileError> {
+    pub fn changed(&mut self) -> Result<Option<Taken>, Refused> {
         let stamp = |path: PathBuf| {
             let known = std::fs::metadata(&path).ok();
             let known = known.and_then(|known| Some((known.modified().ok()?, known.len())));
@@ -42,9 +42,9 @@ impl Files {
             return Ok(None);
         }
         self.seen = Some(now);
-        let mut all = read_all(&self.paths)?;
+        let mut taken = read_all(&self.paths)?;
         // What somebody wrote comes first: of two with one name, that one is kept.
-        all.extend(self.own.iter().cloned());
-        Ok(Some(all))
+        taken.definitions.extend(self.own.iter().cloned());
+        Ok(Some(taken))
     }
 }
