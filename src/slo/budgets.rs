@@ -54,6 +54,8 @@ pub struct Budgets {
     pub(super) published_adjustments: Arc<ArcSwap<Vec<Adjustment>>>,
     /// When anything came last.
     pub(super) latest: Timestamp,
+    /// When the last cut was.
+    pub(super) at: Timestamp,
     /// Whether something is to be published that nothing that came has told.
     pub(super) news: bool,
     /// Number of the last cut.
@@ -95,6 +97,7 @@ impl Budgets {
             published: Arc::default(),
             published_adjustments: Arc::default(),
             latest: Timestamp::ZERO,
+            at: Timestamp::ZERO,
             news: false,
             number: 0,
         }
@@ -164,6 +167,7 @@ impl Budgets {
     /// Counts what arrived, and says what begins or ceases to burn too fast.
     pub fn step(&mut self, tick: &Tick, registry: &Registry) -> Vec<Burn> {
         let now = tick.cut.arrived;
+        self.at = now;
         for (id, _, cell) in &tick.changed {
             self.cell(now, *id, cell, registry);
             self.latest = now;

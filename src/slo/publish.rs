@@ -32,7 +32,7 @@ impl Budgets {
     /// budget first; those that lost nothing are left out.
     #[must_use]
     pub fn lost(&self, services: &BTreeSet<&ServiceKey>, from: Timestamp, until: Timestamp) -> Vec<Lost> {
-        let now = self.latest.max(until);
+        let now = self.latest.max(self.at).max(until);
         let numbers: BTreeSet<u32> =
             services.iter().filter_map(|service| self.state.numbers.get(*service).copied()).collect();
         let own = self.state.objectives.iter().filter(|objective| numbers.contains(&objective.service));
