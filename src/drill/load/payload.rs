@@ -93,14 +93,16 @@ impl Template {
 
 /// Instances of each service.
 const INSTANCES: usize = 3;
-/// Distinct requests.
+/// Distinct requests, at least, and how often each series is in them.
 const REQUESTS: usize = 64;
+const ITEMS_OF_A_SERIES: usize = 13;
 
 /// Distinct requests of one signal; the same seed gives the same ones.
 #[must_use]
 pub fn templates(signal: Signal, shape: &Shape, seed: u64) -> Vec<Template> {
     let mut random = Random::new(seed);
-    (0..REQUESTS).map(|number| template(signal, shape, number, &mut random)).collect()
+    let requests = REQUESTS.max(ITEMS_OF_A_SERIES * shape.series / shape.items.max(1));
+    (0..requests).map(|number| template(signal, shape, number, &mut random)).collect()
 }
 
 fn resource(service: usize, instance: usize) -> Resource {
@@ -181,8 +183,8 @@ fn attributes(shape: &Shape, route: usize, random: &mut Random) -> Vec<KeyValue>
     (0..shape.attributes)
         .map(|at| match at {
             0 => text("http.request.method", "GET"),
-            1 => text("url.path", &format!("/load/{route}/items/{}", random.below(10_000))),
-            2 => text("http.route", &format!("/load/{route}/items/{{id}}")),
+            1 => text("url.path", &format!("/load/r{route}/items/{}", random.below(10_000))),
+            2 => text("http.route", &format!("/load/r{route}/items/{{id}}")),
             3 => number("http.response.status_code", 200),
             4 => text("url.scheme", "https"),
             5 => text("server.address", "api.load.svc.cluster.local"),
@@ -202,13 +204,14 @@ fn span(shape: &Shape, item: usize, own: usize, random: &mut Random) -> Span {
     let mut trace_id = TRACE_MARK.to_vec();
     trace_id.extend(((item / 4) as u64).to_be_bytes());
     let duration = random.latency(Duration::from_millis(20), 0.6).min(Duration::from_secs(4));
-    let route = random.below(own);
+    // An operation has one kind, and no name that would be taken for an id of something.
+    let route = (random.below(own) / 4 * 4 + place) % own;
     let status = random.chance(shape.errors).then(|| Status { message: "refused".into(), code: 2 });
     Span {
         trace_id,
         span_id: id(item),
         parent_span_id: if place == 0 { Vec::new() } else { id(item - place) },
-        name: format!("GET /load/{route}/items/{{id}}"),
+        name: format!("GET /load/r{route}/items/{{id}}"),
         kind: match place {
             0 => 2,
             1 => 1,
@@ -313,6 +316,24 @@ mod tests {
             assert_eq!(spans.len(), 50);
             assert!(spans.iter().all(|span| span.attributes.len() == 20));
         }
+    }
+
+    #[test]
+    fn there_are_as_many_operations_as_were_asked_for() {
+        let shape =
+            Shape { items: 256, attributes: 2, resources: 4, services: 20, series: 2_000, errors: 0.0 };
+        let mut seen = std::collections::BTreeSet::new();
+        for template in templates(Signal::Traces, &shape, 1) {
+            let request = ExportTraceServiceRequest::decode(&template.stamp(1 << 60, 1)[..]).unwrap();
+            for of in request.resource_spans {
+                let service = format!("{:?}", of.resource.unwrap().attributes.first());
+                seen.extend(of.scope_spans.into_iter().flat_map(|of| of.spans).map(|span| {
+                    let name = crate::aggregate::operation_name(&span.name).into_owned();
+                    (service.clone(), name, span.kind)
+                }));
+            }
+        }
+        assert!((1_950..=2_000).contains(&seen.len()), "{}", seen.len());
     }
 
     #[test]
