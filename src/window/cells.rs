@@ -6,7 +6,9 @@ use crate::model::SeriesId;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 /// Bytes of cells after which another piece is begun.
 const PIECE_BYTES: usize = 64 << 10;
@@ -14,7 +16,8 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Cells by series, ascending, each series once. Cells do not change: a changed window is another one.
 #[derive(Clone, Default)]
 pub struct Cells {
-    pieces: Vec<Piece>,
+    /// Shared by copies: a window is sealed while readers have it open.
+    pieces: Vec<Arc<Piece>>,
     len: usize,
 }
 
@@ -66,7 +69,7 @@ impl Cells {
     /// What they take of memory.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let of = |piece: &Piece| {
+        let of = |piece: &Arc<Piece>| {
             piece.series.capacity() * size_of::<SeriesId>()
                 + piece.ends.capacity() * 4
                 + piece.bytes.capacity()
@@ -99,15 +102,15 @@ impl Cells {
     fn open_piece(&mut self) -> &mut Piece {
         if self.pieces.last().is_none_or(|last| last.bytes.len() >= PIECE_BYTES) {
             self.close();
-            self.pieces.push(Piece::default());
+            self.pieces.push(Arc::default());
         }
         let last = self.pieces.len() - 1;
-        &mut self.pieces[last]
+        Arc::make_mut(&mut self.pieces[last])
     }
 
     /// Gives back what the last piece holds beyond its cells.
     fn close(&mut self) {
-        if let Some(piece) = self.pieces.last_mut() {
+        if let Some(piece) = self.pieces.last_mut().map(Arc::make_mut) {
             piece.bytes.shrink_to_fit();
             piece.ends.shrink_to_fit();
             piece.series.shrink_to_fit();
@@ -134,24 +137,24 @@ impl Cells {
 
     /// These and others, which ascend by series, each series once.
     #[must_use]
-    pub fn merged<'a>(&self, others: impl Iterator<Item = (SeriesId, &'a Cell)>) -> Self {
+    pub fn merged<C: Borrow<Cell>>(&self, others: impl Iterator<Item = (SeriesId, C)>) -> Self {
         let mut merged = Self { pieces: Vec::with_capacity(self.pieces.len()), len: 0 };
         let mut others = others.peekable();
         for (series, kept) in self.packed() {
             while let Some((series, cell)) = others.next_if(|(other, _)| *other < series) {
-                merged.push(series, cell);
+                merged.push(series, cell.borrow());
             }
             match others.next_if(|(other, _)| *other == series) {
                 Some((_, cell)) => {
                     // A cell of a type that the series had before stays, so it has to come first.
-                    let mut sum = kept.cell().unwrap_or_else(|| cell.clone());
-                    sum.merge(cell);
+                    let mut sum = kept.cell().unwrap_or_else(|| cell.borrow().clone());
+                    sum.merge(cell.borrow());
                     merged.push(series, &sum);
                 }
                 None => merged.push_packed(series, kept),
             }
         }
-        others.for_each(|(series, cell)| merged.push(series, cell));
+        others.for_each(|(series, cell)| merged.push(series, cell.borrow()));
         merged.close();
         merged
     }
@@ -161,8 +164,7 @@ impl Cells {
         if self.is_empty() {
             self.clone_from(other);
         } else if !other.is_empty() {
-            let others: Vec<(SeriesId, Cell)> = other.iter().collect();
-            *self = self.merged(others.iter().map(|(series, cell)| (*series, cell)));
+            *self = self.merged(other.iter());
         }
     }
 }
