@@ -29,18 +29,19 @@ use arrow::array::{
     UInt8Builder, UInt64Array, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::error::ArrowError;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use arrow::record_batch::RecordBatch;
 use std::collections::HashMap;
-use std::io::Cursor;
+use std::io::{self, Cursor, Write};
 use std::sync::Arc;
 
 const SCHEMA: &str = "2";
-/// Rows after which a record batch is closed.
-const BATCH_ROWS: usize = 16_384;
-/// Bytes of bodies after which a record batch is closed: far below the 2 GiB of its offsets.
-const BATCH_BYTES: usize = 64 << 20;
+/// Rows and bytes of bodies after which a record batch is closed and written: so much of a block is in memory at
+/// a time, whatever its size.
+const BATCH_ROWS: usize = 1_024;
+const BATCH_BYTES: usize = 256 << 10;
 
 const WINDOW_ROW: u8 = 0;
 const CELL_ROW: u8 = 1;
@@ -67,34 +68,42 @@ fn schema(level: Level) -> Arc<Schema> {
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// The bytes of a block.
+/// Writes the bytes of a block, piece by piece.
 pub(super) fn write<'a>(
     level: Level,
     windows: impl IntoIterator<Item = &'a SealedWindow>,
-) -> Result<Vec<u8>, Error> {
+    to: impl Write,
+) -> io::Result<()> {
     let schema = schema(level);
-    let mut writer = FileWriter::try_new(Vec::new(), &schema).map_err(cannot_encode)?;
+    let mut writer = FileWriter::try_new(to, &schema).map_err(cannot_write)?;
     let mut rows = Rows::new();
     for window in windows {
-        rows.window(window)?;
+        rows.window(window).map_err(io::Error::other)?;
         for (series, packed) in window.cells.packed() {
-            rows.cell(window, series, packed)?;
+            rows.cell(window, series, packed).map_err(io::Error::other)?;
             rows.flush_if_full(&mut writer, &schema)?;
         }
         for (key, facet) in &window.facets {
-            rows.facet(window, key, facet)?;
+            rows.facet(window, key, facet).map_err(io::Error::other)?;
+            rows.flush_if_full(&mut writer, &schema)?;
         }
         for (key, cell) in &window.edges {
-            rows.edge(window, key, cell)?;
+            rows.edge(window, key, cell).map_err(io::Error::other)?;
+            rows.flush_if_full(&mut writer, &schema)?;
         }
-        rows.flush_if_full(&mut writer, &schema)?;
     }
     rows.flush(&mut writer, &schema)?;
-    writer.finish().map_err(cannot_encode)?;
-    writer.into_inner().map_err(cannot_encode)
+    writer.finish().map_err(cannot_write)
 }
 
-fn cannot_encode(error: arrow::error::ArrowError) -> Error {
+fn cannot_write(error: ArrowError) -> io::Error {
+    match error {
+        ArrowError::IoError(_, source) => source,
+        other => io::Error::other(other),
+    }
+}
+
+fn cannot_encode(error: ArrowError) -> Error {
     Error::Encode(error.to_string())
 }
 
@@ -217,11 +226,15 @@ impl Rows {
         )
     }
 
-    fn flush_if_full(&mut self, writer: &mut FileWriter<Vec<u8>>, schema: &Arc<Schema>) -> Result<(), Error> {
+    fn flush_if_full<W: Write>(
+        &mut self,
+        writer: &mut FileWriter<W>,
+        schema: &Arc<Schema>,
+    ) -> io::Result<()> {
         if self.rows >= BATCH_ROWS || self.bytes >= BATCH_BYTES { self.flush(writer, schema) } else { Ok(()) }
     }
 
-    fn flush(&mut self, writer: &mut FileWriter<Vec<u8>>, schema: &Arc<Schema>) -> Result<(), Error> {
+    fn flush<W: Write>(&mut self, writer: &mut FileWriter<W>, schema: &Arc<Schema>) -> io::Result<()> {
         if self.rows == 0 {
             return Ok(());
         }
@@ -237,9 +250,9 @@ impl Rows {
             Arc::new(self.sum.finish()),
             Arc::new(self.body.finish()),
         ];
-        let batch = RecordBatch::try_new(schema.clone(), columns).map_err(cannot_encode)?;
+        let batch = RecordBatch::try_new(schema.clone(), columns).map_err(cannot_write)?;
         (self.rows, self.bytes) = (0, 0);
-        writer.write(&batch).map_err(cannot_encode)
+        writer.write(&batch).map_err(cannot_write)
     }
 }
 
@@ -346,7 +359,8 @@ mod tests {
             ..SealedWindow::default()
         };
         let all = [full, empty, late];
-        let bytes = write(Level::Seconds10, &all).unwrap();
+        let mut bytes = Vec::new();
+        write(Level::Seconds10, &all, &mut bytes).unwrap();
         assert_eq!(read(&bytes).unwrap(), all);
         assert!(read(&bytes[..bytes.len() - 1]).is_err());
     }

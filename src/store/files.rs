@@ -32,6 +32,29 @@ impl Block {
 
 type Windows = Arc<Vec<Arc<SealedWindow>>>;
 
+/// Bytes that are written to a file at once.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// The end of a new file, at which more is written.
+struct End {
+    file: DiskFile,
+    bytes: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl io::Write for End {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all_at(bytes, self.bytes)?;
+        self.bytes += bytes.len() as u64;
+        self.crc.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads and writes block files; keeps the last ones read.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -77,30 +100,32 @@ impl Files {
 
     /// Writes a block; it is on disk when this returns, and found there after [`Self::sync_folder`].
     pub fn write(&self, number: u64, level: Level, windows: &[Arc<SealedWindow>]) -> Result<Block, Error> {
-        let bytes = block::write(level, windows.iter().map(|window| &**window))?;
         let path = self.path(number, level);
-        let written = self.write_file(&path, &bytes);
+        let written = self.write_file(&path, level, windows);
         if written.is_err() {
             let _ = disk::remove_file(&path);
         }
-        written.map_err(Error::file(&path))?;
+        let (bytes, crc32) = written.map_err(Error::file(&path))?;
         let ids = || windows.iter().map(|window| window.id);
         Ok(Block {
             level,
             first: ids().min().unwrap_or_default(),
             last: ids().max().unwrap_or_default(),
-            bytes: bytes.len() as u64,
-            crc32: crc32fast::hash(&bytes),
+            bytes,
+            crc32,
         })
     }
 
-    fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let file = DiskFile::open(path, Mode::Replace)?;
-        file.write_all_at(bytes, 0)?;
+    /// Length and checksum of what was written.
+    fn write_file(&self, path: &Path, level: Level, windows: &[Arc<SealedWindow>]) -> io::Result<(u64, u32)> {
+        let end = End { file: DiskFile::open(path, Mode::Replace)?, bytes: 0, crc: crc32fast::Hasher::new() };
+        let mut to = io::BufWriter::with_capacity(WRITE_BYTES, end);
+        block::write(level, windows.iter().map(|window| &**window), &mut to)?;
+        let End { file, bytes, crc } = to.into_inner().map_err(io::IntoInnerError::into_error)?;
         if self.durable {
             file.sync_all()?;
         }
-        Ok(())
+        Ok((bytes, crc.finalize()))
     }
 
     /// A file's name is on disk only once its folder is.
