@@ -194,6 +194,12 @@ impl SeriesTable {
     fn insert(&mut self, id: SeriesId, service: u32, key: SeriesKey, is_overflow: bool) -> u32 {
         let number = u32::try_from(self.all.len()).unwrap_or(NONE);
         let indicators = self.indicator_list(&key);
+        if self.all.len() == self.all.capacity() {
+            // Doubling would leave a quarter of it unused.
+            let more = self.all.len() / 8 + 64;
+            self.all.reserve_exact(more);
+            self.keys.reserve_exact(more);
+        }
         self.all.push(Series {
             id,
             used: 0,
