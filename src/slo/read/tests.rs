@@ -590,4 +590,19 @@ fn files_are_read_again_when_they_change_and_a_bad_one_is_told_once() {
     assert!(files.changed().is_err(), "the first is still bad");
     std::fs::write(&path, GOOD).expect("written");
     assert_eq!(files.changed().expect("good").map(|taken| taken.definitions.len()), Some(2));
+    // An editor empties a file before it writes it anew: that lets no objective go.
+    std::fs::write(&path, "").expect("written");
+    let error = files.changed().expect_err("what was full is empty").to_string();
+    assert!(error.contains("a.yaml:1: document: is empty"), "{error}");
+    std::fs::write(directory.path().join("c.yml"), "# to come\n").expect("written");
+    assert!(files.changed().is_err(), "the first is still empty");
+    std::fs::write(&path, GOOD).expect("written");
+    let taken = files.changed().expect("good").expect("changed");
+    assert_eq!(
+        (taken.definitions.len(), taken.empty.len()),
+        (2, 1),
+        "one that never held anything is told alone"
+    );
+    std::fs::remove_file(&path).expect("removed");
+    assert_eq!(files.changed().expect("good").map(|taken| taken.definitions.len()), Some(1));
 }
