@@ -332,7 +332,7 @@ async fn advice_comes_for_people_and_for_programs() {
     let (good, never) =
         (write("good.yaml", &objective("good", 0.9)), write("never.yaml", &objective("never", 0.0)));
     let wrong = write("wrong.yaml", &objective("wrong", 95.0));
-    let other = write("other.yaml", &objective("other", 0.9).replace("  budgetingMethod: Occurrences\n", ""));
+    let other = write("other.yaml", &objective("other", 0.9).replace("Occurrences", "Sometimes"));
     let run = |arguments: &[&str]| {
         let output = std::process::Command::new(&*BINARY).args(arguments).output().expect("the binary runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -353,7 +353,7 @@ async fn advice_comes_for_people_and_for_programs() {
     assert_eq!(
         error,
         format!(
-            "barograph: {other}:5: budgetingMethod: is missing, allowed: Occurrences, Timeslices, RatioTimeslices\n\
+            "barograph: {other}:11: budgetingMethod: is not supported, allowed: Occurrences, Timeslices, RatioTimeslices\n\
              {wrong}:12: target: is out of range, allowed: 0 to below 1\n"
         )
     );

@@ -303,8 +303,12 @@ fn method(
     at: &Spanned<ObjectiveSpec>,
 ) -> Result<Method, FileError> {
     let objective = &at.value;
-    // The specification requires it and knows no default.
+    // The specification requires it. Files that leave it out count events, unless they speak of slices.
+    let speaks_of_slices = objective.time_slice_target.is_some() || objective.time_slice_window.is_some();
     let Some(named) = &spec.value.budgeting_method else {
+        if !speaks_of_slices {
+            return Ok(Method::Occurrences);
+        }
         let text = format!("is missing, allowed: {METHODS}");
         return Err(document.wrong_at(spec, "budgetingMethod", text));
     };

@@ -77,8 +77,6 @@ fn mistakes_are_named_with_file_line_and_key() {
         ("duration: 30d", "duration: ever", 21, "duration"),
         ("budgetingMethod: Occurrences", "budgetingMethod: Timeslices", 25, "timeSliceTarget"),
         ("budgetingMethod: Occurrences", "budgetingMethod: Sometimes", 23, "budgetingMethod"),
-        // The specification requires it; what lacks is told where the SLO's `spec` begins.
-        ("  budgetingMethod: Occurrences\n", "", 6, "budgetingMethod"),
         ("openslo/v1", "openslo/v2", 1, "apiVersion"),
         ("kind: SLO", "kind: SLx", 2, "kind"),
         ("operation: POST /charge", "operatoin: POST /charge", 17, "operatoin"),
@@ -572,6 +570,14 @@ mod pyrra {
             assert_eq!(refused(&good.replace(from, to)), said, "{from} → {to}");
         }
     }
+}
+
+#[test]
+fn events_are_counted_where_no_method_is_named_and_no_slices_are() {
+    let without = GOOD.replace("  budgetingMethod: Occurrences\n", "");
+    assert_eq!(load(&without)[0].method, Method::Occurrences);
+    let slices = without.replace("      target: 0.99", "      target: 0.99\n      timeSliceTarget: 0.9");
+    assert!(refused(&slices).ends_with("6: budgetingMethod"), "told where the SLO's `spec` begins");
 }
 
 #[test]
