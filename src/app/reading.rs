@@ -8,7 +8,7 @@ use crate::model::{ServiceKey, Timestamp, WINDOW, WindowId};
 use crate::observe::{Collect, Exposition, Kind};
 use crate::probe::{Standing, Standings};
 use crate::receive::Counters;
-use crate::serve::{Condition, Objectives, Piece, Records, Windows, to_proto};
+use crate::serve::{Condition, Objectives, Piece, Records, Windows, service, to_proto};
 use crate::slo::{Adjustment, Budget, DataState};
 use crate::store::{Ledger, LedgerRecord, Level, Stage, Store};
 use crate::window::{Registry, Snapshot, crowd};
@@ -188,11 +188,7 @@ fn slo(budget: &Budget) -> v1::Slo {
     };
     v1::Slo {
         slo: budget.slo.clone(),
-        service: Some(v1::Service {
-            environment: budget.service.environment.to_string(),
-            namespace: budget.service.namespace.to_string(),
-            name: budget.service.name.to_string(),
-        }),
+        service: Some(service(&budget.service)),
         target: budget.target,
         window_ns: i64::try_from(budget.window.as_nanos()).unwrap_or(i64::MAX),
         state: state.into(),
@@ -238,14 +234,10 @@ impl Daemon {
         most.sort_by_key(|(_, items)| Reverse(**items));
         most.into_iter()
             .take(CROWDED_TOLD)
-            .filter_map(|(service, items)| {
-                let crowd = crowd(&self.registry, service)?;
+            .filter_map(|(key, items)| {
+                let crowd = crowd(&self.registry, key)?;
                 Some(v1::CrowdedService {
-                    service: Some(v1::Service {
-                        environment: service.environment.to_string(),
-                        namespace: service.namespace.to_string(),
-                        name: service.name.to_string(),
-                    }),
+                    service: Some(service(key)),
                     overflowed: *items,
                     series: crowd.series as u64,
                     part: crowd.part.to_string(),

@@ -76,6 +76,18 @@ fn segment_file(dir: &Path) -> std::path::PathBuf {
     files.swap_remove(0)
 }
 
+/// Writes six records of one segment; gives where the first begins and where each ends.
+fn six_records(dir: &Path) -> Vec<u64> {
+    let (mut sequencer, _, _recorder) = open(dir, 4 << 20, None);
+    let mut ends = vec![64];
+    for number in 0..6 {
+        let (admitted, _) = request(wire(number, 200), &[]);
+        sequencer.append_at(admitted, Timestamp::from_secs(10)).unwrap().for_each(drop);
+        ends.push(sequencer.end().0);
+    }
+    ends
+}
+
 fn damage_byte(file: &Path, at: u64) {
     let mut bytes = std::fs::read(file).unwrap();
     bytes[at as usize] ^= 0x10;
@@ -85,14 +97,7 @@ fn damage_byte(file: &Path, at: u64) {
 #[test]
 fn any_flipped_byte_costs_at_most_the_record_it_lies_in_and_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
-    let mut ends = vec![64];
-    for number in 0..6 {
-        let (admitted, _) = request(wire(number, 200), &[]);
-        sequencer.append_at(admitted, Timestamp::from_secs(10)).unwrap().for_each(drop);
-        ends.push(sequencer.end().0);
-    }
-    drop((sequencer, recorder));
+    let ends = six_records(dir.path());
     let file = segment_file(dir.path());
     let whole = std::fs::read(&file).unwrap();
     let all: Vec<Bytes> = (0..6).map(|number| Bytes::from(wire(number, 200))).collect();
@@ -134,14 +139,7 @@ fn any_flipped_byte_costs_at_most_the_record_it_lies_in_and_is_named() {
 #[test]
 fn a_segment_cut_short_keeps_what_stands_before_the_cut() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
-    let mut ends = vec![64];
-    for number in 0..6 {
-        let (admitted, _) = request(wire(number, 200), &[]);
-        sequencer.append_at(admitted, Timestamp::from_secs(10)).unwrap().for_each(drop);
-        ends.push(sequencer.end().0);
-    }
-    drop((sequencer, recorder));
+    let ends = six_records(dir.path());
     let file = segment_file(dir.path());
     let whole = std::fs::read(&file).unwrap();
     for length in (0..=ends[6]).step_by(7) {
@@ -166,14 +164,7 @@ fn a_segment_cut_short_keeps_what_stands_before_the_cut() {
 #[test]
 fn a_segment_cut_short_and_damaged_loses_what_was_damaged_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
-    let mut ends = vec![64];
-    for number in 0..6 {
-        let (admitted, _) = request(wire(number, 200), &[]);
-        sequencer.append_at(admitted, Timestamp::from_secs(10)).unwrap().for_each(drop);
-        ends.push(sequencer.end().0);
-    }
-    drop((sequencer, recorder));
+    let ends = six_records(dir.path());
     let file = segment_file(dir.path());
     let whole = std::fs::read(&file).unwrap();
     // Of six records the fourth is damaged, and the file ends within the last.

@@ -38,6 +38,7 @@ pub use api::Api;
 pub use board::Board;
 pub use changes::Told;
 pub use config::Config;
+pub(crate) use convert::service;
 pub use convert::{from_proto, to_proto};
 pub use download::within_bundle;
 pub use error::Error;
