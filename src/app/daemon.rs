@@ -15,7 +15,7 @@ use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
 use crate::diagnose::Diagnosis;
 use crate::journal::{self, Cut, Journal, Lanes, Position, Sequencer, Step, StepReceiver};
-use crate::limits::raise_open_files;
+use crate::limits::{give_back_free_memory, raise_open_files};
 use crate::model::{Clock, SystemClock, Timestamp};
 use crate::probe::Prober;
 use crate::receive::{self, Intake as _, Print};
@@ -118,17 +118,21 @@ impl Downstream {
         drop(judging);
         let Sums { accepted, rejected, late, .. } = sums;
         let checkpoint = Checkpoint { cut, parts, pieces, accepted, rejected, late };
-        match self.store.commit(&checkpoint) {
+        let committed = match self.store.commit(&checkpoint) {
             Ok(()) => {
                 self.judging.lock().judge.budgets.saved(&checkpoint.pieces);
-                Ok((judged.jobs, Some(cut.through)))
+                Some(cut.through)
             }
             Err(error) => {
                 // The journal keeps what the last checkpoint does not hold; the next one tries again.
                 tracing::error!(%error, "the checkpoint could not be written");
-                Ok((judged.jobs, None))
+                None
             }
-        }
+        };
+        drop(checkpoint);
+        // All states at once, written out, and a block's worth of windows.
+        give_back_free_memory();
+        Ok((judged.jobs, committed))
     }
 }
 

@@ -5,6 +5,7 @@ use super::judging::{Job, Judging};
 use crate::confirm::{Anomaly, AnomalyId};
 use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Redaction, run_collector};
 use crate::journal::Recorder;
+use crate::limits::give_back_free_memory;
 use crate::model::Clock;
 use crate::observe::{Collect, Counter, Exposition, Kind};
 use crossbeam::channel::Receiver;
@@ -83,6 +84,8 @@ impl Diagnosing {
             // A bundle that cannot be written, or a fault in the diagnosis, costs the evidence, not the alert;
             // a daemon that stopped for it would meet it again after each restart.
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.diagnose(&job, judging)));
+            // The rows of a diagnosis are much for a while.
+            give_back_free_memory();
             match done {
                 Ok(Ok(())) => {
                     let took = if job.pass == Pass::First { &self.first } else { &self.complete };

@@ -5,11 +5,12 @@
 //! ```text
 //! service=billing daily=02:00-04:00 days=sat,sun because=nightly backup
 //! service=search symptom=latency until=2026-12-01T00:00:00Z because=index is being rebuilt
-//! fingerprint=9f86d081884c7d65 at_most=0.2 because=TICKET-17, known since March
+//! fingerprint=9f86d081884c7d65 at_most=errors:0.2 at_most=latency:5e8 because=TICKET-17, known since March
 //! ```
 //!
 //! `service`, `environment`, `namespace`, `symptom`, `signal`, `fingerprint` and any attribute of a series
-//! say what is meant; `at_most` how bad it may be (in the unit of what is observed) and still be the same;
+//! say what is meant; `at_most` how bad it may be (in the unit of what is observed) and still be the same, for every
+//! symptom or, as `SYMPTOM:VALUE`, for one of them;
 //! `from`, `until` (a time, or `recovery`), `daily` (UTC) and `days` (the days on which `daily` begins) when; `because`, the last
 //! word, why.
 
@@ -22,7 +23,8 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exemption {
     scope: Vec<(String, String)>,
-    at_most: Option<f64>,
+    /// For one symptom, or for all.
+    at_most: Vec<(Option<String>, f64)>,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
     /// It ends when what it covers recovers.
@@ -77,9 +79,7 @@ impl Exemption {
         for word in words.split_whitespace() {
             let (key, value) = word.split_once('=').ok_or_else(|| format!("{word:?} is no KEY=VALUE"))?;
             match key {
-                "at_most" => {
-                    exemption.at_most = Some(value.parse().map_err(|_| format!("{value:?} is no number"))?);
-                }
+                "at_most" => exemption.at_most.push(at_most(value)?),
                 "from" => exemption.from = Some(Timestamp::parse_rfc3339(value)?),
                 "until" if value == "recovery" => exemption.until_recovery = true,
                 "until" => exemption.until = Some(Timestamp::parse_rfc3339(value)?),
@@ -129,7 +129,10 @@ impl Exemption {
             _ => subject.attributes.iter().any(|(name, known)| name == key && known == value),
         };
         self.scope.iter().all(|(key, value)| is(key, value))
-            && self.at_most.is_none_or(|most| subject.observed <= most)
+            && self.at_most.iter().all(|(symptom, most)| {
+                symptom.as_ref().is_some_and(|symptom| symptom != subject.symptom)
+                    || subject.observed <= *most
+            })
     }
 
     /// Whether it is over when what it covers recovers.
@@ -155,6 +158,12 @@ impl Exemption {
     pub fn because(&self) -> &str {
         &self.because
     }
+}
+
+fn at_most(value: &str) -> Result<(Option<String>, f64), String> {
+    let (symptom, number) = value.split_once(':').map_or((None, value), |(of, number)| (Some(of), number));
+    let most = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    Ok((symptom.map(str::to_owned), most))
 }
 
 fn daily(text: &str) -> Result<(u64, u64), String> {
@@ -221,6 +230,20 @@ mod tests {
     }
 
     #[test]
+    fn how_bad_it_may_be_is_said_of_each_symptom_in_its_own_unit() {
+        let known = "fingerprint=00 at_most=errors:0.2 at_most=latency:3e8 because=known";
+        let known = Exemption::parse(known).unwrap();
+        let service = ServiceKey::named("search");
+        let covers = |symptom, observed| {
+            let (service, signal, fingerprint) = (&service, "GET /", "00");
+            known.covers(&Subject { service, symptom, signal, fingerprint, attributes: &[], observed })
+        };
+        assert!(covers("errors", 0.2) && !covers("errors", 0.3), "nanoseconds are no share");
+        assert!(covers("latency", 3e8) && !covers("latency", 4e8));
+        assert!(covers("traffic_drop", 1e12));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (line, word) in [
             ("service=a", "because"),
@@ -229,6 +252,7 @@ mod tests {
             ("service=a daily=25:00-26:00 because=x", "HH:MM"),
             ("service=a days=sunday because=x", "none of"),
             ("service=a at_most=lots because=x", "number"),
+            ("service=a at_most=errors:lots because=x", "number"),
             ("service=a soon because=x", "KEY=VALUE"),
         ] {
             let error = Exemption::parse(line).unwrap_err();

@@ -32,7 +32,7 @@ impl Detectors {
 
     /// A run of what may be a job.
     pub(super) fn job(&mut self, now: Timestamp, id: SeriesId, cell: &Requests, findings: &mut Vec<Finding>) {
-        let Some(series) = self.state.requests.get_mut(&id) else { return };
+        let Some(series) = self.state.requests.get_mut(id) else { return };
         let Some(job) = series.job.as_mut() else { return };
         if let Some((fails, grave)) = job.ended(cell.seen, cell.errors) {
             let mut finding = Finding::of(now, &series.key, id, Symptom::Errors);
@@ -76,7 +76,7 @@ impl Detectors {
                     (service.silence.deadline(), &mut service.silence_scheduled)
                 }
                 Due::Job(id) => {
-                    let Some(series) = self.state.requests.get_mut(&id) else { continue };
+                    let Some(series) = self.state.requests.get_mut(id) else { continue };
                     (series.job.as_ref().and_then(|job| job.deadline()), &mut series.scheduled)
                 }
             };
@@ -92,7 +92,7 @@ impl Detectors {
             match due {
                 Due::Silence(number) => self.silent(now, number, findings),
                 Due::Job(id) if self.may_be_unseen(id, through) => {
-                    if let Some(series) = self.state.requests.get_mut(&id) {
+                    if let Some(series) = self.state.requests.get_mut(id) {
                         series.scheduled = true;
                     }
                     self.state.due.insert((through.saturating_add(PUT_OFF), due));
@@ -106,7 +106,7 @@ impl Detectors {
     /// Whether the run of a job that is overdue may have happened unseen. Where spans stand for something
     /// else than they did, its schedule is learned anew.
     fn may_be_unseen(&mut self, id: SeriesId, through: Timestamp) -> bool {
-        let Some(series) = self.state.requests.get_mut(&id) else { return false };
+        let Some(series) = self.state.requests.get_mut(id) else { return false };
         let Some(service) = self.state.services.get(series.service as usize) else { return false };
         let environment = &service.key.environment;
         let mut others = self.state.services.iter().filter(|other| other.key.environment == *environment);
@@ -135,7 +135,7 @@ impl Detectors {
     }
 
     fn missed(&mut self, now: Timestamp, id: SeriesId, findings: &mut Vec<Finding>) {
-        let Some(series) = self.state.requests.get_mut(&id) else { return };
+        let Some(series) = self.state.requests.get_mut(id) else { return };
         let Some(job) = series.job.as_mut() else { return };
         let Some(schedule) = job.schedule() else { return };
         // A consumer follows its queue; only a long regular past makes it a job.

@@ -41,7 +41,7 @@ impl Call {
     /// Whether its client sees the server fail, or begins to.
     fn fails(&self) -> bool {
         let test = &self.errors.test;
-        let grows = test.evidence.is_rising() && test.bad >= FAILED_AT_LEAST && test.share() >= SHARE;
+        let grows = test.evidence.is_rising() && test.bad() >= FAILED_AT_LEAST && test.share() >= SHARE;
         test.evidence.is_bad() || grows
     }
 }
@@ -101,7 +101,7 @@ impl Detectors {
             finding.log_evidence = if test.evidence.is_bad() { test.evidence.log() as f32 } else { 0.0 };
             finding.tail = (-test.evidence.log()).exp().clamp(0.0, 1.0);
             finding.phase = if verdict.stand == Stand::Cleared { Phase::Cleared } else { Phase::Active };
-            let enough = test.bad >= self.config.bad_requests;
+            let enough = test.bad() >= self.config.bad_requests;
             finding.gravity = if unheard && enough { Gravity::Page } else { Gravity::Support };
             // One of several callers may be at fault itself; and of what serves nothing, a single caller's
             // word does not say at which end it broke.

@@ -20,7 +20,7 @@ crate::settings! {
         level_tickets_per_week: f64 = 0.5, "0.001 to 1000", |x| (0.001..=1000.0).contains(x);
         /// Share of its limit at which a pool, queue or disk counts as saturated.
         saturated: f64 = 0.9, "0.5 to 1.0", |x| (0.5..=1.0).contains(x);
-        /// Series that are judged at most; further ones are only counted.
+        /// Series that are judged at most; further ones are only counted, until others have sent nothing for an hour.
         series: u64 = 100_000, "1 to 10000000", |n| (1..=10_000_000).contains(n);
     }
 }

@@ -9,11 +9,11 @@ use super::metrics::MetricSeries;
 use super::requests::RequestSeries;
 use super::score::Score;
 use super::service::Service;
+use super::table::Table;
 use crate::aggregate::{Cell, Facet, FacetKey};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Timestamp, WindowId};
 use crate::slo::Burn;
 use crate::window::{EdgeKey, Registry, SealedWindow, Tick};
-use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,17 +54,15 @@ pub struct Detectors {
     pub(super) touched: Vec<u32>,
     census: Census,
     /// Whether series were met that the census does not count yet.
-    met: bool,
+    pub(super) met: bool,
     /// What comes now is the end of a recording.
     pub(super) ended: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
-    #[serde(with = "sorted")]
-    pub requests: HashMap<SeriesId, RequestSeries, foldhash::fast::FixedState>,
-    #[serde(with = "sorted")]
-    pub metrics: HashMap<SeriesId, MetricSeries, foldhash::fast::FixedState>,
+    pub requests: Table<RequestSeries>,
+    pub metrics: Table<MetricSeries>,
     pub services: Vec<Service>,
     pub numbers: BTreeMap<ServiceKey, u32>,
     pub due: BTreeSet<(Timestamp, Due)>,
@@ -74,33 +72,8 @@ pub(super) struct State {
     pub absence_from: Timestamp,
     /// The window up to which absence has been judged.
     pub judged: WindowId,
-}
-
-/// A map as its entries in the order of their keys, so that equal states are equal bytes.
-mod sorted {
-    use hashbrown::HashMap;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::collections::BTreeMap;
-    use std::hash::{BuildHasher, Hash};
-
-    pub fn serialize<K, V, H, S>(map: &HashMap<K, V, H>, to: S) -> Result<S::Ok, S::Error>
-    where
-        K: Serialize + Ord,
-        V: Serialize,
-        S: Serializer,
-    {
-        map.iter().collect::<BTreeMap<_, _>>().serialize(to)
-    }
-
-    pub fn deserialize<'de, K, V, H, D>(from: D) -> Result<HashMap<K, V, H>, D::Error>
-    where
-        K: Deserialize<'de> + Ord + Eq + Hash,
-        V: Deserialize<'de>,
-        H: BuildHasher + Default,
-        D: Deserializer<'de>,
-    {
-        Ok(BTreeMap::<K, V>::deserialize(from)?.into_iter().collect())
-    }
+    /// When was last looked for series that send no more.
+    pub forgot_at: Timestamp,
 }
 
 impl Detectors {
@@ -170,6 +143,7 @@ impl Detectors {
             self.state.absence_from = now;
         }
         self.state.at = now;
+        self.forget_idle(now);
         for (id, window, cell) in &tick.changed {
             let late = window.end().saturating_add(SEALED_AFTER) < now;
             self.cell(now, *id, (cell, late), registry, &mut out);
@@ -207,7 +181,7 @@ impl Detectors {
     ) {
         match cell {
             Cell::Requests(requests) => {
-                let series = match self.state.requests.get_mut(&id) {
+                let series = match self.state.requests.get_mut(id) {
                     Some(series) => series,
                     None => {
                         let Some((key, service)) = self.meet(id, registry) else { return };
@@ -215,7 +189,7 @@ impl Detectors {
                             service.entries += u32::from(key.entry);
                         }
                         self.met = true;
-                        self.state.requests.entry(id).or_insert_with(|| RequestSeries::new(key, service))
+                        self.state.requests.get_or_insert_with(id, || RequestSeries::new(key, service))
                     }
                 };
                 series.observe(now, id, requests, &self.config, &mut out.findings);
@@ -242,14 +216,14 @@ impl Detectors {
                 }
             }
             Cell::Level(_) | Cell::Total(_) | Cell::Distribution(_) => {
-                let series = match self.state.metrics.get_mut(&id) {
+                let series = match self.state.metrics.get_mut(id) {
                     Some(series) => series,
                     None => {
                         let Some((key, service)) = self.meet(id, registry) else { return };
                         if let Some(service) = self.state.services.get_mut(service as usize) {
                             service.metrics += 1;
                         }
-                        self.state.metrics.entry(id).or_insert_with(|| MetricSeries::new(key, service))
+                        self.state.metrics.get_or_insert_with(id, || MetricSeries::new(key, service))
                     }
                 };
                 let number = series.service;
@@ -367,7 +341,7 @@ impl Detectors {
             finding.log_evidence = if test.evidence.is_bad() { test.evidence.log() as f32 } else { 0.0 };
             finding.tail = (-test.evidence.log()).exp().clamp(0.0, 1.0);
             finding.phase = if verdict.stand == Stand::Cleared { Phase::Cleared } else { Phase::Active };
-            let enough = test.bad >= self.config.bad_requests;
+            let enough = test.bad() >= self.config.bad_requests;
             finding.gravity = if enough { Gravity::Page } else { Gravity::Support };
             finding.observed = test.share();
             finding.expected = Band { low: 0.0, high: verdict.null };

@@ -13,27 +13,27 @@ const MEMORY_S: f64 = 7_200.0;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Errors {
-    total: f64,
-    bad: f64,
+    total: f32,
+    bad: f32,
     pub test: ShareTest,
 }
 
 impl Errors {
     pub fn learn(&mut self, total: u64, bad: f64) {
         self.pass();
-        self.total += total as f64;
-        self.bad += bad;
+        self.total += total as f32;
+        self.bad += bad as f32;
     }
 
     /// Share of failed requests of the baseline.
     #[must_use]
     pub fn share(&self) -> f64 {
-        self.bad / self.total.max(1.0)
+        f64::from(self.bad / self.total.max(1.0))
     }
 
     /// A second with traffic.
     fn pass(&mut self) {
-        let keep = 1.0 - 1.0 / MEMORY_S;
+        let keep = (1.0 - 1.0 / MEMORY_S) as f32;
         self.total *= keep;
         self.bad *= keep;
     }
@@ -46,13 +46,14 @@ impl Errors {
         floor: f64,
         healthy: Duration,
     ) -> Verdict {
-        let verdict = self.test.observe(seen, (bad, total), (self.bad, self.total), floor, healthy);
+        let base = (f64::from(self.bad), f64::from(self.total));
+        let verdict = self.test.observe(seen, (bad, total), base, floor, healthy);
         if !self.test.evidence.is_active() {
             self.pass();
         }
         if let Some((total, bad)) = verdict.learned {
-            self.total += total;
-            self.bad += bad;
+            self.total += total as f32;
+            self.bad += bad as f32;
         }
         verdict
     }

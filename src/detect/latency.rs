@@ -21,7 +21,7 @@ pub struct Latency {
     baseline: Baseline,
     pub test: ShareTest,
     /// Median while slow, in nanoseconds, for the report.
-    worst_ns: f64,
+    worst_ns: f32,
 }
 
 fn coarse(histogram: &Histogram) -> impl Iterator<Item = (i32, u64)> + '_ {
@@ -60,6 +60,7 @@ impl Latency {
         let verdict = self.test.observe(seen, (slow, total), (above, self.baseline.total()), FLOOR, healthy);
         if self.test.evidence.is_active() {
             if let Some(now) = histogram.quantile(0.5) {
+                let now = now as f32;
                 self.worst_ns = if self.worst_ns == 0.0 { now } else { 0.7 * self.worst_ns + 0.3 * now };
             }
         } else {
@@ -97,6 +98,6 @@ impl Latency {
     /// A recent median while slow, in nanoseconds.
     #[must_use]
     pub fn slow_ns(&self) -> f64 {
-        self.worst_ns
+        f64::from(self.worst_ns)
     }
 }

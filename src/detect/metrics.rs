@@ -3,6 +3,7 @@
 use super::Config;
 use super::exhaustion::{Exhaustion, Outlook};
 use super::finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
+use super::forget::{IDLE, IDLE_WAITING};
 use super::level::Level;
 use super::saturation::{Role, Saturated, Saturation, is_pool, role};
 use super::score::Score;
@@ -29,6 +30,8 @@ pub struct MetricSeries {
     exhaustion: Option<Box<Exhaustion>>,
     /// How surprising the last points were: negative natural logarithm of their probability, fading.
     pub surprise: f32,
+    /// Second in which it was heard last.
+    pub heard_s: u32,
     /// The last value, and where a healthy one would lie.
     value: f64,
     band: Band,
@@ -52,11 +55,20 @@ impl MetricSeries {
             saturation,
             exhaustion: may_fill.then(Box::default),
             surprise: 0.0,
+            heard_s: 0,
             value: 0.0,
             band: Band { low: 0.0, high: 0.0 },
             before_last_at: Timestamp::ZERO,
             last_at: Timestamp::ZERO,
         }
+    }
+
+    /// Whether it sends no more, as far as is known.
+    #[must_use]
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        let active = self.saturation.as_ref().is_some_and(|saturation| saturation.active);
+        let heard = Timestamp::from_secs(self.heard_s.into());
+        now.since(heard) >= if active { IDLE_WAITING } else { IDLE }
     }
 
     /// Points that arrived with a cut.
@@ -75,6 +87,7 @@ impl MetricSeries {
             Cell::Distribution(all) => (now, all.sum / all.histogram.count().max(1) as f64),
             Cell::Requests(_) | Cell::Lines(_) => return None,
         };
+        self.heard_s = u32::try_from(now.secs()).unwrap_or(u32::MAX);
         self.saturate((now, at), id, value, service, config, findings);
         let seen = self.level.observe(at, value);
         service.together.add(seen.alone, seen.among, self.level.cadence_s());

@@ -4,6 +4,7 @@ use super::Config;
 use super::errors::Errors;
 use super::evidence::{Observed, Stand};
 use super::finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
+use super::forget::{IDLE, IDLE_JOB, IDLE_WAITING};
 use super::job::Job;
 use super::latency::Latency;
 use crate::aggregate::Requests;
@@ -23,7 +24,10 @@ pub struct RequestSeries {
     pub service: u32,
     /// When it was seen first.
     pub first: Timestamp,
-    requests: u64,
+    /// Second in which it was heard last.
+    pub heard_s: u32,
+    /// Until it is learned.
+    requests: u32,
     pub errors: Errors,
     pub latency: Latency,
     pub job: Option<Box<Job>>,
@@ -42,6 +46,7 @@ impl RequestSeries {
             key,
             service,
             first: Timestamp::ZERO,
+            heard_s: 0,
             requests: 0,
             errors: Errors::default(),
             latency: Latency::default(),
@@ -51,9 +56,37 @@ impl RequestSeries {
         }
     }
 
+    /// Whether something is wrong with it, as far as is known.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        let mut tests = [&self.errors.test, &self.latency.test].into_iter();
+        self.always_failed.is_some() || tests.any(|test| test.evidence.is_active())
+    }
+
+    /// Whether the end of a fault, or a scheduled run, is to come yet.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        self.is_active() || self.job.as_ref().is_some_and(|job| job.schedule().is_some())
+    }
+
+    /// Whether it sends no more, as far as is known: the end of a fault is waited for, and so is a job.
+    #[must_use]
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        let idle = now.since(Timestamp::from_secs(self.heard_s.into()));
+        if idle < IDLE {
+            return false;
+        }
+        let least = match &self.job {
+            _ if self.is_active() => IDLE_WAITING,
+            None => IDLE,
+            Some(job) => job.schedule().map_or(IDLE_JOB, |known| known.period.saturating_mul(4).max(IDLE)),
+        };
+        idle >= least.min(IDLE_WAITING)
+    }
+
     /// Whether enough is known to judge it.
     fn is_learned(&self, now: Timestamp, config: &Config) -> bool {
-        self.requests >= config.learn_requests && now.since(self.first) >= config.learn.0
+        u64::from(self.requests) >= config.learn_requests && now.since(self.first) >= config.learn.0
     }
 
     /// Requests that arrived with a cut.
@@ -68,8 +101,9 @@ impl RequestSeries {
         if self.first == Timestamp::ZERO {
             self.first = now;
         }
+        self.heard_s = u32::try_from(now.secs()).unwrap_or(u32::MAX);
         if !self.is_learned(now, config) {
-            self.requests = self.requests.saturating_add(cell.seen);
+            self.requests = self.requests.saturating_add(u32::try_from(cell.seen).unwrap_or(u32::MAX));
             self.errors.learn(cell.seen, cell.errors as f64);
             self.latency.learn(&cell.latency, i32::MAX, 1.0);
             let share = self.errors.share();
@@ -149,11 +183,22 @@ impl RequestSeries {
         finding.tail = (-test.evidence.log()).exp().clamp(0.0, 1.0);
         finding.phase = if stand == Stand::Cleared { Phase::Cleared } else { Phase::Active };
         // A caller's view supports; a few bad requests are not worth waking anybody.
-        let enough = test.bad >= config.bad_requests;
+        let enough = test.bad() >= config.bad_requests;
         finding.gravity = if self.key.entry && enough { Gravity::Page } else { Gravity::Support };
         if !test.evidence.is_bad() && finding.phase == Phase::Active {
             finding.log_evidence = 0.0;
         }
         finding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_healthy_series_is_small() {
+        // Beside it 4 bytes for each bucket of its usual durations, of which most have 20 to 40.
+        assert!(size_of::<RequestSeries>() <= 216, "{}", size_of::<RequestSeries>());
     }
 }

@@ -47,13 +47,13 @@ impl Detectors {
     ) -> Option<SeriesId> {
         let of_service = self.state.metrics.iter().filter(|(_, metric)| metric.service == number);
         let mut by_surprise: Vec<(f32, SeriesId)> =
-            of_service.map(|(id, metric)| (metric.surprise, *id)).collect();
+            of_service.map(|(id, metric)| (metric.surprise, id)).collect();
         by_surprise.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let (_, strongest) = *by_surprise.first()?;
         by_surprise.retain(|(surprise, id)| *surprise >= TAKES_PART || *id == strongest);
         by_surprise.truncate(NAMED_AT_MOST);
         for (_, id) in by_surprise {
-            let Some(metric) = self.state.metrics.get(&id) else { continue };
+            let Some(metric) = self.state.metrics.get(id) else { continue };
             let gravity = if id == strongest { Gravity::Ticket } else { Gravity::Support };
             let mut finding = metric.finding(now, id, Phase::Active, gravity);
             if id == strongest {
@@ -72,7 +72,7 @@ impl Detectors {
     fn episode_goes(&mut self, now: Timestamp, number: u32, findings: &mut Vec<Finding>) {
         let Some(service) = self.state.services.get(number as usize) else { return };
         for id in service.together.members() {
-            if let Some(metric) = self.state.metrics.get(id)
+            if let Some(metric) = self.state.metrics.get(*id)
                 && metric.surprise >= TAKES_PART
             {
                 findings.push(metric.finding(now, *id, Phase::Active, Gravity::Support));
@@ -83,7 +83,7 @@ impl Detectors {
     fn episode_ends(&mut self, now: Timestamp, number: u32, findings: &mut Vec<Finding>) {
         let Some(service) = self.state.services.get_mut(number as usize) else { return };
         for id in service.together.take_members() {
-            if let Some(metric) = self.state.metrics.get(&id) {
+            if let Some(metric) = self.state.metrics.get(id) {
                 findings.push(metric.finding(now, id, Phase::Cleared, Gravity::Support));
             }
         }
@@ -101,7 +101,7 @@ impl Detectors {
         let judged = service.is_some_and(|service| service.together.has_learned());
         let round_p_value = judged.then(|| seen.log_p.exp());
         for row in scores {
-            let of_round = self.state.metrics.get(&row.series).is_some_and(|metric| metric.service == number);
+            let of_round = self.state.metrics.get(row.series).is_some_and(|metric| metric.service == number);
             if of_round {
                 row.score = seen.score * (row.score / seen.strongest.max(1e-9)).clamp(0.0, 1.0);
                 row.alarm = strongest == Some(row.series);

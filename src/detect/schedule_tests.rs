@@ -143,7 +143,7 @@ fn every_miss_of_twelve_schedules_is_found_in_time_and_nothing_else_in_thirty_da
         let false_ones: Vec<_> = found.iter().filter(|of| of.symptom == Symptom::MissedJob).collect();
         assert!(false_ones.is_empty(), "{}: {false_ones:#?}", cron.name);
         // The next run is missing.
-        let series = days_pass.detectors.state.requests.get(&days_pass.id).expect("a series");
+        let series = days_pass.detectors.state.requests.get(days_pass.id).expect("a series");
         let schedule = series.job.as_ref().and_then(|job| job.schedule());
         let schedule = schedule.unwrap_or_else(|| panic!("{} is learned: {:?}", cron.name, series.job));
         let (expected, grace) = (schedule.period.as_secs_f64(), schedule.grace.as_secs_f64());

@@ -51,7 +51,7 @@ impl Detectors {
     /// What each service had in a window.
     fn count_window(&mut self, window: &SealedWindow) {
         for (id, packed) in window.cells.packed() {
-            if let Some(series) = self.state.requests.get(&id) {
+            if let Some(series) = self.state.requests.get(id) {
                 let Some(service) = self.state.services.get_mut(series.service as usize) else { continue };
                 let counts = &mut service.in_window;
                 counts.heard = true;
@@ -67,7 +67,7 @@ impl Detectors {
                     let is_new = series.first.saturating_add(NEW) > window.id.end();
                     counts.new += if is_new { requests.seen } else { 0 };
                 }
-            } else if let Some(series) = self.state.metrics.get(&id) {
+            } else if let Some(series) = self.state.metrics.get(id) {
                 let Some(service) = self.state.services.get_mut(series.service as usize) else { continue };
                 service.in_window.heard = true;
                 if counts_requests(&series.key.operation)

@@ -14,7 +14,7 @@ const ALL: f64 = 0.99;
 const Z: f64 = 3.0;
 
 /// Blocks over which the share is compared with its mean: so many seconds, and expected bad ones, at least.
-const BLOCK_S: u64 = 120;
+const BLOCK_S: u32 = 120;
 const BLOCK_EXPECTED: f32 = 4.0;
 /// A block that is worse by this factor is a fault, from which nothing is learned.
 const FAULT: f32 = 3.0;
@@ -58,11 +58,8 @@ impl<const N: usize> Default for Mixture<N> {
 }
 
 impl<const N: usize> Mixture<N> {
-    /// Natural logarithm of the mixed likelihood ratio; a run-up that is over starts from even weights.
-    pub fn mix(&mut self, log_ratios: [f64; N], rising: bool) -> f64 {
-        if !rising {
-            *self = Self::default();
-        }
+    /// Natural logarithm of the mixed likelihood ratio.
+    pub fn mix(&mut self, log_ratios: [f64; N]) -> f64 {
         let highest = log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let ratios = log_ratios.map(|log| (log - highest).exp());
         let sum: f64 = self.0.iter().zip(ratios).map(|(&weight, ratio)| f64::from(weight) * ratio).sum();
@@ -85,7 +82,7 @@ pub fn upper_bound(bad: f64, total: f64) -> f64 {
 /// The minutes over which the share is compared with its mean.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Block {
-    since_s: u64,
+    since_s: u32,
     total: f32,
     expected: f32,
     bad: f32,
@@ -94,6 +91,7 @@ struct Block {
 impl Block {
     /// Gives a block that is over, and begins the next.
     fn add(&mut self, second: u64, n: f64, k: f64, mean: f64) -> Option<Self> {
+        let second = u32::try_from(second).unwrap_or(u32::MAX);
         if self.expected == 0.0 {
             self.since_s = second;
         }
@@ -147,19 +145,24 @@ fn clustered(expected: f64, k: u64, times: f64, size: f64) -> f64 {
     }
 }
 
+/// What is followed while evidence speaks against health.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Followed {
+    mixture: Mixture<7>,
+    /// Since the run-up began.
+    total: u64,
+    bad: u64,
+}
+
 /// The state of one test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShareTest {
-    mixture: Mixture<7>,
-    pub evidence: Evidence,
+    pub evidence: Evidence<Followed>,
     /// Squared residuals and bad ones that the dispersion is learned from, fading.
     squares: f32,
     counted: f32,
     block: Block,
     wandering: Wandering,
-    /// Since the run-up began.
-    pub total: u64,
-    pub bad: u64,
 }
 
 /// What a test says.
@@ -201,7 +204,12 @@ impl ShareTest {
             single.min(clustered(n * null, bad, share / null, size))
         });
         // Where nearly all fails usually, nothing can be worse: what speaks against health must fade.
-        let log_e = match self.mixture.mix(ratios, self.evidence.is_rising()) {
+        let followed = self.evidence.followed();
+        let (total_before, bad_before) = followed.map_or((0, 0), |followed| (followed.total, followed.bad));
+        // A run-up starts from even weights.
+        let weights = followed.filter(|_| self.evidence.is_rising()).map(|followed| followed.mixture.clone());
+        let mut mixture = weights.unwrap_or_default();
+        let log_e = match mixture.mix(ratios) {
             _ if null >= HIGHEST => -1.0,
             mixed => mixed,
         };
@@ -221,20 +229,19 @@ impl ShareTest {
             let beyond = block.beyond(dispersion as f32);
             beyond.inspect(|beyond| self.wandering.learn(*beyond)).is_some()
         });
-        self.total = self.total.saturating_add(total);
-        self.bad = self.bad.saturating_add(bad);
-        if self.evidence.is_active() || self.evidence.is_rising() {
+        let (total, bad) = (total_before.saturating_add(total), bad_before.saturating_add(bad));
+        if let Some(followed) = self.evidence.followed_mut() {
+            *followed = Followed { mixture, total, bad };
             // What stays a little worse becomes the baseline after all.
             let learned = block.filter(|_| self.evidence.is_active());
             let learned = learned.map(|block| (f64::from(block.total), f64::from(block.bad)));
             return Verdict { stand, null, learned };
         }
         // A run-up that is over was chance, a cluster or a fault: no more than one cluster is learned of it.
-        let (all, bad) = (self.total as f64, self.bad as f64);
+        let (all, bad) = (total as f64, bad as f64);
         let expected = all * mean;
         let bad = bad.min(expected + 3.0 * (expected * dispersion).sqrt() + CLUSTERS_LEARNED * size);
         self.disperse(expected, bad);
-        (self.total, self.bad) = (0, 0);
         Verdict { stand, null, learned: Some((all, bad)) }
     }
 
@@ -258,10 +265,16 @@ impl ShareTest {
         0.5 * (f64::from(dispersion.max(1.0)) + 1.0)
     }
 
+    /// Bad ones since the run-up began.
+    #[must_use]
+    pub fn bad(&self) -> u64 {
+        self.evidence.followed().map_or(0, |followed| followed.bad)
+    }
+
     /// Share of bad ones since the run-up began.
     #[must_use]
     pub fn share(&self) -> f64 {
-        self.bad as f64 / self.total.max(1) as f64
+        self.evidence.followed().map_or(0.0, |followed| followed.bad as f64 / followed.total.max(1) as f64)
     }
 }
 

@@ -154,7 +154,11 @@ impl Traffic {
             let other = mean * left;
             k * left.ln() + (k + shape) * ((mean + shape) / (other + shape)).ln()
         });
-        let log_e = self.mixture.mix(ratios, self.evidence.is_rising());
+        if !self.evidence.is_rising() {
+            // A run-up starts from even weights.
+            self.mixture = Mixture::default();
+        }
+        let log_e = self.mixture.mix(ratios);
         let was_active = self.evidence.is_active();
         let log_recovery = -ratios.first().copied().unwrap_or_default();
         let stand = self.evidence.observe(seen, log_e, log_recovery, Duration::from_secs(20));

@@ -1,11 +1,13 @@
 //! Bounds: budgets of bytes, rates, seats of connections, open files; what was shed, and why.
 
+mod allocator;
 mod budget;
 mod open_files;
 mod rate;
 mod reason;
 mod seats;
 
+pub use allocator::give_back_free_memory;
 pub use budget::{Budget, Permit};
 pub use open_files::raise_open_files;
 pub use rate::Rate;

@@ -6,7 +6,9 @@ use super::board::Board;
 use super::convert::to_proto;
 use crate::api::v1;
 use crate::api::v1::exemption_service_server::ExemptionService;
+use crate::confirm::Member;
 use crate::context::{Ended, Exemption, LINE_BYTES, ToldExemption};
+use crate::detect::Symptom;
 use crate::model::{Timestamp, name_of};
 use crate::store::Stage;
 use tonic::{Request, Response, Status};
@@ -49,6 +51,18 @@ fn author(of: Option<v1::Author>) -> Result<String, Error> {
     Ok(name)
 }
 
+/// How bad members may get and still be the same. Those of one symptom are told in one unit; what is not here
+/// has several, or is worse when it is less.
+fn no_worse(members: &[Member]) -> String {
+    let limited = [Symptom::Errors, Symptom::Latency, Symptom::Saturation, Symptom::BudgetBurn];
+    let limits = limited.into_iter().filter_map(|symptom| {
+        let of_it = members.iter().filter(|member| member.symptom == symptom);
+        let worst = of_it.map(|member| member.observed).max_by(f64::total_cmp)?;
+        Some(format!("at_most={}:{} ", symptom.as_str(), NO_WORSE * worst))
+    });
+    limits.collect()
+}
+
 impl Board {
     /// Exemptions that were told: those that hold first, latest first.
     ///
@@ -76,9 +90,8 @@ impl Board {
     fn known_issue(&self, id: &str, line: &str) -> Result<String, Error> {
         let whole = self.anomaly(id)?;
         let anomaly = whole.anomaly.ok_or_else(|| Error::NotFound(format!("no anomaly {id:?}")))?;
-        let worst = anomaly.members.iter().map(|member| member.observed).fold(0.0, f64::max);
-        let at_most = NO_WORSE * worst;
-        Ok(format!("fingerprint={} at_most={at_most} {line}", anomaly.fingerprint.0))
+        let limits = no_worse(&anomaly.members);
+        Ok(format!("fingerprint={} {limits}{line}", anomaly.fingerprint.0))
     }
 
     /// Records an exemption.
@@ -158,5 +171,41 @@ impl ExemptionService for Api {
         let v1::EndExemptionRequest { id, author } = request.into_inner();
         let told = self.ask(move |api, _| api.board().end_exemption(&id, author, api.now())).await?;
         Ok(Response::new(told))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::{Band, Interval};
+    use crate::model::ServiceKey;
+
+    #[test]
+    fn each_symptom_may_get_half_as_bad_again_in_its_own_unit() {
+        let member = |symptom, observed, unit: &str| Member {
+            service: ServiceKey::named("cart"),
+            signal: "GET /".to_owned(),
+            attributes: Vec::new(),
+            symptom,
+            series: None,
+            observed,
+            expected: Band { low: 0.0, high: 0.0 },
+            unit: unit.to_owned(),
+            tail: 0.0,
+            log_evidence: 0.0,
+            onset: Interval { earliest: Timestamp::ZERO, latest: Timestamp::ZERO },
+            last_seen: Timestamp::ZERO,
+            recovered: false,
+        };
+        let members = [
+            member(Symptom::Errors, 0.2, "1"),
+            member(Symptom::Latency, 2e9, "ns"),
+            member(Symptom::Errors, 0.1, "1"),
+            member(Symptom::TrafficDrop, 3.0, "1"),
+            member(Symptom::Level, 5.0, "By"),
+        ];
+        let line = no_worse(&members);
+        assert_eq!(line, "at_most=errors:0.30000000000000004 at_most=latency:3000000000 ");
+        assert!(Exemption::parse(&format!("fingerprint=00 {line}because=known")).is_ok());
     }
 }

@@ -28,7 +28,7 @@ pub(super) const KEYS: TableDefinition<(u8, &str), u64> = TableDefinition::new("
 pub(super) const LATEST: TableDefinition<(u8, &str), u64> = TableDefinition::new("ledger_latest");
 
 /// Format of everything in the data directory that the store writes.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const CACHE_BYTES: usize = 8 << 20;
 
 /// The database. After a failed write (a full disk) redb refuses further ones until the file is
