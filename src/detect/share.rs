@@ -110,6 +110,14 @@ impl Block {
     }
 }
 
+/// ln(1 − share). Where the share is small, by its series: a test takes eight of them for each second of a series.
+fn log_of_rest(share: f64) -> f64 {
+    if share > 0.03 {
+        return (1.0 - share).ln();
+    }
+    -share * (1.0 + share * (1.0 / 2.0 + share * (1.0 / 3.0 + share * (1.0 / 4.0 + share * (1.0 / 5.0)))))
+}
+
 /// Log-likelihood ratio of `times` as many clusters of bad ones as in health, where clusters are Poisson with
 /// geometric sizes (Pólya–Aeppli) of mean `size`, and `expected` bad ones are. One long cluster is then hardly more
 /// of a surprise than a short one; several in a row are.
@@ -189,13 +197,13 @@ impl ShareTest {
         let bad = bad.min(total);
         let (n, k) = (total as f64, bad as f64);
         let null = (upper_bound(base_bad, base_total) * self.wanders()).clamp(floor, ALL);
-        let (log_bad, log_good) = (null.ln(), (1.0 - null).ln());
+        let (log_bad, log_good) = (null.ln(), log_of_rest(null));
         let size = self.cluster();
         // Whether bad ones come one by one or in clusters is not known for sure: the lesser of both ratios is an
         // e-value under either.
         let ratios = GRID.map(|times| {
             let share = (null * times).min(HIGHEST).max(null);
-            let good = (n - k) * ((1.0 - share).ln() - log_good);
+            let good = (n - k) * (log_of_rest(share) - log_good);
             // That none is bad says least, or no less, if they come one by one.
             if bad == 0 {
                 return good;
@@ -297,6 +305,15 @@ mod tests {
                 let all = said.last().unwrap();
                 assert!(*all > 10.0 || size > 10.0, "{times} times in clusters of {size}: {all}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_small_share_has_the_logarithm_that_it_has() {
+        for n in 0..=1_000 {
+            let share = f64::from(n) / 20_000.0;
+            let exact = (-share).ln_1p();
+            assert!((log_of_rest(share) - exact).abs() <= 1e-8 * exact.abs(), "{share}");
         }
     }
 

@@ -28,7 +28,7 @@ pub enum Scale {
 impl Scale {
     fn of(self, statistic: f64) -> f32 {
         match self {
-            Self::Logarithmic => statistic.clamp(0.0, LARGEST).ln_1p() as f32,
+            Self::Logarithmic => (statistic.clamp(0.0, LARGEST) as f32).ln_1p(),
             Self::Linear => statistic.max(0.0) as f32,
         }
     }
