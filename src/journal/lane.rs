@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// One lane an I/O thread; more threads than lanes share them, which is correct but not lock-free.
-const LANES: usize = 16;
+/// A lane for each processor, within these bounds, so that each I/O thread has one; more threads than lanes share
+/// them, which is correct but not lock-free. A lane takes 220 KB.
+const LANES: std::ops::RangeInclusive<usize> = 2..=16;
 /// Requests that fit into a lane. The budget of ingest memory runs out first.
 const LANE_REQUESTS: usize = 1024;
 
@@ -33,7 +34,9 @@ pub struct Lanes {
 
 impl Lanes {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { queues: (0..LANES).map(|_| ArrayQueue::new(LANE_REQUESTS)).collect(), shared }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let lanes = processors.clamp(*LANES.start(), *LANES.end());
+        Self { queues: (0..lanes).map(|_| ArrayQueue::new(LANE_REQUESTS)).collect(), shared }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -47,7 +50,8 @@ impl Lanes {
         let mut found = true;
         while found {
             found = false;
-            for queue in self.queues.iter().cycle().skip(first % LANES).take(LANES) {
+            let lanes = self.queues.len();
+            for queue in self.queues.iter().cycle().skip(first % lanes).take(lanes) {
                 if group.len() >= at_most || taken >= bytes {
                     return;
                 }
@@ -92,7 +96,7 @@ impl Intake for Lanes {
             return Err(admitted);
         }
         let number = LANE.with(|lane| lane.number);
-        let Some(queue) = self.queues.get(number % LANES) else { return Err(admitted) };
+        let Some(queue) = self.queues.get(number % self.queues.len()) else { return Err(admitted) };
         queue.push(admitted)?;
         // The sequencer may have ended since the look: it closes and then empties the lanes.
         if self.shared.closed.was_closed_meanwhile() {
