@@ -37,7 +37,9 @@ fn live(dir: &Path, trace: &Trace, durability: Durability, random: &mut Rng) -> 
     let mut life = Life::default();
     let mut outcome = Vec::new();
     for number in 0..200u32 {
-        let group: Vec<_> = (0..random.u32(1..6))
+        // Now and then one that goes through several segments.
+        let most = if random.u32(0..8) == 0 { 30 } else { 6 };
+        let group: Vec<_> = (0..random.u32(1..most))
             .map(|part| request(wire(number << 8 | part, random.usize(1..1_500)), &[0]).0)
             .collect();
         writer.append(&group, Timestamp::from_secs(1_000 + u64::from(number)), &mut outcome).unwrap();
@@ -128,4 +130,21 @@ fn what_was_synced_is_in_every_crash_image() {
     }
     assert!(promised > images, "only {promised} synced records in {images} images");
     println!("journal: {images} crash images, {promised} synced records read back, none lost, 0 panics");
+}
+
+#[test]
+fn always_syncs_every_segment_of_a_group_before_it_is_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = Sizes { segment_bytes: 8 << 10, max_bytes: 64 << 10 };
+    let shared = Arc::new(Shared::default());
+    let dir = folder.path().to_owned();
+    let mut writer = Writer::open(dir, sizes, Durability::Always, shared.clone(), Vec::new(), 0).unwrap();
+    let group: Vec<_> = (0..20).map(|number| request(wire(number, 1_400), &[0]).0).collect();
+    let mut outcome = Vec::new();
+    writer.append(&group, Timestamp::from_secs(1_000), &mut outcome).unwrap();
+    assert!(outcome.iter().all(Result::is_ok), "{outcome:?}");
+    let segments = shared.segments.load();
+    assert!(segments.len() >= 4, "{} segments", segments.len());
+    let unsynced = segments.iter().filter(|segment| segment.dirty.load(Ordering::Acquire)).count();
+    assert_eq!(unsynced, 0, "of {} segments", segments.len());
 }

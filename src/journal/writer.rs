@@ -132,9 +132,9 @@ impl Writer {
             }
         }
         if self.durability == Durability::Always {
-            for segment in self.segments.iter().rev().take(2) {
-                segment.sync().map_err(|error| self.shared.poison(&error))?;
-            }
+            // All of them: where segments are small, a group goes through several. What is synced already
+            // costs a look.
+            self.sync()?;
         }
         if self.spare.is_none() && !self.is_being_made && self.is_half_full() {
             self.make_ahead();
