@@ -281,7 +281,10 @@ impl Access {
             tokio::time::sleep(RELOAD_EVERY).await;
             // Files may lie where reading takes long.
             let this = self.clone();
-            let _ = tokio::task::spawn_blocking(move || this.reload()).await;
+            if let Err(error) = tokio::task::spawn_blocking(move || this.reload()).await {
+                tracing::error!(%error, "tokens and certificates are not looked at any more");
+                return;
+            }
         }
     }
 

@@ -22,8 +22,8 @@ crate::settings! {
         /// slack, pagerduty or goalert) and `secret_file` (what CloudEvents are signed with, as Standard
         /// Webhooks says, or PagerDuty's routing key).
         targets_file: Option<PathBuf> = None, "a readable file";
-        /// URLs that get a POST every 30 s as long as what arrives is judged: for a dead-man receiver that
-        /// tells when it stays away.
+        /// URLs that get a POST every 30 s as long as what arrives is judged and alerts are told: for a dead-man
+        /// receiver that tells when it stays away.
         heartbeat_urls: Vec<String> = Vec::new(), "a list of http[s]://HOST[:PORT][/PATH] URLs",
             |urls| urls.iter().all(|url| Url::parse(url).is_ok());
         /// Keeps an alert `BarographHeartbeat` firing at every Alertmanager, for a route that tells when it

@@ -4,10 +4,11 @@ use super::alertmanager::Alertmanager;
 use super::client::{Client, Posted};
 use super::{Config, Error, Url};
 use crate::model::Clock;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// How often it beats. Three that are missing make 90 s.
 const EVERY: Duration = Duration::from_secs(30);
@@ -45,29 +46,37 @@ impl Heartbeat {
         Ok(Self { receivers, clock })
     }
 
-    /// Beats until `stop` says so, as long as `is_alive` does: a daemon that runs but does not judge any
-    /// more is as good as dead. Each receiver is told on its own, so that one that hangs holds up no other.
-    pub async fn run(self, is_alive: Arc<dyn Fn() -> bool + Send + Sync>, stop: watch::Receiver<bool>) {
+    /// Beats until `stop` says so, but not while `wrong` says that something is: a daemon that runs, but does
+    /// not judge or tell any more, is as good as dead. Each receiver is told on its own, so that one that hangs
+    /// holds up no other.
+    ///
+    /// # Panics
+    /// When one that tells a receiver does.
+    pub async fn run(
+        self,
+        wrong: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut beating = JoinSet::new();
         for receiver in self.receivers {
-            let (clock, is_alive, mut stop) = (self.clock.clone(), is_alive.clone(), stop.clone());
+            let (clock, wrong) = (self.clock.clone(), wrong.clone());
             beating.spawn(async move {
                 let mut beats = tokio::time::interval(EVERY);
                 beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
-                    tokio::select! {
-                        _ = beats.tick() => {}
-                        _ = stop.wait_for(|stop| *stop) => return,
-                    }
-                    if is_alive() {
-                        beat(&receiver, &*clock).await;
-                    } else {
-                        tracing::warn!("no heartbeat: what arrives is not judged any more");
+                    beats.tick().await;
+                    match wrong() {
+                        None => beat(&receiver, &*clock).await,
+                        Some(why) => tracing::warn!(why, "no heartbeat"),
                     }
                 }
             });
         }
-        while beating.join_next().await.is_some() {}
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            // None of them ends otherwise, and who watches this one must know.
+            Some(Err(fallen)) = beating.join_next() => resume_unwind(JoinError::into_panic(fallen)),
+        }
     }
 }
 

@@ -6,11 +6,12 @@ use super::webhook::Webhook;
 use super::{Alert, AlertState, Config, Error, Recorded};
 use crate::confirm::AnomalyId;
 use crate::model::{Clock, Timestamp};
-use crate::observe::{Collect, Counter, Exposition, Kind};
+use crate::observe::{Beat, Collect, Counter, Exposition, Kind};
 use crate::store::Ledger;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -64,6 +65,10 @@ struct Shared {
     config: Config,
     targets: Vec<Box<dyn Target>>,
     counts: Vec<Counts>,
+    /// How each target's worker gets on with what is its own to do: peers have timeouts.
+    beats: Vec<Arc<Beat>>,
+    /// Up to which record the ledger was read.
+    followed: Arc<Beat>,
     desired: Mutex<BTreeMap<AnomalyId, Alert>>,
     changed: watch::Sender<()>,
     deliveries: Arc<dyn Deliveries>,
@@ -91,10 +96,30 @@ impl Outbox {
         for url in &config.webhooks {
             targets.push(Box::new(Webhook::new(url, &config)?));
         }
-        let counts = targets.iter().map(|_| Counts::default()).collect();
-        let desired = Mutex::default();
-        let changed = watch::Sender::new(());
-        Ok(Self(Arc::new(Shared { config, targets, counts, desired, changed, deliveries, clock })))
+        Ok(Self(Arc::new(Shared {
+            counts: targets.iter().map(|_| Counts::default()).collect(),
+            beats: targets.iter().map(|_| Arc::default()).collect(),
+            followed: Arc::default(),
+            config,
+            targets,
+            desired: Mutex::default(),
+            changed: watch::Sender::new(()),
+            deliveries,
+            clock,
+        })))
+    }
+
+    /// Those that deliver, by what they tell, and how they get on with what they began.
+    #[must_use]
+    pub fn beats(&self) -> Vec<(String, Arc<Beat>)> {
+        let names = self.0.targets.iter().map(|target| format!("alerts to {}", target.name()));
+        names.zip(self.0.beats.iter().cloned()).collect()
+    }
+
+    /// Up to which record of the ledger [`Self::follow`] has come.
+    #[must_use]
+    pub fn follows(&self) -> Arc<Beat> {
+        self.0.followed.clone()
     }
 
     /// Sets what targets should know of an alert. An older revision than the one held is ignored.
@@ -120,6 +145,7 @@ impl Outbox {
         }
         last.mark_changed();
         loop {
+            self.0.followed.done(next.saturating_sub(1));
             tokio::select! {
                 changed = last.changed() => if changed.is_err() { return },
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -144,7 +170,10 @@ impl Outbox {
     }
 
     /// Delivers until `stop` changes or its sender is gone. An attempt under way is abandoned then.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
+    ///
+    /// # Panics
+    /// When one that delivers to a target does.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut held: BTreeMap<String, BTreeMap<AnomalyId, Progress>> = BTreeMap::new();
         let known = self.0.deliveries.load().unwrap_or_else(|why| {
             tracing::error!(why, "what targets were told cannot be read: they may be told again");
@@ -163,20 +192,19 @@ impl Outbox {
             let known = self.0.targets.get(number).and_then(|target| held.remove(target.name()));
             let worker = Worker {
                 shared: self.0.clone(),
+                beat: self.0.beats.get(number).cloned().unwrap_or_default(),
                 number,
                 progress: known.unwrap_or_default(),
                 failures: 0,
                 not_before: Instant::now(),
             };
-            let mut stop = stop.clone();
-            workers.spawn(async move {
-                tokio::select! {
-                    () = worker.run() => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
-                }
-            });
+            workers.spawn(worker.run());
         }
-        while workers.join_next().await.is_some() {}
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            // None of them ends otherwise, and who watches this one must know.
+            Some(Err(fallen)) = workers.join_next() => resume_unwind(fallen.into_panic()),
+        }
     }
 }
 
@@ -228,6 +256,7 @@ struct Progress {
 /// Tells one target.
 struct Worker {
     shared: Arc<Shared>,
+    beat: Arc<Beat>,
     number: usize,
     progress: BTreeMap<AnomalyId, Progress>,
     /// In a row.
@@ -240,8 +269,10 @@ impl Worker {
         let mut changed = self.shared.changed.subscribe();
         changed.mark_changed();
         loop {
+            self.beat.begin();
             let now = Instant::now();
             let (due, next) = self.plan(now);
+            self.beat.end();
             if due.is_empty() {
                 let wait = next.unwrap_or(now + Duration::from_secs(3_600));
                 tokio::select! {
@@ -294,6 +325,7 @@ impl Worker {
         };
         let began = Instant::now();
         let outcomes = target.deliver(&due, shared.clock.now()).await;
+        self.beat.begin();
         let mut failed = None;
         for (alert, outcome) in due.iter().zip(outcomes) {
             let progress = self.progress.entry(alert.anomaly.clone()).or_default();
@@ -338,6 +370,7 @@ impl Worker {
                 self.failures = 0;
             }
         }
+        self.beat.end();
     }
 }
 
@@ -417,6 +450,7 @@ mod tests {
         let known = Progress { revision: told.revision, awaited: true, ..Progress::default() };
         let mut worker = Worker {
             shared: outbox.0.clone(),
+            beat: Arc::default(),
             number: 0,
             progress: BTreeMap::from([(told.anomaly.clone(), known)]),
             failures: 0,
@@ -441,5 +475,56 @@ mod tests {
         outbox.0.desired.lock().clear();
         assert_eq!(due(&mut worker), [0; 0]);
         assert!(worker.progress.is_empty());
+    }
+
+    /// Remembers deliveries unless it is told not to.
+    #[derive(Default)]
+    struct Flaky {
+        is_full: std::sync::atomic::AtomicBool,
+        kept: Mutex<Vec<(String, u32)>>,
+    }
+
+    impl Deliveries for Flaky {
+        fn load(&self) -> Result<Vec<Delivered>, String> {
+            Ok(Vec::new())
+        }
+
+        fn keep(&self, delivered: &Delivered) -> Result<(), String> {
+            if self.is_full.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err("the disk is full".to_owned());
+            }
+            self.kept.lock().push((delivered.anomaly.0.clone(), delivered.revision));
+            Ok(())
+        }
+    }
+
+    /// The clock of the system, until it panics.
+    #[derive(Debug, Default)]
+    struct Broken(std::sync::atomic::AtomicBool);
+
+    impl Clock for Broken {
+        fn now(&self) -> Timestamp {
+            assert!(!self.0.load(std::sync::atomic::Ordering::SeqCst), "on purpose");
+            SystemClock.now()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_panics_takes_the_outbox_with_it_and_without_targets_it_waits_for_the_end() {
+        let (stop, stopping) = watch::channel(false);
+        let idle = Outbox::new(Config::default(), Arc::new(Flaky::default()), Arc::new(SystemClock)).unwrap();
+        let idle = tokio::spawn(idle.run(stopping.clone()));
+        let config = Config { webhooks: vec!["http://127.0.0.1:9/".to_owned()], ..Config::default() };
+        let clock = Arc::new(Broken::default());
+        let outbox = Outbox::new(config, Arc::new(Flaky::default()), clock.clone()).unwrap();
+        let at = SystemClock.now();
+        outbox.set(Lifecycle::new(Config::default()).step(at, &[anomaly("aa", at)]).pop().unwrap());
+        let run = tokio::spawn(outbox.clone().run(stopping));
+        clock.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        outbox.0.changed.send_replace(());
+        assert!(run.await.unwrap_err().is_panic());
+        assert!(!idle.is_finished());
+        stop.send_replace(true);
+        idle.await.unwrap();
     }
 }

@@ -4937,7 +4937,7 @@ pub struct GetStatusRequest {}
 pub struct Status {
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
-    /// Takes and counts telemetry.
+    /// Takes, counts and judges telemetry, and tells of alerts.
     #[prost(bool, tag = "2")]
     pub ready: bool,
     #[prost(double, tag = "3")]
@@ -4972,6 +4972,17 @@ pub struct Status {
     /// Files with objectives that are refused.
     #[prost(message, repeated, tag = "12")]
     pub refused_slo_files: ::prost::alloc::vec::Vec<RefusedFile>,
+    /// Threads and tasks that do not get on although work waits for them: then it is not ready.
+    #[prost(message, repeated, tag = "13")]
+    pub late_stages: ::prost::alloc::vec::Vec<LateStage>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LateStage {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// For how long it has not got on.
+    #[prost(double, tag = "2")]
+    pub late_s: f64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Accepted {

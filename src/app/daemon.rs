@@ -6,6 +6,7 @@ use super::judging::{Job, Judging};
 use super::mailbox::{Mailbox, Merge};
 use super::objectives::Reloading;
 use super::reading::{AllWindows, Daemon, LedgerRecords, Published};
+use super::supervision::{DEADLINE, Supervisor};
 use super::totals::{Sums, Totals};
 use super::{Config, Error};
 use crate::access::Access;
@@ -17,6 +18,7 @@ use crate::diagnose::Diagnosis;
 use crate::journal::{self, Cut, Journal, Lanes, Position, Sequencer, Step, StepReceiver};
 use crate::limits::{give_back_free_memory, raise_open_files};
 use crate::model::{Clock, SystemClock, Timestamp};
+use crate::observe::{Beat, Work};
 use crate::probe::Prober;
 use crate::receive::{self, Intake as _, Print};
 use crate::serve::{self, Api, Sources};
@@ -30,7 +32,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -41,6 +42,10 @@ const PARTIALS_OF_A_SHARD: usize = 60;
 /// Diagnoses at once, and how many may wait.
 const DIAGNOSES: usize = 2;
 const DIAGNOSES_WAITING: usize = 64;
+/// How long a diagnosis may take: it gives way to everything else, and alerts do not wait for it.
+const DIAGNOSED_WITHIN: Duration = Duration::from_secs(120);
+/// A shard shows that it gets on with each cut, and each time it has counted so many requests.
+const SHARD_REQUESTS_A_BEAT: u32 = 64;
 
 /// How long before a crash a request may have been recorded and not yet answered, and how many of those are
 /// looked out for when they come again.
@@ -151,56 +156,14 @@ pub struct App {
     addresses: Addresses,
     ready: Arc<AtomicBool>,
     journal: journal::Handle,
-    threads: Vec<(&'static str, JoinHandle<()>)>,
+    supervisor: Supervisor,
     /// Turns true when the ingest ports are to close, then when everything is.
     stop_ingest: watch::Sender<bool>,
     stop_rest: watch::Sender<bool>,
     ingest: tokio::runtime::Runtime,
     ingesting: tokio::task::JoinHandle<()>,
     rest: tokio::runtime::Runtime,
-    /// Names the first thread that ended although nobody asked it to.
-    fallen: watch::Receiver<Option<String>>,
     _lock: journal::Lock,
-}
-
-/// Whether cuts still come out of the counting stages: each second brings one.
-struct Alive {
-    published: Arc<ArcSwap<crate::window::Snapshot>>,
-    /// The last cut seen, and when it was new.
-    seen: Mutex<(u64, Instant)>,
-}
-
-impl Alive {
-    /// How long the same cut may stand.
-    const STANDSTILL: Duration = Duration::from_secs(15);
-
-    fn is_alive(&self) -> bool {
-        let cut = self.published.load().cut.number;
-        let mut seen = self.seen.lock();
-        if seen.0 != cut {
-            *seen = (cut, Instant::now());
-        }
-        seen.1.elapsed() <= Self::STANDSTILL
-    }
-}
-
-/// Ends of the thread are told, also by a panic.
-struct Fate {
-    name: String,
-    fallen: watch::Sender<Option<String>>,
-    expected: bool,
-}
-
-impl Drop for Fate {
-    fn drop(&mut self) {
-        if !self.expected {
-            self.fallen.send_if_modified(|first| {
-                let is_first = first.is_none();
-                first.get_or_insert_with(|| self.name.clone());
-                is_first
-            });
-        }
-    }
 }
 
 impl App {
@@ -288,6 +251,7 @@ impl App {
         let unanswered =
             catch_up(&mut sequencer, &mut counting, &downstream, &totals, checkpoint.as_ref(), &*clock)?;
 
+        let mut supervisor = Supervisor::new();
         let rest = side_runtime(2)?;
         let ingest = ingest_runtime((cores / 2).max(1), &lanes)?;
         let (stop_ingest, ingest_stopping) = watch::channel(false);
@@ -334,7 +298,6 @@ impl App {
         let ready = Arc::new(AtomicBool::new(false));
         let counters = server.counters();
         let snapshot = counting.windows.published();
-        let snapshot_of_heartbeat = snapshot.clone();
         let condition = Arc::new(Daemon {
             started,
             ready: ready.clone(),
@@ -345,8 +308,10 @@ impl App {
             recorder: recorder.clone(),
             false_pages: downstream.false_pages.clone(),
             objective_files: reloading.clone(),
+            paces: supervisor.paces(),
         });
-        rest.spawn(reloading.clone().run(objective_files, judging.clone(), rest_stopping.clone()));
+        let reload = reloading.clone().run(objective_files, judging.clone(), rest_stopping.clone());
+        supervisor.task(rest.handle(), "reading of objectives", reload);
         let diagnosing = Arc::new(Diagnosing::new(
             Diagnosis::new(config.diagnose.clone(), evidence.clone()),
             recorder.clone(),
@@ -377,6 +342,7 @@ impl App {
                     access.clone(),
                     reloading,
                     diagnosing.clone(),
+                    supervisor.paces(),
                 ],
                 config: config.serve.clone(),
                 access: access.clone(),
@@ -384,38 +350,49 @@ impl App {
             rest_stopping.clone(),
         );
 
-        let (fallen_sender, fallen) = watch::channel(None);
-        let mut spawn = Threads { fallen: fallen_sender, threads: Vec::new() };
         let journal = sequencer.handle();
-        start_threads(&mut spawn, sequencer, counting, downstream, totals, &journal, &diagnosing)?;
+        start_threads(&mut supervisor, sequencer, counting, downstream, totals, &journal, &diagnosing)?;
 
-        rest.spawn(access.watch());
-        rest.spawn(serve::serve_grpc(query, api.clone()));
-        rest.spawn(crate::web::serve_http(http, api, rest_stopping.clone()));
-        rest.spawn(outbox.clone().follow(alerts, rest_stopping.clone()));
-        rest.spawn(outbox.run(rest_stopping.clone()));
-        let alive = Alive { published: snapshot_of_heartbeat, seen: Mutex::new((0, Instant::now())) };
+        let (side, io) = (rest.handle(), ingest.handle());
+        supervisor.watch_runtime("side runtime", side);
+        supervisor.watch_runtime("io runtime", io);
+        supervisor.task(side, "reading of credentials", access.watch());
+        supervisor.server(side, "query server", serve::serve_grpc(query, api.clone()));
+        let pages = crate::web::serve_http(http, api, rest_stopping.clone());
+        supervisor.server(side, "HTTP server", pages);
+        for (name, beat) in outbox.beats() {
+            supervisor.watch(name, beat, DEADLINE, Work::Begun);
+        }
+        let last = alerts.watch();
+        let reads = Work::UpTo(Box::new(move || *last.borrow()));
+        supervisor.watch("outbox", outbox.follows(), DEADLINE, reads);
+        supervisor.task(side, "outbox", outbox.clone().follow(alerts, rest_stopping.clone()));
+        supervisor.task(side, "delivery of alerts", outbox.run(rest_stopping.clone()));
+        let paces = supervisor.paces();
         // What tells that we are alive, or how long others take, must not wait for our queries.
-        ingest.spawn(heartbeat.run(Arc::new(move || alive.is_alive()), rest_stopping));
+        let beat = heartbeat.run(Arc::new(move || paces.wrong()), rest_stopping);
+        supervisor.task(io, "heartbeat", beat);
         // Where requests are served, so that they enter as those do.
-        ingest.spawn(Prober::admit(probed, server.inlet()));
-        ingest.spawn(prober.run(ingest_stopping.clone()));
+        let admit = Prober::admit(probed, server.inlet());
+        supervisor.task(io, "admission of checks", admit);
+        supervisor.task(io, "prober", prober.run(ingest_stopping.clone()));
         let mut stopping = ingest_stopping;
-        let ingesting = ingest.spawn(server.run(async move {
+        let serve = server.run(async move {
             let _ = stopping.wait_for(|stop| *stop).await;
-        }));
+        });
+        let ingesting = supervisor.awaited_task(io, "OTLP server", serve);
+        supervisor.look()?;
         ready.store(true, Ordering::Release);
         Ok(Self {
             addresses,
             ready,
             journal,
-            threads: spawn.threads,
+            supervisor,
             stop_ingest,
             stop_rest,
             ingest,
             ingesting,
             rest,
-            fallen,
             _lock: lock,
         })
     }
@@ -425,35 +402,32 @@ impl App {
         self.addresses
     }
 
-    /// Waits for `stop`, or for a thread to fall; then drains: ports, journal, shards, windows, judge,
+    /// Waits for `stop`, or for a thread or task to fall; then drains: ports, journal, shards, windows, judge,
     /// checkpoint, and at last queries and alerts.
     ///
     /// # Errors
-    /// If a thread had fallen.
+    /// If a thread or task had fallen.
     pub fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let mut fallen = self.fallen.clone();
-        let fallen = self.ingest.block_on(async {
+        let fallen = self.supervisor.fallen();
+        self.ingest.block_on(async {
             tokio::select! {
-                () = stop => None,
-                Ok(name) = fallen.wait_for(Option::is_some) => name.clone(),
+                () = stop => {}
+                () = fallen => {}
             }
         });
         self.ready.store(false, Ordering::Release);
-        if let Some(name) = &fallen {
-            tracing::error!(thread = %name, "stopping, because a thread has ended");
+        self.supervisor.stop();
+        if let Some(names) = self.supervisor.names() {
+            tracing::error!(names, "stopping, because what must not end has ended");
         }
         self.stop_ingest.send_replace(true);
         let _ = self.ingest.block_on(&mut self.ingesting);
         self.journal.close();
-        for (name, thread) in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!(thread = name, "the thread had panicked");
-            }
-        }
+        self.supervisor.join();
         self.stop_rest.send_replace(true);
         self.rest.shutdown_timeout(Duration::from_secs(2));
-        match fallen.or_else(|| self.fallen.borrow().clone()) {
-            Some(name) => Err(Error::Thread(name)),
+        match self.supervisor.names() {
+            Some(names) => Err(Error::Fallen(names)),
             None => Ok(()),
         }
     }
@@ -562,41 +536,11 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<tokio::net::Tc
     tokio::net::TcpListener::bind(address).await.map_err(|source| Error::Listen { key, address, source })
 }
 
-/// Starts threads and remembers them.
-struct Threads {
-    fallen: watch::Sender<Option<String>>,
-    threads: Vec<(&'static str, JoinHandle<()>)>,
-}
-
-impl Threads {
-    /// A thread that runs `work`; if it ends with an error or a panic, the daemon stops.
-    fn start(
-        &mut self,
-        kind: &'static str,
-        name: String,
-        work: impl FnOnce() -> Result<(), Error> + Send + 'static,
-    ) -> Result<(), Error> {
-        let fate = Fate { name: name.clone(), fallen: self.fallen.clone(), expected: false };
-        let thread = std::thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || {
-                let mut fate = fate;
-                match work() {
-                    Ok(()) => fate.expected = true,
-                    Err(error) => tracing::error!(thread = %name, %error, "a thread cannot go on"),
-                }
-            })
-            .map_err(Error::io("cannot start a thread"))?;
-        self.threads.push((kind, thread));
-        Ok(())
-    }
-}
-
 /// Takes the counting stages apart, one thread each. They end in this order once the journal is closed:
 /// each when the one before it has gone and everything it left is done.
 #[allow(clippy::too_many_arguments, reason = "the wiring at a glance")]
 fn start_threads(
-    spawn: &mut Threads,
+    spawn: &mut Supervisor,
     sequencer: Sequencer,
     counting: Counting,
     downstream: Downstream,
@@ -607,41 +551,59 @@ fn start_threads(
     let Counting { shards, windows } = counting;
     let mut senders = Vec::new();
     let of = shards.len();
+    let up_to = |beat: &Arc<Beat>| -> Box<dyn Fn() -> u64 + Send> {
+        let beat = beat.clone();
+        Box::new(move || beat.count())
+    };
+    let stamped = journal.beat();
+    spawn.watch("sequencer", stamped.clone(), DEADLINE, Work::Always);
+    spawn.watch("journal-helper", journal.helper_beat(), DEADLINE, Work::Always);
+    let mut counted = Vec::new();
     let (partials, partials_received) = bounded(PARTIALS_OF_A_SHARD * of);
     for (number, shard) in shards.into_iter().enumerate() {
         let (sender, receiver) = journal::steps(SHARD_STEPS);
         senders.push(sender);
         let (partials, indicators) = (partials.clone(), downstream.indicators.clone());
-        spawn.start("shard", format!("shard-{number}"), move || {
-            run_shard(shard, &receiver, &partials, &indicators);
+        let name = format!("shard-{number}");
+        let beat = Arc::new(Beat::default());
+        spawn.watch(name.clone(), beat.clone(), DEADLINE, Work::Cuts(up_to(&stamped)));
+        counted.push(beat.clone());
+        spawn.thread("shard", name, move || {
+            run_shard(shard, &receiver, &partials, &indicators, &beat);
             Ok(())
         })?;
     }
     drop(partials);
     let mailbox = Arc::new(Mailbox::default());
     let to_judge = mailbox.clone();
-    spawn.start("window", "window".to_owned(), move || {
-        run_windows(windows, of, &partials_received, &to_judge, &totals);
+    let (merged, judged) = (Arc::new(Beat::default()), Arc::new(Beat::default()));
+    let complete = move || counted.iter().map(|beat| beat.count()).min().unwrap_or_default();
+    spawn.watch("window", merged.clone(), DEADLINE, Work::Cuts(Box::new(complete)));
+    spawn.watch("judge", judged.clone(), DEADLINE, Work::Cuts(up_to(&merged)));
+    spawn.thread("window", "window".to_owned(), move || {
+        run_windows(windows, of, &partials_received, &to_judge, &totals, &merged);
         to_judge.close();
         Ok(())
     })?;
     let (jobs, jobs_received) = bounded(DIAGNOSES_WAITING);
     let (judging, handle) = (downstream.judging.clone(), journal.clone());
     let left = jobs_received.clone();
-    spawn.start("judge", "judge".to_owned(), move || {
-        let done = run_judge(&downstream, &mailbox, &jobs, &handle);
+    spawn.thread("judge", "judge".to_owned(), move || {
+        let done = run_judge(&downstream, &mailbox, &jobs, &handle, &judged);
         // A stop waits only for what is under way: the next start plans the rest again.
         while left.try_recv().is_ok() {}
         done
     })?;
     for number in 0..DIAGNOSES {
         let (jobs, judging, diagnosing) = (jobs_received.clone(), judging.clone(), diagnosing.clone());
-        spawn.start("diagnose", format!("diagnose-{number}"), move || {
-            diagnosing.run(&jobs, &judging);
+        let (name, beat) = (format!("diagnose-{number}"), Arc::new(Beat::default()));
+        spawn.watch(name.clone(), beat.clone(), DIAGNOSED_WITHIN, Work::Begun);
+        spawn.thread("diagnose", name, move || {
+            diagnosing.run(&jobs, &judging, &beat);
             Ok(())
         })?;
     }
-    spawn.start("sequencer", "sequencer".to_owned(), move || Ok(sequencer.run(&senders)?))
+    spawn.thread("sequencer", "sequencer".to_owned(), move || Ok(sequencer.run(&senders)?))
 }
 
 fn run_shard(
@@ -649,18 +611,26 @@ fn run_shard(
     steps: &StepReceiver,
     partials: &Sender<Partial>,
     indicators: &ArcSwap<Vec<Indicator>>,
+    beat: &Beat,
 ) {
     let mut counted = indicators.load_full();
+    let mut requests = 0u32;
     while let Some(step) = steps.receive() {
         match step {
             Step::Work { at, arrived, request } => {
                 shard.apply(at, arrived, &request);
                 request.release();
+                // Much may lie between two cuts.
+                requests = requests.wrapping_add(1);
+                if requests.is_multiple_of(SHARD_REQUESTS_A_BEAT) {
+                    beat.step();
+                }
             }
             Step::Barrier(cut) => {
                 if partials.send(shard.cut(cut)).is_err() {
                     return;
                 }
+                beat.done(cut.number);
                 let wanted = indicators.load_full();
                 if !Arc::ptr_eq(&wanted, &counted) {
                     shard.set_indicators(wanted.clone());
@@ -677,6 +647,7 @@ fn run_windows(
     partials: &Receiver<Partial>,
     judge: &Mailbox<Batch>,
     totals: &Totals,
+    beat: &Beat,
 ) {
     let mut waiting: BTreeMap<u64, Vec<Partial>> = BTreeMap::new();
     while let Ok(partial) = partials.recv() {
@@ -691,6 +662,7 @@ fn run_windows(
         let sums = totals.add(&merged);
         let parts = counted_parts(&mut merged);
         judge.post(Batch { merged, sums, parts });
+        beat.done(cut.number);
     }
 }
 
@@ -699,9 +671,12 @@ fn run_judge(
     mailbox: &Mailbox<Batch>,
     jobs: &Sender<Job>,
     journal: &journal::Handle,
+    beat: &Beat,
 ) -> Result<(), Error> {
     while let Some(batch) = mailbox.take() {
+        let number = batch.merged.tick.cut.number;
         let (due, through) = downstream.step(batch)?;
+        beat.done(number);
         if let Some(through) = through {
             journal.set_checkpoint(through);
         }

@@ -7,7 +7,7 @@ use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Redaction
 use crate::journal::Recorder;
 use crate::limits::give_back_free_memory;
 use crate::model::Clock;
-use crate::observe::{Collect, Counter, Exposition, Kind};
+use crate::observe::{Beat, Collect, Counter, Exposition, Kind};
 use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -77,15 +77,17 @@ impl Diagnosing {
     }
 
     /// Makes one diagnosis after the other until no more can come.
-    pub fn run(&self, jobs: &Receiver<Job>, judging: &Mutex<Judging>) {
+    pub fn run(&self, jobs: &Receiver<Job>, judging: &Mutex<Judging>, beat: &Beat) {
         // Evidence may come later, spans must not.
         super::give_way();
         while let Ok(job) = jobs.recv() {
+            beat.begin();
             // A bundle that cannot be written, or a fault in the diagnosis, costs the evidence, not the alert;
             // a daemon that stopped for it would meet it again after each restart.
             let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.diagnose(&job, judging)));
             // The rows of a diagnosis are much for a while.
             give_back_free_memory();
+            beat.end();
             match done {
                 Ok(Ok(())) => {
                     let took = if job.pass == Pass::First { &self.first } else { &self.complete };

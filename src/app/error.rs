@@ -29,8 +29,8 @@ pub enum Error {
     Listen { key: &'static str, address: SocketAddr, source: std::io::Error },
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
-    #[error("the {0} thread has stopped: see the log before this line")]
-    Thread(String),
+    #[error("what must not end has ended: {0}; see the log before this line")]
+    Fallen(String),
 }
 
 impl Error {

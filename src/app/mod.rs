@@ -12,6 +12,7 @@ mod mailbox;
 mod objectives;
 mod priority;
 mod reading;
+mod supervision;
 mod totals;
 mod unwritten;
 

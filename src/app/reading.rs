@@ -1,6 +1,7 @@
 //! What the API reads, taken from where the stages publish it.
 
 use super::objectives::Reloading;
+use super::supervision::Paces;
 use super::totals::Totals;
 use crate::api::v1;
 use crate::journal::Recorder;
@@ -225,6 +226,7 @@ pub struct Daemon {
     /// for the judge.
     pub false_pages: Arc<ArcSwap<(f64, f64)>>,
     pub objective_files: Arc<Reloading>,
+    pub paces: Arc<Paces>,
 }
 
 impl Daemon {
@@ -250,8 +252,12 @@ impl Daemon {
 }
 
 impl Condition for Daemon {
-    fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+    fn unready(&self) -> Option<String> {
+        if self.ready.load(Ordering::Acquire) {
+            self.paces.wrong()
+        } else {
+            Some("starting or stopping".to_owned())
+        }
     }
 
     fn status(&self) -> v1::Status {
@@ -264,7 +270,7 @@ impl Condition for Daemon {
         }
         v1::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: self.is_ready(),
+            ready: self.unready().is_none(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             accepted: Some(v1::Accepted {
                 spans: sums.accepted.spans,
@@ -288,8 +294,13 @@ impl Condition for Daemon {
             memory_bytes: memory_bytes(),
             false_pages: Some(v1::FalsePages { per_week, spent_week }),
             refused_slo_files: self.objective_files.refused(),
+            late_stages: self.paces.late().into_iter().map(late_stage).collect(),
         }
     }
+}
+
+fn late_stage((name, late): (Arc<str>, Duration)) -> v1::LateStage {
+    v1::LateStage { name: name.to_string(), late_s: late.as_secs_f64() }
 }
 
 /// Resident memory of this process.
@@ -305,7 +316,7 @@ impl Collect for Daemon {
         out.single(
             "barograph_ready",
             Kind::Gauge,
-            "Whether telemetry is taken and counted.",
+            "Whether telemetry is taken, counted and judged, and alerts are told.",
             f64::from(u8::from(status.ready)),
         );
         out.single("barograph_uptime_seconds", Kind::Gauge, "Time since the start.", status.uptime_s);

@@ -44,6 +44,17 @@ fn by_reason(counts: &BTreeMap<String, u64>, what: &str) -> String {
     if some.is_empty() { "none".to_owned() } else { format!("{} ({what})", some.join(", ")) }
 }
 
+fn ready(status: &v1::Status) -> String {
+    let late = |of: &v1::LateStage| {
+        format!("{} has not got on for {}", plain(&of.name), span((of.late_s * 1e9) as i64))
+    };
+    match (status.ready, status.late_stages.iter().map(late).collect::<Vec<_>>().join(", ")) {
+        (true, _) => "yes".to_owned(),
+        (false, late) if late.is_empty() => "no".to_owned(),
+        (false, late) => format!("no: {late}, although work waits"),
+    }
+}
+
 fn table(status: &v1::Status) -> String {
     let accepted = status.accepted.unwrap_or_default();
     let series = status.series.clone().unwrap_or_default();
@@ -64,7 +75,7 @@ fn table(status: &v1::Status) -> String {
     let mut table = Table::new(&["BAROGRAPH", ""]);
     let above = [
         ("version", status.version.clone()),
-        ("ready", if status.ready { "yes" } else { "no" }.to_owned()),
+        ("ready", ready(status)),
         ("up", span((status.uptime_s * 1e9) as i64)),
         (
             "accepted",

@@ -283,6 +283,7 @@ impl Sequencer {
         clock: &mut JournalClock,
         started: Instant,
     ) -> Result<(), Error> {
+        let beat = self.shared.beat.clone();
         let mut group = Vec::with_capacity(GROUP_REQUESTS);
         let mut turn = 0usize;
         let mut ending = false;
@@ -295,8 +296,12 @@ impl Sequencer {
             let mut ended = false;
             for step in self.idle_until(now) {
                 ended |= ending && matches!(step, Step::Barrier(cut) if cut.checkpoint);
+                let number = if let Step::Barrier(cut) = &step { Some(cut.number) } else { None };
                 hand_out(step, shards)?;
                 shards.iter().for_each(StepSender::announce);
+                if let Some(number) = number {
+                    beat.done(number);
+                }
             }
             if !group.is_empty() {
                 self.take(&mut group, now, shards)?;

@@ -2,6 +2,7 @@
 
 use super::segment::Segment;
 use super::{Error, Index, Position};
+use crate::observe::Beat;
 use crate::parallel::{Gate, Sleeper};
 use arc_swap::ArcSwap;
 use std::io;
@@ -25,6 +26,10 @@ pub(super) struct Shared {
     poisoned: OnceLock<String>,
     pub index: Arc<Index>,
     pub sequencer: Sleeper,
+    /// Up to which barrier everything was handed out, by number.
+    pub beat: Arc<Beat>,
+    /// How the thread that syncs gets on.
+    pub helper_beat: Arc<Beat>,
 }
 
 impl Shared {
@@ -66,5 +71,17 @@ impl Handle {
     #[must_use]
     pub fn poisoned(&self) -> Option<String> {
         self.0.poisoned()
+    }
+
+    /// Up to which barrier everything was handed out, by number: each second brings one.
+    #[must_use]
+    pub fn beat(&self) -> Arc<Beat> {
+        self.0.beat.clone()
+    }
+
+    /// How the thread that syncs gets on, which never rests.
+    #[must_use]
+    pub fn helper_beat(&self) -> Arc<Beat> {
+        self.0.helper_beat.clone()
     }
 }

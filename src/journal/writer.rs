@@ -67,7 +67,9 @@ impl Writer {
             let syncs = durability == Durability::Interval;
             thread::Builder::new()
                 .name("journal-helper".into())
-                .spawn(move || help(&dir, &shared, syncs, &waiting, &done))
+                .spawn(move || {
+                    helping(&shared, || help(&dir, &shared, syncs, &waiting, &done));
+                })
                 .map_err(Error::io(dir_name, "start the thread that syncs"))?
         };
         let helper = Some(Helper { jobs, made, thread });
@@ -328,6 +330,20 @@ impl Drop for Writer {
     }
 }
 
+/// Runs the helper. If it panics nobody syncs any more: then nothing more may be acknowledged.
+fn helping(shared: &Shared, help: impl FnOnce()) {
+    struct Fate<'a>(&'a Shared);
+    impl Drop for Fate<'_> {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                self.0.poison(&io::Error::other("the thread journal-helper, which syncs it, has ended"));
+            }
+        }
+    }
+    let _fate = Fate(shared);
+    help();
+}
+
 fn help(dir: &Path, shared: &Shared, syncs: bool, jobs: &Receiver<Job>, made: &Sender<io::Result<Segment>>) {
     let mut synced = Instant::now();
     loop {
@@ -341,6 +357,7 @@ fn help(dir: &Path, shared: &Shared, syncs: bool, jobs: &Receiver<Job>, made: &S
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        shared.helper_beat.step();
         if synced.elapsed() < SYNC_EVERY {
             continue;
         }
@@ -354,6 +371,31 @@ fn help(dir: &Path, shared: &Shared, syncs: bool, jobs: &Receiver<Job>, made: &S
                 shared.poison(&error);
                 return;
             }
+            shared.helper_beat.step();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::tests::{request, wire};
+
+    #[test]
+    fn when_the_thread_that_syncs_panics_nothing_more_is_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes = Sizes { segment_bytes: 8 << 10, max_bytes: 64 << 10 };
+        let (dir, shared) = (folder.path().to_owned(), Arc::new(Shared::default()));
+        let mut writer =
+            Writer::open(dir, sizes, Durability::Interval, shared.clone(), Vec::new(), 0).unwrap();
+        let mut append = |number| {
+            let group = [request(wire(number, 100), &[0]).0];
+            writer.append(&group, Timestamp::from_secs(1_000), &mut Vec::new())
+        };
+        append(1).unwrap();
+        let panicking = move || helping(&shared, || panic!("on purpose"));
+        thread::spawn(panicking).join().unwrap_err();
+        let refused = append(2).unwrap_err().to_string();
+        assert!(refused.contains("journal-helper"), "{refused}");
     }
 }

@@ -7,6 +7,7 @@ use crate::model::{Clock, Signal, Timestamp};
 use crate::observe::{Collect, Exposition, Kind};
 use crate::receive::Inlet;
 use parking_lot::Mutex;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -121,6 +122,9 @@ impl Prober {
     }
 
     /// Asks until everything stops.
+    ///
+    /// # Panics
+    /// When a check does.
     pub async fn run(self, mut stopping: watch::Receiver<bool>) {
         let mut running = JoinSet::new();
         for (number, check) in self.checks.into_iter().enumerate() {
@@ -147,8 +151,9 @@ impl Prober {
         }
         tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => {}
-            // Without checks there is nothing to wait for but the end.
-            () = async { while running.join_next().await.is_some() {} } => {}
+            // None of them ends otherwise, and who watches this one must know. Without checks there is nothing
+            // to wait for but the end.
+            Some(ended) = running.join_next() => if let Err(fallen) = ended { resume_unwind(fallen.into_panic()) },
         }
     }
 

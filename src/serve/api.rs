@@ -55,9 +55,10 @@ impl Api {
         }
     }
 
+    /// Why the daemon is not ready; `None` while it is.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.sources.condition.is_ready()
+    pub fn unready(&self) -> Option<String> {
+        self.sources.condition.unready()
     }
 
     #[must_use]

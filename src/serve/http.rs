@@ -39,10 +39,9 @@ async fn metrics(State(api): State<Api>) -> Response {
 }
 
 async fn ready(State(api): State<Api>) -> Response {
-    if api.is_ready() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n").into_response()
+    match api.unready() {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
 }
 

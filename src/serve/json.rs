@@ -461,6 +461,10 @@ fn crowded_json(of: &v1::CrowdedService) -> Value {
     )
 }
 
+fn late_stage_json(of: &v1::LateStage) -> Value {
+    json!({ "name": of.name, "late_s": of.late_s })
+}
+
 /// The daemon itself.
 #[must_use]
 pub fn status_json(of: &v1::Status) -> Value {
@@ -494,6 +498,7 @@ pub fn status_json(of: &v1::Status) -> Value {
         },
         "memory_bytes": of.memory_bytes,
         "false_pages": { "per_week": pages.per_week, "spent_week": pages.spent_week },
+        "late_stages": of.late_stages.iter().map(late_stage_json).collect::<Vec<_>>(),
         "refused_slo_files": of.refused_slo_files.iter().map(refused_file_json).collect::<Vec<_>>(),
     })
 }

@@ -40,8 +40,9 @@ pub trait Objectives: Send + Sync {
 
 /// The daemon itself.
 pub trait Condition: Send + Sync {
-    /// Whether telemetry is taken and counted.
-    fn is_ready(&self) -> bool;
+    /// Why telemetry is not taken, counted and judged, or alerts are not told, as they should be, in words;
+    /// `None` while all is well.
+    fn unready(&self) -> Option<String>;
 
     fn status(&self) -> v1::Status;
 }

@@ -80,8 +80,8 @@ impl Objectives for Still {
 }
 
 impl Condition for Still {
-    fn is_ready(&self) -> bool {
-        true
+    fn unready(&self) -> Option<String> {
+        None
     }
 
     fn status(&self) -> v1::Status {
