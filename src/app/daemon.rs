@@ -110,6 +110,10 @@ impl Downstream {
         let topology = self.topology.load().topology.clone();
         let mut judging = self.judging.lock();
         let judged = judging.step(&merged.tick, &merged.sealed, &topology)?;
+        // Whoever met it: what the disk failed to take is never tried again.
+        if let Some(why) = self.store.poisoned() {
+            return Err(crate::store::Error::Poisoned(why).into());
+        }
         let indicators = judging.judge.budgets.indicators();
         if !Arc::ptr_eq(&indicators, &self.indicators.load()) {
             self.indicators.store(indicators);
@@ -128,8 +132,9 @@ impl Downstream {
                 self.judging.lock().judge.budgets.saved(&checkpoint.pieces);
                 Some(cut.through)
             }
+            Err(error @ crate::store::Error::Poisoned(_)) => Err(error.into()),
             Err(error) => {
-                // The journal keeps what the last checkpoint does not hold; the next one tries again.
+                // The disk is full. The journal keeps what the last checkpoint does not hold; the next one tries again.
                 tracing::error!(%error, "the checkpoint could not be written");
                 None
             }

@@ -16,4 +16,4 @@ pub use folder::{make_folders, remove_file, rename, sync_folder};
 #[cfg(test)]
 pub use images::{Disk, Image, wanted};
 #[cfg(test)]
-pub use trace::{Trace, is_traced};
+pub use trace::{Failure, Trace, is_traced};

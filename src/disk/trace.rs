@@ -21,8 +21,19 @@ pub(super) enum Op {
     Sync { inode: u64 },
 }
 
+/// What fails from some moment on: syncs or writes of files with this extension.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    pub name: &'static str,
+    pub syncs: bool,
+    pub writes: bool,
+    /// What the system says then, by number.
+    pub error: i32,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    failure: Option<Failure>,
     names: BTreeMap<PathBuf, u64>,
     next: u64,
     ops: Vec<Op>,
@@ -112,8 +123,17 @@ impl Traced {
         op: impl FnOnce(u64) -> Op,
     ) -> io::Result<()> {
         let mut state = self.log.state.lock();
+        let op = op(self.inode);
+        if let Some(failure) = state.failure
+            && if matches!(op, Op::Sync { .. }) { failure.syncs } else { failure.writes }
+            && state.names.iter().any(|(path, inode)| {
+                *inode == self.inode && path.extension().is_some_and(|extension| extension == failure.name)
+            })
+        {
+            return Err(io::Error::from_raw_os_error(failure.error));
+        }
         change()?;
-        state.ops.push(op(self.inode));
+        state.ops.push(op);
         Ok(())
     }
 }
@@ -139,6 +159,16 @@ impl Trace {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0.root
+    }
+
+    /// From here on something fails.
+    pub fn fail(&self, failure: Failure) {
+        self.0.state.lock().failure = Some(failure);
+    }
+
+    /// From here on nothing fails.
+    pub fn heal(&self) {
+        self.0.state.lock().failure = None;
     }
 
     /// What was done, once nothing more is.

@@ -1,14 +1,17 @@
 //! The one database file, and its tables.
 
+use super::poison::{Noting, Poison};
 use super::salvage;
 use crate::disk;
 use crate::store::{Error, PieceKey};
 use parking_lot::RwLock;
-use redb::backends::InMemoryBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// `"version"`, and what else is one value each.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -31,13 +34,14 @@ pub(super) const LATEST: TableDefinition<(u8, &str), u64> = TableDefinition::new
 const VERSION: u32 = 5;
 const CACHE_BYTES: usize = 8 << 20;
 
-/// The database. After a failed write (a full disk) redb refuses further ones until the file is
-/// opened again; this does so, so that the daemon can go on when there is room.
+/// The database. When the disk was full redb refuses further writes until the file is opened again; this
+/// does so, so that the daemon can go on when there is room. After any other failure it never does.
 #[derive(Debug)]
 pub(super) struct Db {
     path: Option<PathBuf>,
     /// Whether a commit waits for the disk.
     durable: bool,
+    poison: Arc<Poison>,
     /// `None` only while it could not be opened again.
     database: RwLock<Option<Database>>,
 }
@@ -45,18 +49,22 @@ pub(super) struct Db {
 impl Db {
     pub fn open(path: &Path, durable: bool) -> Result<Self, Error> {
         let checked = salvage::guarded(path, || {
-            let mut database = open(path)?;
+            let poison = Arc::<Poison>::default();
+            let mut database = open(path, &poison)?;
             if !salvage::check(path, &mut database)? {
                 tracing::error!(path = %path.display(), "the database was damaged and is mended");
             }
-            let db = Self { database: RwLock::new(Some(database)), path: Some(path.to_owned()), durable };
+            let (path, database) = (Some(path.to_owned()), RwLock::new(Some(database)));
+            let db = Self { database, path, durable, poison };
             db.prepare()?;
             db.sync_name()?;
             Ok(db)
         });
         let Err(Error::Damaged { what, .. }) = &checked else { return checked };
         let aside = salvage::put_aside(path)?;
-        let db = Self { database: RwLock::new(Some(open(path)?)), path: Some(path.to_owned()), durable };
+        let poison = Arc::<Poison>::default();
+        let database = RwLock::new(Some(open(path, &poison)?));
+        let db = Self { database, path: Some(path.to_owned()), durable, poison };
         db.prepare()?;
         db.sync_name()?;
         let salvaged = match &*db.database.read() {
@@ -76,7 +84,8 @@ impl Db {
     pub fn in_memory() -> Result<Self, Error> {
         let database =
             Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new())?;
-        let db = Self { path: None, durable: false, database: RwLock::new(Some(database)) };
+        let database = RwLock::new(Some(database));
+        let db = Self { path: None, durable: false, poison: Arc::default(), database };
         db.prepare()?;
         Ok(db)
     }
@@ -117,6 +126,7 @@ impl Db {
     }
 
     pub fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, Error>) -> Result<T, Error> {
+        self.open_if_gone();
         let database = self.database.read();
         let database = database.as_ref().ok_or_else(gone)?;
         work(&database.begin_read()?)
@@ -125,19 +135,31 @@ impl Db {
     /// One transaction: all of it is on disk when this returns `Ok`, and nothing otherwise (but for a
     /// failure of the commit itself, after which it may be either).
     pub fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
+        self.sound()?;
         let done = self.write_once(work);
+        // Not before it is known that the disk was only full.
+        self.sound()?;
         if let Err(error) = &done
-            && error.poisons()
+            && error.shuts()
         {
             self.open_again();
         }
         done
     }
 
+    /// # Errors
+    /// [`Error::Poisoned`] once the disk has failed.
+    pub fn sound(&self) -> Result<(), Error> {
+        self.poison.check()
+    }
+
+    /// What remembers that the disk has failed.
+    pub fn poison(&self) -> Arc<Poison> {
+        self.poison.clone()
+    }
+
     fn write_once<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, Error>) -> Result<T, Error> {
-        if self.database.read().is_none() {
-            self.open_again();
-        }
+        self.open_if_gone();
         let database = self.database.read();
         let database = database.as_ref().ok_or_else(gone)?;
         let mut transaction = database.begin_write()?;
@@ -148,14 +170,31 @@ impl Db {
     }
 
     fn open_again(&self) {
-        let Some(path) = &self.path else { return };
         // Nobody reads while this is held, so no transaction is left that would keep the file open.
         let mut database = self.database.write();
         *database = None;
-        match open(path) {
-            Ok(opened) => *database = Some(opened),
-            Err(error) => tracing::error!(%error, "the database cannot be opened again yet"),
+        if let Err(error) = self.open_into(&mut database) {
+            tracing::error!(%error, "the database cannot be opened again yet");
         }
+    }
+
+    /// Tries once more what [`Self::open_again`] could not do, for nobody else may come who writes.
+    fn open_if_gone(&self) {
+        if self.database.read().is_some() || self.sound().is_err() {
+            return;
+        }
+        let mut database = self.database.write();
+        // Another one may have been here meanwhile.
+        if database.is_none() {
+            let _ = self.open_into(&mut database);
+        }
+    }
+
+    fn open_into(&self, database: &mut Option<Database>) -> Result<(), Error> {
+        if let Some(path) = &self.path {
+            *database = Some(open(path, &self.poison)?);
+        }
+        Ok(())
     }
 
     /// Size of the file.
@@ -164,14 +203,18 @@ impl Db {
     }
 }
 
-fn open(path: &Path) -> Result<Database, Error> {
+fn open(path: &Path, poison: &Arc<Poison>) -> Result<Database, Error> {
     let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
     #[cfg(test)]
     if crate::disk::is_traced(path) {
-        let backend = super::crash_images::Backend::open(path).map_err(Error::file(path))?;
+        let inner = super::crash_images::Backend::open(path).map_err(Error::file(path))?;
+        let backend = Noting { inner, path: path.into(), poison: poison.clone() };
         return Ok(builder.create_with_backend(backend)?);
     }
-    match builder.set_cache_size(CACHE_BYTES).create(path) {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let inner = FileBackend::new(file.map_err(Error::file(path))?)?;
+    match builder.create_with_backend(Noting { inner, path: path.into(), poison: poison.clone() }) {
         Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(path.to_owned())),
         other => Ok(other?),
     }

@@ -17,6 +17,8 @@ pub enum Error {
     Version { found: u32, known: u32 },
     #[error("cannot encode: {0}")]
     Encode(String),
+    #[error("the disk failed, so nothing more is written to the store: {0}")]
+    Poisoned(String),
     #[error("a record of the database does not read: {0}")]
     Record(String),
 }
@@ -28,7 +30,7 @@ impl Error {
     }
 
     /// Whether the database refuses further writes until it is opened again.
-    pub(super) fn poisons(&self) -> bool {
+    pub(super) fn shuts(&self) -> bool {
         matches!(self, Self::Database(error)
             if matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo))
     }

@@ -1,6 +1,7 @@
 //! The folder of block files. A file counts only once the database names it.
 
 use super::block;
+use super::poison::Poison;
 use crate::disk::{self, DiskFile, Mode};
 use crate::model::WindowId;
 use crate::store::{Error, Level};
@@ -36,15 +37,18 @@ type Windows = Arc<Vec<Arc<SealedWindow>>>;
 const WRITE_BYTES: usize = 256 << 10;
 
 /// The end of a new file, at which more is written.
-struct End {
+struct End<'a> {
     file: DiskFile,
+    path: &'a Path,
+    poison: &'a Poison,
     bytes: u64,
     crc: crc32fast::Hasher,
 }
 
-impl io::Write for End {
+impl io::Write for End<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all_at(bytes, self.bytes)?;
+        // Here, for whatever encodes wraps what it is told.
+        self.poison.written(self.path, self.file.write_all_at(bytes, self.bytes))?;
         self.bytes += bytes.len() as u64;
         self.crc.update(bytes);
         Ok(bytes.len())
@@ -60,6 +64,7 @@ impl io::Write for End {
 pub(super) struct Files {
     folder: PathBuf,
     durable: bool,
+    poison: Arc<Poison>,
     cache_cells: u64,
     cache: Mutex<Cache>,
     /// Files that could not be read, and why.
@@ -74,9 +79,14 @@ struct Cache {
 }
 
 impl Files {
-    pub fn open(folder: PathBuf, durable: bool, cache_cells: u64) -> Result<Self, Error> {
+    pub fn open(
+        folder: PathBuf,
+        durable: bool,
+        poison: Arc<Poison>,
+        cache_cells: u64,
+    ) -> Result<Self, Error> {
         disk::make_folders(&folder).map_err(Error::file(&folder))?;
-        Ok(Self { folder, durable, cache_cells, cache: Mutex::default(), damaged: Mutex::default() })
+        Ok(Self { folder, durable, poison, cache_cells, cache: Mutex::default(), damaged: Mutex::default() })
     }
 
     pub fn path(&self, number: u64, level: Level) -> PathBuf {
@@ -118,12 +128,15 @@ impl Files {
 
     /// Length and checksum of what was written.
     fn write_file(&self, path: &Path, level: Level, windows: &[Arc<SealedWindow>]) -> io::Result<(u64, u32)> {
-        let end = End { file: DiskFile::open(path, Mode::Replace)?, bytes: 0, crc: crc32fast::Hasher::new() };
+        let poison = &*self.poison;
+        // What cannot be made is made the next time: nothing was written that could be lost.
+        let file = DiskFile::open(path, Mode::Replace)?;
+        let end = End { file, path, poison, bytes: 0, crc: crc32fast::Hasher::new() };
         let mut to = io::BufWriter::with_capacity(WRITE_BYTES, end);
         block::write(level, windows.iter().map(|window| &**window), &mut to)?;
-        let End { file, bytes, crc } = to.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let End { file, bytes, crc, .. } = to.into_inner().map_err(io::IntoInnerError::into_error)?;
         if self.durable {
-            file.sync_all()?;
+            poison.synced(path, file.sync_all())?;
         }
         Ok((bytes, crc.finalize()))
     }
@@ -131,7 +144,8 @@ impl Files {
     /// A file's name is on disk only once its folder is.
     pub fn sync_folder(&self) -> Result<(), Error> {
         if self.durable {
-            disk::sync_folder(&self.folder).map_err(Error::file(&self.folder))?;
+            let synced = self.poison.synced(&self.folder, disk::sync_folder(&self.folder));
+            synced.map_err(Error::file(&self.folder))?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod ledger;
 mod level;
+mod poison;
 mod rollup;
 mod salvage;
 #[expect(clippy::module_inception, reason = "the store itself, as the design names it")]

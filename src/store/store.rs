@@ -96,7 +96,7 @@ impl Store {
     fn open_with(dir: &Path, config: Config, durable: bool) -> Result<Self, Error> {
         disk::make_folders(dir).map_err(Error::file(dir))?;
         let db = Arc::new(Db::open(&dir.join("barograph.redb"), durable)?);
-        let files = Files::open(dir.join("blocks"), durable, config.cache_cells)?;
+        let files = Files::open(dir.join("blocks"), durable, db.poison(), config.cache_cells)?;
         let (blocks, mark, floor) = db.read(|transaction| {
             let mut blocks = BTreeMap::new();
             for entry in transaction.open_table(BLOCKS)?.iter()? {
@@ -280,10 +280,11 @@ impl Store {
     /// Writes the checkpoint, and what was sealed or new up to its cut, as one.
     ///
     /// # Errors
-    /// If the disk is full or fails: the checkpoint before it still holds, everything stays in memory,
-    /// and the next commit tries again.
+    /// If the disk is full: the checkpoint before it still holds, everything stays in memory, and the next
+    /// commit tries again. [`Error::Poisoned`] if it fails: nothing is written from then on.
     pub fn commit(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let _one_at_a_time = self.0.commit.lock();
+        self.0.db.sound()?;
         let plan = self.0.state.write().plan(checkpoint.cut.number);
         let mut written = BTreeMap::new();
         let done = self.0.write_blocks(&plan, &mut written).and_then(|()| {
@@ -302,9 +303,16 @@ impl Store {
             }
             Err(error) => {
                 self.0.state.write().doubtful = true;
+                self.0.db.sound()?;
                 Err(error)
             }
         }
+    }
+
+    /// Why nothing is written any more, if that is so: a write or sync failed otherwise than for want of room.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.0.db.poison().why()
     }
 }
 

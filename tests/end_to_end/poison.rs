@@ -3,27 +3,53 @@
 
 use crate::support::daemon::{BINARY, Daemon};
 use crate::support::otlp::{Client, Export};
-use crate::support::{eventually, tools};
+use crate::support::{Receiver, eventually, http, tools};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Makes every sync of a process fail once there is a file of this name.
+/// Makes the syncs of a process fail once there is a file of this name, or hang as long as there is one; all of
+/// them, or those of files whose paths hold `SYNC_OF`. That one hangs is noted in a file beside the other.
 const SHIM: &str = "
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
-static int fails(void) { const char *name = getenv(\"SYNC_FAILS\"); return name && access(name, F_OK) == 0; }
+static int is_meant(int fd) {
+    const char *of = getenv(\"SYNC_OF\");
+    char link[64], name[4096];
+    if (!of) return 1;
+    snprintf(link, sizeof link, \"/proc/self/fd/%d\", fd);
+    ssize_t length = readlink(link, name, sizeof name - 1);
+    if (length < 0) return 0;
+    name[length] = 0;
+    return strstr(name, of) != NULL;
+}
+static int is_there(const char *variable) {
+    const char *name = getenv(variable);
+    return name && access(name, F_OK) == 0;
+}
+static int fails(int fd) {
+    if (is_meant(fd) && is_there(\"SYNC_HANGS\")) {
+        char noted[4096];
+        snprintf(noted, sizeof noted, \"%s.noted\", getenv(\"SYNC_HANGS\"));
+        close(open(noted, O_CREAT | O_WRONLY, 0600));
+        while (is_there(\"SYNC_HANGS\")) usleep(10000);
+    }
+    return is_meant(fd) && is_there(\"SYNC_FAILS\");
+}
 int fdatasync(int fd) {
-    if (fails()) { errno = EIO; return -1; }
+    if (fails(fd)) { errno = EIO; return -1; }
     return ((int (*)(int))dlsym(RTLD_NEXT, \"fdatasync\"))(fd);
 }
 int fsync(int fd) {
-    if (fails()) { errno = EIO; return -1; }
+    if (fails(fd)) { errno = EIO; return -1; }
     return ((int (*)(int))dlsym(RTLD_NEXT, \"fsync\"))(fd);
 }
 ";
@@ -77,6 +103,101 @@ async fn a_sync_that_fails_ends_the_daemon_and_loses_nothing_acknowledged() {
         eventually(&what, PATIENCE, async || (counted() >= Some(acknowledged)).then_some(())).await;
         assert_eq!(daemon.stop(), Some(0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_of_the_database_alone_that_fails_ends_the_daemon_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fails = folder.path().join("fails");
+    let preload = format!("LD_PRELOAD={}", shim(folder.path()));
+    let name = format!("SYNC_FAILS={}", fails.display());
+    let data = folder.path().join("data");
+    let words = ["env", &preload, &name, "SYNC_OF=barograph.redb"];
+    let mut daemon = Daemon::start_after(&words, &data, &[]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    client.export(&Export::of(0, "before", 10)).await.expect("taken");
+    std::fs::write(&fails, "").expect("written");
+    // Whoever writes to it: here somebody who tells of a change.
+    let (code, ..) = daemon.run(&["changes", "tell", "a change"]);
+    assert_ne!(code, Some(0), "told as recorded though the sync failed");
+    let code = eventually("the daemon ends", PATIENCE, async || daemon.ended()).await;
+    assert_eq!(code, Some(1));
+    let log = std::fs::read_to_string(data.join("log")).expect("a log");
+    assert!(log.contains("the disk failed"), "{log}");
+    assert!(!log.contains("could not be made durable"), "the journal was sound: {log}");
+    drop(daemon);
+    let daemon = Daemon::start(&data, &[]);
+    let counted = || daemon.ask(&["status"])["accepted"]["spans"].as_u64();
+    eventually("10 are counted", PATIENCE, async || (counted() == Some(10)).then_some(())).await;
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// How long after a thread came to a stop `/readyz` must fail, and for the machine.
+const UNREADY_WITHIN: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_millis(500);
+/// Time between heartbeats, and for the machine.
+const HEARTBEAT: Duration = Duration::from_secs(35);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_that_hangs_makes_the_daemon_unready_and_its_heart_stand_still() {
+    let hanging = [("barograph.redb", "interval", "judge"), (".segment", "always", "sequencer")];
+    futures_util::future::join_all(hanging.map(|(of, durability, stage)| hang(of, durability, stage))).await;
+}
+
+/// A disk that hangs in the syncs of some files stops a thread.
+async fn hang(of: &str, durability: &str, stage: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hangs = folder.path().join("hangs");
+    let preload = format!("LD_PRELOAD={}", shim(folder.path()));
+    let (name, of) = (format!("SYNC_HANGS={}", hangs.display()), format!("SYNC_OF={of}"));
+    let mut receiver = Receiver::start().await;
+    let settings = [
+        format!("journal.durability=\"{durability}\""),
+        "journal.max_bytes=\"4 MiB\"".to_owned(),
+        format!("alert.heartbeat_urls=[{:?}]", receiver.url()),
+    ];
+    let settings = settings.each_ref().map(String::as_str);
+    let data = folder.path().join("data");
+    let daemon = Daemon::start_after(&["env", &preload, &name, &of], &data, &settings);
+    receiver.wait("a heartbeat", HEARTBEAT, |requests| requests.len() == 1).await;
+    let ready = format!("{}/readyz", daemon.url("http"));
+    assert_eq!(http::get(&ready).await.map(|(status, _)| status), Some(200), "{stage}");
+    std::fs::write(&hangs, "").expect("written");
+    // With each half of the journal comes a checkpoint. Nobody waits for answers: there may be none.
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    let sending = tokio::spawn(async move {
+        loop {
+            let _ = client.export(&Export::of(0, "cart", 2_000)).await;
+        }
+    });
+    let noted = folder.path().join("hangs.noted");
+    eventually("a sync hangs", PATIENCE, async || noted.exists().then_some(())).await;
+    let hung = Instant::now();
+    let said = eventually("it is not ready", UNREADY_WITHIN + SLACK, async || {
+        let (status, body) = http::get(&ready).await?;
+        (status == 503).then(|| String::from_utf8_lossy(&body).into_owned())
+    })
+    .await;
+    println!("{stage}: unready {:?} after it hangs: {said}", hung.elapsed());
+    assert!(said.contains(&format!("{stage} has not got on for ")), "{said}");
+    sending.abort();
+    let status = daemon.ask(&["status"]);
+    let late = status["late_stages"].as_array().expect("a list");
+    assert!(status["ready"] == false && late.iter().any(|of| of["name"] == stage), "{status}");
+    assert!(daemon.command(&["status"]).contains(&format!("no: {stage}")), "{stage}");
+    let (_, metrics) = http::get(&format!("{}/metrics", daemon.url("http"))).await.expect("metrics");
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let sample = format!("barograph_stage_late_seconds{{stage=\"{stage}\"}} ");
+    let seconds = metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<f64>().ok());
+    assert!(seconds > Some(0.0), "{metrics}");
+    // As long as that is so, nobody is told that we are alive.
+    tokio::time::sleep(HEARTBEAT.saturating_sub(hung.elapsed())).await;
+    assert_eq!(receiver.requests().len(), 1, "{stage}: a heartbeat though it hangs");
+    std::fs::remove_file(&hangs).expect("removed");
+    eventually("it is ready again", PATIENCE, async || (http::get(&ready).await?.0 == 200).then_some(()))
+        .await;
+    receiver.wait("a heartbeat again", HEARTBEAT, |requests| requests.len() == 2).await;
+    assert_eq!(daemon.stop(), Some(0), "{stage}");
 }
 
 #[test]
