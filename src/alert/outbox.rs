@@ -25,6 +25,8 @@ const RECORDS: usize = 256;
 /// The first pause after a failure, and the longest: a peer that returns is told within 5 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// Deliveries that may wait to be remembered.
+const UNKEPT: usize = 10_000;
 /// How long the end of an alert is offered to a target that cannot be reached.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(86_400);
 
@@ -72,6 +74,8 @@ struct Shared {
     desired: Mutex<BTreeMap<AnomalyId, Alert>>,
     changed: watch::Sender<()>,
     deliveries: Arc<dyn Deliveries>,
+    /// The latest delivery of each alert to each target that could not be remembered yet.
+    unkept: Mutex<BTreeMap<(String, AnomalyId), Delivered>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -105,6 +109,7 @@ impl Outbox {
             desired: Mutex::default(),
             changed: watch::Sender::new(()),
             deliveries,
+            unkept: Mutex::default(),
             clock,
         })))
     }
@@ -132,6 +137,12 @@ impl Outbox {
             drop(desired);
             self.0.changed.send_replace(());
         }
+    }
+
+    /// What targets should know.
+    #[cfg(test)]
+    pub(crate) fn desired(&self) -> Vec<Alert> {
+        self.0.desired.lock().values().cloned().collect()
     }
 
     /// Sets what the ledger holds, then what is appended to it, until `stop` says so.
@@ -166,6 +177,8 @@ impl Outbox {
                     }
                 }
             }
+            // It has grown, so it can be written.
+            self.0.keep_all(&mut self.0.unkept.lock());
         }
     }
 
@@ -336,7 +349,7 @@ impl Worker {
                     progress.told = Some(Instant::now());
                     if progress.revision != alert.revision {
                         progress.revision = alert.revision;
-                        keep(&shared, target.name(), alert);
+                        shared.keep(target.name(), alert);
                     }
                 }
                 Outcome::Refused(why) => {
@@ -374,17 +387,36 @@ impl Worker {
     }
 }
 
-/// Remembers a delivery.
-fn keep(shared: &Shared, target: &str, alert: &Alert) {
-    let delivered = Delivered {
-        target: target.to_owned(),
-        anomaly: alert.anomaly.clone(),
-        revision: alert.revision,
-        state: alert.state,
-        at: shared.clock.now(),
-    };
-    if let Err(why) = shared.deliveries.keep(&delivered) {
-        tracing::error!(target, alert = alert.key(), why, "a delivery cannot be recorded");
+impl Shared {
+    /// Remembers a delivery; later, if it cannot be remembered now.
+    fn keep(&self, target: &str, alert: &Alert) {
+        let delivered = Delivered {
+            target: target.to_owned(),
+            anomaly: alert.anomaly.clone(),
+            revision: alert.revision,
+            state: alert.state,
+            at: self.clock.now(),
+        };
+        let mut unkept = self.unkept.lock();
+        unkept.insert((target.to_owned(), alert.anomaly.clone()), delivered);
+        while unkept.len() > UNKEPT {
+            unkept.pop_first();
+        }
+        self.keep_all(&mut unkept);
+    }
+
+    /// Remembers what could not be remembered yet.
+    fn keep_all(&self, unkept: &mut BTreeMap<(String, AnomalyId), Delivered>) {
+        while let Some(first) = unkept.first_entry() {
+            match self.deliveries.keep(first.get()) {
+                Ok(()) => drop(first.remove()),
+                Err(why) => {
+                    let waiting = unkept.len();
+                    tracing::error!(why, waiting, "deliveries cannot be recorded, which is tried again");
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -496,6 +528,30 @@ mod tests {
             self.kept.lock().push((delivered.anomaly.0.clone(), delivered.revision));
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_was_delivered_while_it_could_not_be_recorded_is_recorded_when_it_can() {
+        let deliveries = Arc::new(Flaky::default());
+        let outbox = Outbox::new(Config::default(), deliveries.clone(), Arc::new(SystemClock)).unwrap();
+        let at = SystemClock.now();
+        let alert = |id: &str, revision| Alert {
+            revision,
+            ..Lifecycle::new(Config::default()).step(at, &[anomaly(id, at)]).pop().unwrap()
+        };
+        let full = |is_full| deliveries.is_full.store(is_full, std::sync::atomic::Ordering::SeqCst);
+        full(true);
+        outbox.0.keep("webhook", &alert("aa", 1));
+        outbox.0.keep("webhook", &alert("bb", 1));
+        outbox.0.keep("webhook", &alert("aa", 2));
+        assert_eq!(*deliveries.kept.lock(), []);
+        full(false);
+        outbox.0.keep("webhook", &alert("cc", 1));
+        let kept = |id: &str, revision| (id.to_owned(), revision);
+        // Of each the latest, once: what is recorded last is what a restart goes by.
+        assert_eq!(*deliveries.kept.lock(), [kept("aa", 2), kept("bb", 1), kept("cc", 1)]);
+        outbox.0.keep_all(&mut outbox.0.unkept.lock());
+        assert_eq!(deliveries.kept.lock().len(), 3);
     }
 
     /// The clock of the system, until it panics.

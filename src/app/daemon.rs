@@ -296,6 +296,7 @@ impl App {
         {
             let mut judging = judging.lock();
             judging.link(format!("{external}/evidence/"));
+            judging.tell_without_ledger(outbox.clone());
             judging.go_live()?;
         }
 

@@ -3,7 +3,7 @@
 
 use super::Error;
 use super::unwritten::Unwritten;
-use crate::alert::{Alert, Attachment, Impact, Lifecycle, Users};
+use crate::alert::{Alert, Attachment, Impact, Lifecycle, Outbox, Users};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Judge};
 use crate::context::{Change, ChangeId, ToldExemption};
 use crate::detect::{ForeignAlert, Score};
@@ -57,6 +57,8 @@ pub struct Judging {
     pub lifecycle: Lifecycle,
     ledger: Ledger,
     unwritten: Unwritten,
+    /// Who is handed alerts that the ledger cannot take.
+    outbox: Option<Outbox>,
     registry: Arc<Registry>,
     /// Where an anomaly's evidence can be seen: this, then the id, then `/`.
     evidence_url: Option<String>,
@@ -82,6 +84,7 @@ impl Judging {
             lifecycle,
             ledger,
             unwritten: Unwritten::default(),
+            outbox: None,
             registry,
             evidence_url: None,
             complete_after: diagnose::Config::default().complete_after.0,
@@ -97,6 +100,11 @@ impl Judging {
     /// From now on alerts carry links that begin with `evidence_url`.
     pub fn link(&mut self, evidence_url: String) {
         self.evidence_url = Some(evidence_url);
+    }
+
+    /// While the ledger cannot be written, alerts go to `outbox` without it.
+    pub fn tell_without_ledger(&mut self, outbox: Outbox) {
+        self.outbox = Some(outbox);
     }
 
     /// The complete pass of a diagnosis follows the first one after so long.
@@ -336,7 +344,9 @@ impl Judging {
     }
 
     /// Writes `records`, then the alerts that follow from them, as one: the ledger holds what was
-    /// judged before anybody is told of it, for whoever tells reads it there.
+    /// judged before anybody is told of it, for whoever tells reads it there. Only while it cannot be written
+    /// are alerts handed over without it. When it can, whoever tells meets them there once more, and knows
+    /// them by their revisions.
     fn tell(&mut self, alerts: Vec<Alert>, mut records: Vec<NewRecord>) -> Result<(), Error> {
         if !self.replaying {
             for alert in &alerts {
@@ -344,6 +354,59 @@ impl Judging {
             }
         }
         self.unwritten.write(records, |records| self.ledger.append_all(records));
+        if self.unwritten.is_behind()
+            && !self.replaying
+            && let Some(outbox) = &self.outbox
+        {
+            alerts.into_iter().for_each(|alert| outbox.set(alert));
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::{self, AlertState};
+    use crate::confirm::{self, Confirm};
+    use crate::detect::{self, Detectors};
+    use crate::disk::{Failure, Trace};
+    use crate::model::{Clock as _, SystemClock};
+    use crate::slo::Budgets;
+    use crate::store::{self, Store};
+
+    #[test]
+    fn while_the_ledger_cannot_be_written_alerts_are_told_and_once_it_can_they_are_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = Trace::begin(folder.path());
+        let store = Store::open(&folder.path().join("data"), store::Config::default()).unwrap();
+        let ledger = store.ledger();
+        let budgets = Budgets::new(slo::Config::default(), Vec::new());
+        let detectors = Detectors::new(detect::Config::default(), false);
+        let judge = Judge::new(budgets, detectors, Confirm::new(confirm::Config::default()));
+        let config = alert::Config::default();
+        let mut judging = Judging::new(judge, Lifecycle::new(config.clone()), ledger.clone(), Arc::default());
+        let outbox = Outbox::new(config.clone(), Arc::new(ledger.clone()), Arc::new(SystemClock)).unwrap();
+        judging.tell_without_ledger(outbox.clone());
+        let at = SystemClock.now();
+        let alerts = |id| {
+            let mut confirmed = alert::fixture::anomaly(id, at.saturating_sub(Duration::from_secs(10)));
+            confirmed.state = AnomalyState::Confirmed;
+            confirmed.fired_at = Some(at.saturating_sub(Duration::from_secs(10)));
+            let told = Lifecycle::new(config.clone()).step(at, &[confirmed]);
+            assert!(told.iter().all(|alert| alert.state == AlertState::Firing));
+            told
+        };
+        let (first, second) = (alerts("00000000000000aa"), alerts("00000000000000bb"));
+        judging.tell(first.clone(), Vec::new()).unwrap();
+        assert_eq!(outbox.desired(), [], "what the ledger holds is read there");
+        trace.fail(Failure { name: "redb", syncs: false, writes: true, error: 28 });
+        judging.tell(second.clone(), Vec::new()).unwrap();
+        assert!(judging.is_unwritten());
+        assert_eq!(outbox.desired(), second);
+        trace.heal();
+        judging.tell(Vec::new(), Vec::new()).unwrap();
+        assert!(!judging.is_unwritten());
+        assert_eq!(Alert::latest(&ledger).unwrap(), [first, second].concat());
     }
 }

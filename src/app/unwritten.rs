@@ -1,4 +1,4 @@
-//! What the ledger could not take yet: a full disk delays what is told, it does not stop the daemon.
+//! What the ledger could not take yet: a full disk delays what is recorded, it does not stop the daemon.
 
 use crate::store::{Error, NewRecord};
 
@@ -34,7 +34,7 @@ impl Unwritten {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_behind, true) {
-                    tracing::error!(%error, "the ledger cannot be written: nobody is told until it can");
+                    tracing::error!(%error, "the ledger cannot be written: alerts are told from memory until it can");
                 }
                 let over = self.waiting.len().saturating_sub(AT_MOST);
                 self.waiting.drain(..over);

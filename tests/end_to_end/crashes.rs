@@ -254,6 +254,11 @@ impl Traffic {
         Self { url, failing_percent, acknowledged, task }
     }
 
+    /// Goes on to another daemon.
+    pub fn go_on_to(&self, url: String) {
+        self.url.send_replace(url);
+    }
+
     /// Waits until so many more requests were acknowledged.
     pub async fn more(&mut self, requests: u64) {
         let enough = *self.acknowledged.borrow() + requests;

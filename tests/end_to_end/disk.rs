@@ -1,11 +1,15 @@
 //! A disk that is full, and then not any more: nothing acknowledged is lost, and nobody needs a restart.
 
+use super::crashes::Traffic;
 use crate::support::daemon::Daemon;
-use crate::support::eventually;
+use crate::support::http::{self, Sent};
 use crate::support::otlp::{Client, Export};
+use crate::support::receiver::Request;
+use crate::support::{Receiver, eventually};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -120,4 +124,71 @@ async fn a_full_disk_costs_nothing_that_was_acknowledged_and_needs_no_restart() 
 fn says_when_to_retry(status: &tonic::Status) -> bool {
     let details = status.details();
     details.windows(9).any(|part| part == b"RetryInfo")
+}
+
+/// The anomalies that events of this type are about, one each event.
+fn events(requests: &[Request], kind: &str) -> Vec<String> {
+    let of = requests.iter().filter(|request| request.body["type"] == kind);
+    of.map(|request| request.body["subject"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// Whether the ledger can be written: it takes a change that is told.
+async fn takes_a_change(daemon: &Daemon) -> bool {
+    let change = serde_json::json!({ "kind": "flag", "title": format!("{}{}", fastrand::u64(..), "x".repeat(200)), "service": "elsewhere" });
+    let url = format!("{}/v1/changes", daemon.url("http"));
+    let body = Sent::Whole(change.to_string().into());
+    let headers = [("content-type", "application/json")];
+    http::send(&url, (::http::Method::POST, false), &headers, body).await.expect("an answer").status == 201
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_fault_that_begins_while_the_disk_is_full_is_told_while_it_still_is() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("NOT RUN: this process may not mount a tmpfs (it takes root), so a full disk cannot be had");
+        return;
+    };
+    let mut receiver = Receiver::start().await;
+    let webhook = format!("alert.webhooks=[{:?}]", receiver.url());
+    // What arrives meanwhile fits into the segments that there are.
+    let settings = ["journal.max_bytes=\"32 MiB\"", &webhook];
+    let data = disk.path().join("data");
+    let daemon = Daemon::start(&data, &settings);
+    let mut traffic = Traffic::start(daemon.url("otlp_grpc"));
+    traffic.more(50 * 45).await;
+    assert!(receiver.requests().is_empty(), "healthy: {:#?}", receiver.requests());
+    let filler = disk.fill();
+    // What the database has left of its own.
+    eventually("the ledger is full", PATIENCE, async || (!takes_a_change(&daemon).await).then_some(())).await;
+    traffic.failing_percent.store(50, Ordering::SeqCst);
+    let firing = |requests: &[Request]| events(requests, "barograph.alert.firing");
+    let requests =
+        receiver.wait("the fault is told", PATIENCE, |requests| !firing(requests).is_empty()).await;
+    assert!(!takes_a_change(&daemon).await, "the disk is still full");
+    let first = firing(&requests);
+    let listed = |daemon: &Daemon| {
+        let (code, out, _) = daemon.run(&["anomalies"]);
+        code == Some(0) && first.first().is_some_and(|id| out.contains(&**id))
+    };
+    assert!(!listed(&daemon), "the ledger cannot have it yet");
+    std::fs::remove_file(filler).expect("removed");
+    let freed = Instant::now();
+    eventually("the ledger has it", HEALTHY_WITHIN, async || listed(&daemon).then_some(())).await;
+    println!("the ledger has what was told {:?} after there was room", freed.elapsed());
+    // Met in the ledger once more, also by the next life, it is not told again.
+    let told = |receiver: &Receiver| {
+        let mut ids: Vec<String> = (receiver.requests().iter())
+            .map(|request| request.body["id"].as_str().expect("an id").to_owned())
+            .collect();
+        ids.sort();
+        ids
+    };
+    traffic.more(50 * 3).await;
+    assert_eq!(daemon.stop(), Some(0));
+    let daemon = Daemon::start(&data, &settings);
+    traffic.go_on_to(daemon.url("otlp_grpc"));
+    traffic.more(50 * 15).await;
+    let (all, mut once) = (told(&receiver), told(&receiver));
+    once.dedup();
+    assert_eq!(all, once, "each revision is told once");
+    assert!(firing(&receiver.requests()).iter().all(|id| first.contains(id)), "one fault: {all:?}");
 }
