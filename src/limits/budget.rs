@@ -8,12 +8,14 @@ use std::sync::Arc;
 pub struct Budget {
     limit_bytes: u64,
     used_bytes: AtomicU64,
+    /// What was given back, ever.
+    freed_bytes: AtomicU64,
 }
 
 impl Budget {
     #[must_use]
     pub fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, used_bytes: AtomicU64::new(0) })
+        Arc::new(Self { limit_bytes, used_bytes: AtomicU64::new(0), freed_bytes: AtomicU64::new(0) })
     }
 
     /// A permit for `bytes`, or `None` when they would go over the limit.
@@ -44,6 +46,13 @@ impl Budget {
 
     fn give_back(&self, bytes: u64) {
         self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.freed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were given back, ever: from it follows how fast they are.
+    #[must_use]
+    pub fn freed_bytes(&self) -> u64 {
+        self.freed_bytes.load(Ordering::Relaxed)
     }
 
     #[must_use]

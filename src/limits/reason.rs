@@ -32,6 +32,8 @@ reasons! {
         NotReady = "not_ready",
         /// Too many connections or streams.
         Connections = "connections",
+        /// Its body did not come in time.
+        Slow = "slow",
     }
 }
 

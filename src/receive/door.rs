@@ -1,6 +1,7 @@
 //! Admission: what happens to a request whatever protocol it came by.
 
 use super::callers::{Allowance, Callers};
+use super::drain::{Drain, not_before, whole_seconds};
 use super::problem::{Problem, ProblemKind};
 use super::retries::{Answered, Print, Retries, Verdict, Waiting};
 use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
@@ -15,6 +16,10 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
+
+/// Time between two looks at how fast memory is freed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a sender may pause within a request.
 const PAUSE_LIMIT: Duration = Duration::from_secs(30);
@@ -43,14 +48,8 @@ pub(super) struct Door {
     body_time: Duration,
     inflated_limit_bytes: usize,
     windows_bytes: u64,
+    started: Instant,
     drain: Mutex<Drain>,
-}
-
-/// How fast requests are dealt with, looked at only when one is refused.
-struct Drain {
-    since: Instant,
-    bytes_before: u64,
-    bytes_per_second: f64,
 }
 
 impl Door {
@@ -70,7 +69,8 @@ impl Door {
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
             inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),
             windows_bytes,
-            drain: Mutex::new(Drain { since: Instant::now(), bytes_before: 0, bytes_per_second: 0.0 }),
+            started: Instant::now(),
+            drain: Mutex::default(),
         }
     }
 
@@ -208,36 +208,39 @@ impl Door {
 
     /// Counts a request that is not taken.
     pub fn count(&self, problem: &Problem) {
-        if let ProblemKind::Refused(reason) = problem.kind {
+        if let Some(reason) = problem.refused() {
             self.counters.refuse(reason);
         } else if let Some(reason) = problem.rejected() {
             self.counters.reject(reason);
         }
     }
 
-    /// When to send a refused request again: the time in which half of the memory in use is freed at
-    /// the rate of late.
+    /// Looks once a second at how fast memory is freed, until it is dropped.
+    pub async fn watch_drain(&self) {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let budget = &self.counters.budget;
+            self.drain.lock().look(self.started.elapsed(), budget.freed_bytes(), budget.used_bytes());
+        }
+    }
+
+    /// When to send a refused request again: the time in which half of the memory in use is freed at the rate
+    /// of the last seconds, unless the problem says when. Not the same for all.
     pub fn retry_delay(&self, problem: &Problem) -> Duration {
-        const SHORTEST_S: f64 = 0.1;
-        const LONGEST_S: f64 = 30.0;
-        const UNKNOWN_S: f64 = 1.0;
+        let random = fastrand::f64();
         if let Some(delay) = problem.delay {
-            return delay.max(Duration::from_secs_f64(SHORTEST_S));
+            return not_before(delay, random);
         }
-        let done = self.counters.body_bytes.get();
-        let mut drain = self.drain.lock();
-        let elapsed = drain.since.elapsed().as_secs_f64();
-        if elapsed >= 1.0 {
-            drain.bytes_per_second = done.saturating_sub(drain.bytes_before) as f64 / elapsed;
-            drain.bytes_before = done;
-            drain.since = Instant::now();
-        }
-        let seconds = if drain.bytes_per_second > 0.0 {
-            self.counters.budget.used_bytes() as f64 / 2.0 / drain.bytes_per_second
-        } else {
-            UNKNOWN_S
-        };
-        Duration::from_secs_f64(seconds.clamp(SHORTEST_S, LONGEST_S))
+        let budget = &self.counters.budget;
+        let (freed, used) = (budget.freed_bytes(), budget.used_bytes());
+        self.drain.lock().delay(self.started.elapsed(), freed, used, random)
+    }
+
+    /// The same in whole seconds.
+    pub fn retry_seconds(&self, problem: &Problem) -> u64 {
+        whole_seconds(self.retry_delay(problem), fastrand::f64())
     }
 }
 

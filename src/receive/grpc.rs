@@ -195,7 +195,7 @@ fn success(outcome: Outcome) -> Response<Answer> {
 
 /// An answer that consists of headers alone.
 fn failure(door: &Door, problem: &Problem) -> Response<Answer> {
-    let retry = matches!(problem.kind, ProblemKind::Refused(_)).then(|| door.retry_delay(problem));
+    let retry = problem.refused().map(|_| door.retry_delay(problem));
     let mut response = Response::new(Answer::default());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, APPLICATION_GRPC);

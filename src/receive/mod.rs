@@ -6,6 +6,7 @@ mod callers;
 mod config;
 mod counters;
 mod door;
+mod drain;
 mod grpc;
 mod inlet;
 mod intake;

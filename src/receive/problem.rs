@@ -111,9 +111,19 @@ impl Problem {
             ProblemKind::UnknownEncoding | ProblemKind::UnknownType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ProblemKind::UnknownPath => StatusCode::NOT_FOUND,
             ProblemKind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            ProblemKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
             ProblemKind::Denied(denial) => denial.http_status(),
-            ProblemKind::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            // Not 408 for a body that came too slowly, which would name it better: OTLP/HTTP clients send
+            // again on 429, 502, 503 and 504 alone, and drop the data on anything else.
+            ProblemKind::Refused(_) | ProblemKind::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Under which reason it is counted as turned away, to be sent again; `None` for all else.
+    pub const fn refused(&self) -> Option<RefusedReason> {
+        match self.kind {
+            ProblemKind::Refused(reason) => Some(reason),
+            ProblemKind::TimedOut => Some(RefusedReason::Slow),
+            _ => None,
         }
     }
 

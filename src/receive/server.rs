@@ -117,12 +117,14 @@ impl Server {
     /// open requests are answered, after 10 s at the latest.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (stop, stopping) = watch::channel(false);
+        let door = self.door.clone();
         let grpc = serve(self.grpc, Protocol::Grpc, self.door.clone(), stopping.clone());
         let http = serve(self.http, Protocol::Http, self.door, stopping);
         let mut both = pin!(futures_util::future::join(grpc, http));
         tokio::select! {
             _ = &mut both => return,
             () = shutdown => {}
+            () = door.watch_drain() => {}
         }
         stop.send_replace(true);
         both.await;

@@ -230,9 +230,8 @@ fn failure(door: &Door, format: Format, problem: &Problem) -> Response<Answer> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, kind);
     match problem.kind {
-        ProblemKind::Refused(_) => {
-            let seconds = door.retry_delay(problem).as_secs_f64().ceil() as u64;
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        ProblemKind::Refused(_) | ProblemKind::TimedOut => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(door.retry_seconds(problem)));
         }
         ProblemKind::Denied(denial) if denial.is_unauthenticated() => {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -79,7 +79,12 @@ async fn send_until_killed(
             .await
             {
                 Ok(answer) if answer.status == 200 && answer.body.is_empty() => Ok(()),
-                Ok(answer) if answer.status == 408 => Err(None),
+                Ok(answer)
+                    if answer.status == 503
+                        && String::from_utf8_lossy(&answer.body).contains("limits.body_time") =>
+                {
+                    Err(None)
+                }
                 other => Err(Some(format!("{other:?}"))),
             }
         } else {
