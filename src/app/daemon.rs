@@ -8,17 +8,18 @@ use super::objectives::Reloading;
 use super::reading::{AllWindows, Daemon, LedgerRecords, Published};
 use super::supervision::{DEADLINE, Supervisor};
 use super::totals::{Sums, Totals};
+use super::uploading::Uploading;
 use super::{Config, Error};
 use crate::access::Access;
 use crate::aggregate::{Indicator, Partial, Shard};
 use crate::alert::{Heartbeat, Lifecycle, Outbox};
 use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
-use crate::diagnose::Diagnosis;
+use crate::diagnose::{Diagnosis, Retry};
 use crate::journal::{self, Cut, Journal, Lanes, Position, Sequencer, Step, StepReceiver};
 use crate::limits::{give_back_free_memory, raise_open_files};
 use crate::model::{Clock, SystemClock, Timestamp};
-use crate::observe::{Beat, Work};
+use crate::observe::{Beat, Collect, Work};
 use crate::probe::Prober;
 use crate::receive::{self, Intake as _, Print};
 use crate::serve::{self, Api, Sources};
@@ -132,7 +133,7 @@ impl Downstream {
                 self.judging.lock().judge.budgets.saved(&checkpoint.pieces);
                 Some(cut.through)
             }
-            Err(error @ crate::store::Error::Poisoned(_)) => Err(error.into()),
+            Err(error @ crate::store::Error::Poisoned(_)) => return Err(error.into()),
             Err(error) => {
                 // The disk is full. The journal keeps what the last checkpoint does not hold; the next one tries again.
                 tracing::error!(%error, "the checkpoint could not be written");
@@ -292,6 +293,14 @@ impl App {
         };
         let heartbeat = Heartbeat::new(&config.alert, clock.clone())?;
         let outbox = Outbox::new(config.alert.clone(), Arc::new(ledger.clone()), clock.clone())?;
+        let uploading = Uploading::open(
+            &config.diagnose,
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+            Retry::default(),
+            ledger.clone(),
+            clock.clone(),
+        )?;
         let (prober, probed) = Prober::new(&config.probe, clock.clone());
         {
             let mut judging = judging.lock();
@@ -323,7 +332,25 @@ impl App {
             recorder.clone(),
             clock,
             rest.handle().clone(),
+            uploading.clone(),
         ));
+        let mut metrics: Vec<Arc<dyn Collect>> = vec![
+            totals.clone(),
+            counters,
+            Arc::new(outbox.clone()),
+            prober.standings(),
+            condition.clone(),
+            access.clone(),
+            reloading.clone(),
+            diagnosing.clone(),
+            supervisor.paces(),
+        ];
+        if let Some(uploading) = uploading {
+            metrics.push(uploading.clone());
+            let resumed = uploading.clone();
+            rest.spawn_blocking(move || resumed.resume());
+            supervisor.task(rest.handle(), "upload of evidence", uploading.run(rest_stopping.clone()));
+        }
         let api = Api::new(
             Sources {
                 windows: Arc::new(AllWindows { snapshot, store }),
@@ -333,23 +360,13 @@ impl App {
                     budgets,
                     adjustments,
                     checks: prober.standings(),
-                    files: reloading.clone(),
+                    files: reloading,
                 }),
-                condition: condition.clone(),
+                condition,
                 evidence: evidence.clone(),
                 recorded: Arc::new(recorder.clone()),
                 diagnose: config.diagnose.clone(),
-                metrics: vec![
-                    totals.clone(),
-                    counters,
-                    Arc::new(outbox.clone()),
-                    prober.standings(),
-                    condition,
-                    access.clone(),
-                    reloading,
-                    diagnosing.clone(),
-                    supervisor.paces(),
-                ],
+                metrics,
                 config: config.serve.clone(),
                 access: access.clone(),
             },

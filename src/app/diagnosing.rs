@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::judging::{Job, Judging};
+use super::uploading::Uploading;
 use crate::confirm::{Anomaly, AnomalyId};
 use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Redaction, run_collector};
 use crate::journal::Recorder;
@@ -35,6 +36,8 @@ pub(super) struct Diagnosing {
     at_once: Arc<Semaphore>,
     /// What collectors said of anomalies whose complete evidence is still to come.
     collected: Arc<Mutex<BTreeMap<AnomalyId, Vec<Output>>>>,
+    /// Where bundles go from here, if anywhere.
+    uploading: Option<Arc<Uploading>>,
 }
 
 /// How long diagnoses took from when they were due, or an alarm fired, until their evidence was told.
@@ -60,6 +63,7 @@ impl Diagnosing {
         recorder: Recorder,
         clock: Arc<dyn Clock>,
         side: tokio::runtime::Handle,
+        uploading: Option<Arc<Uploading>>,
     ) -> Self {
         let collectors = diagnosis.config().collectors.clone();
         Self {
@@ -73,6 +77,7 @@ impl Diagnosing {
             collectors,
             at_once: Arc::new(Semaphore::new(COLLECTORS_AT_ONCE)),
             collected: Arc::default(),
+            uploading,
         }
     }
 
@@ -118,6 +123,9 @@ impl Diagnosing {
         };
         let evidence = self.diagnosis.run(&case, &self.recorder)?;
         judging.lock().attach(job, &evidence)?;
+        if let Some(uploading) = &self.uploading {
+            uploading.offer(&job.anomaly, &evidence);
+        }
         if job.pass == Pass::First
             && let Some(cause) = evidence.causes.first()
         {

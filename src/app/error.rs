@@ -27,6 +27,8 @@ pub enum Error {
         "cannot listen on {address} ({key}): {source}; is another daemon running there? Choose another address with --set {key}=IP:PORT"
     )]
     Listen { key: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("diagnose.evidence_url cannot be used: {0}")]
+    EvidenceStore(String),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("what must not end has ended: {0}; see the log before this line")]

@@ -15,6 +15,7 @@ mod reading;
 mod supervision;
 mod totals;
 mod unwritten;
+mod uploading;
 
 pub use backtest::{Backtest, Outcome};
 #[cfg(test)]

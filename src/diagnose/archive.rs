@@ -19,9 +19,16 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 /// Packs the files that lie directly in `directory` into `file`.
 ///
 /// # Errors
-/// [`Error::File`] when one cannot be read or the archive cannot be written; [`Error::Bundle`] when
-/// they are more than a bundle has.
+/// As [`packed`], and [`Error::File`] when the archive cannot be written.
 pub fn pack(directory: &Path, file: &Path) -> Result<(), Error> {
+    fs::write(file, packed(directory)?).map_err(Error::file(file))
+}
+
+/// The archive of the files that lie directly in `directory`.
+///
+/// # Errors
+/// [`Error::File`] when one cannot be read; [`Error::Bundle`] when they are more than a bundle has.
+pub fn packed(directory: &Path) -> Result<Vec<u8>, Error> {
     let files = read_directory(directory)?;
     let mut archive = Vec::new();
     for (name, content) in &files {
@@ -30,8 +37,7 @@ pub fn pack(directory: &Path, file: &Path) -> Result<(), Error> {
         archive.resize(archive.len().next_multiple_of(BLOCK), 0);
     }
     archive.resize(archive.len() + 2 * BLOCK, 0);
-    let packed = zstd::encode_all(archive.as_slice(), 3).map_err(Error::file(file))?;
-    fs::write(file, packed).map_err(Error::file(file))
+    zstd::encode_all(archive.as_slice(), 3).map_err(Error::file(directory))
 }
 
 /// Reads a bundle: a directory, or a file that [`pack`] made.

@@ -2,6 +2,7 @@
 
 use super::Pass;
 use super::collect::Collector;
+use super::upload::ObjectUrl;
 use crate::settings::{ByteSize, Seconds};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,6 +32,10 @@ crate::settings! {
             let names: BTreeSet<&str> = collectors.iter().map(|collector| collector.name.as_str()).collect();
             names.len() == collectors.len() && collectors.len() <= 50
         };
+        /// Where each bundle is put beside the local directory, as `URL/DATE/ANOMALY.tar.zst` with its page
+        /// `ANOMALY.html` beside it: a prefix in an object store. Credentials come from the environment alone, as
+        /// docs/diagnosis.md says. Nothing is ever deleted there.
+        evidence_url: Option<ObjectUrl> = None, "s3://BUCKET/PREFIX, gs://…, az://…, http[s]://… (WebDAV) or file:///…, without secrets";
         /// Most complete traces of a bundle, the healthy ones included.
         max_traces: u64 = 200, "20 to 2000", |n| (20..=2_000).contains(n);
         /// Most spans, log records and metric points each that one period of the first pass holds in memory; of
@@ -86,6 +91,8 @@ impl Config {
             read_bytes,
             complete_after,
             collectors,
+            // Where it is put changes nothing of what is in it.
+            evidence_url: _,
             max_traces,
             first_rows,
             max_rows,

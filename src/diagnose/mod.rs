@@ -33,13 +33,14 @@ mod statistics;
 mod templates;
 mod time_clues;
 mod twin;
+mod upload;
 
 #[cfg(test)]
 mod capture_tests;
 #[cfg(test)]
 mod tests;
 
-pub use archive::pack;
+pub use archive::{pack, packed};
 pub use collect::{Asked, Collector, Output, run as run_collector};
 pub use config::{Config, Effort};
 pub use decode::decode;
@@ -55,3 +56,4 @@ pub use search::{Condition, Found, Search, conditions};
 pub use search::{logs as find_logs, trace as find_trace, traces as find_traces};
 pub use source::{Memory, Recorded, Source};
 pub use templates::{TemplateId, Templates};
+pub use upload::{Bucket, Failure, ObjectUrl, Retry, Uploaded};

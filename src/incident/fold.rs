@@ -5,7 +5,7 @@ use super::{Error, Hash, Incident, IncidentState, TimelineEntry};
 use crate::alert::{Alert, AlertState, Delivered, Impact, Recorded};
 use crate::confirm::{Anomaly, AnomalyState, Severity};
 use crate::context::Change;
-use crate::diagnose::{Cause, CauseKind, Evidence, Pass};
+use crate::diagnose::{Cause, CauseKind, Evidence, Pass, Uploaded};
 use crate::model::Timestamp;
 use crate::store::{LedgerRecord, Stage};
 use serde::de::DeserializeOwned;
@@ -47,7 +47,10 @@ impl Incidents {
         match record.stage {
             Stage::Context => self.on(record, Self::changed),
             Stage::Confirm => self.on(record, Self::judged),
-            Stage::Diagnose => self.on(record, Self::diagnosed),
+            Stage::Diagnose => match Uploaded::read(record) {
+                Some(uploaded) => self.uploaded(uploaded),
+                None => self.on(record, Self::diagnosed),
+            },
             Stage::Incident => self.on(record, Self::written),
             Stage::Alert => match Recorded::read(record) {
                 Some(Recorded::Alert(alert)) => self.alerted(&alert),
@@ -311,6 +314,16 @@ impl Incidents {
             tell(incident, line(ran.at, DAEMON, what));
         }
         incident.cause = evidence.causes.into_iter().next().or_else(|| incident.cause.take());
+    }
+
+    fn uploaded(&mut self, uploaded: Uploaded) {
+        let Some(incident) = self.incident(&uploaded.uploaded.0) else { return };
+        let which = if uploaded.pass == Pass::First { "first look" } else { "with late spans" };
+        let what = match uploaded.failed {
+            None => format!("Evidence ({which}) uploaded: {}", uploaded.url),
+            Some(why) => format!("Evidence ({which}) could not be uploaded to {}: {why}", uploaded.url),
+        };
+        tell(incident, line(uploaded.at, DAEMON, what));
     }
 
     fn written(&mut self, entry: Entry) {

@@ -5,7 +5,7 @@ use crate::alert::fixture::anomaly;
 use crate::alert::{Alert, Config, Delivered, Lifecycle};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState};
 use crate::context::{Change, ChangeId, ChangeKind};
-use crate::diagnose::{Cause, CauseKind, Evidence, Manifest, Pass};
+use crate::diagnose::{Cause, CauseKind, Evidence, Manifest, Pass, Uploaded};
 use crate::model::Timestamp;
 use crate::store::{LedgerRecord, Stage};
 use proptest::prelude::*;
@@ -147,6 +147,29 @@ fn an_incident_is_told_from_onset_to_recovery() {
     let incidents = ledger.fold();
     assert_eq!(incidents.get(ID).map(|incident| incident.state), Some(IncidentState::Resolved));
     assert_eq!(incidents.resolve(ID, "ada", "", at(201)), Ok(None));
+}
+
+#[test]
+fn where_evidence_was_uploaded_or_why_not_is_in_the_timeline_and_hides_no_evidence() {
+    let mut ledger = story();
+    let upload = |pass, second, failed: Option<&str>| Uploaded {
+        uploaded: AnomalyId(ID.into()),
+        pass,
+        at: at(second),
+        url: "s3://bucket/a.tar.zst".into(),
+        bytes: 10,
+        tries: 1,
+        failed: failed.map(str::to_owned),
+    };
+    for one in [upload(Pass::First, 200, Some("no answer")), upload(Pass::Complete, 230, None)] {
+        ledger.append(one.at, Stage::Diagnose, &one.object(), &one.key(), &one);
+    }
+    let incidents = ledger.fold();
+    let incident = incidents.get(ID).unwrap();
+    let told = |wanted: &str| incident.timeline.iter().any(|line| line.what == wanted);
+    assert!(told("Evidence (first look) could not be uploaded to s3://bucket/a.tar.zst: no answer"));
+    assert!(told("Evidence (with late spans) uploaded: s3://bucket/a.tar.zst"));
+    assert!(told("Evidence: 31 traces, 64 log records") && incident.cause.is_some());
 }
 
 #[test]

@@ -85,7 +85,9 @@ async fn a_bundle_opens_everywhere_holds_no_secret_and_what_collectors_said() {
         { name = "dump", command = ["sh", "-c", "echo threads of $BAROGRAPH_SERVICE; echo password=hunter2"] },
         { name = "other", service = "stock", command = ["true"] },
         { name = "hangs", command = ["sleep", "60"], timeout = "1s" }]"#;
-    let settings = ["detect.learn=\"5s\"", "diagnose.complete_after=\"4s\"", collectors];
+    let store = folder.path().join("store");
+    let uploads = format!("diagnose.evidence_url=\"file://{}\"", store.display());
+    let settings = ["detect.learn=\"5s\"", "diagnose.complete_after=\"4s\"", collectors, &uploads];
     let daemon = Daemon::start(&folder.path().join("data"), &settings);
     let begun = std::time::Instant::now();
     send(&daemon, false, || begun.elapsed() > Duration::from_secs(12)).await;
@@ -118,6 +120,21 @@ async fn a_bundle_opens_everywhere_holds_no_secret_and_what_collectors_said() {
     let timeline = incident.to_string();
     assert!(timeline.contains("Collector dump: exit status: 0"), "{incident:#}");
     assert!(timeline.contains("Collector hangs: broken off after 1 s"), "{incident:#}");
+
+    // It was put into the object store, whole, and the timeline says where.
+    eventually("the complete bundle is uploaded", Duration::from_secs(30), async || {
+        let is_told = daemon
+            .ask(&["incident", anomaly])
+            .to_string()
+            .contains("Evidence (with late spans) uploaded: file://");
+        is_told.then_some(())
+    })
+    .await;
+    let day = std::fs::read_dir(&store).expect("a store").flatten().next().expect("a day");
+    let uploaded = day.path().join(format!("{anomaly}.tar.zst"));
+    assert_eq!(std::fs::read(&uploaded).expect("it is there"), std::fs::read(&packed).expect("an archive"));
+    let page = std::fs::read(uploaded.with_file_name(format!("{anomaly}.html"))).expect("its page");
+    assert_eq!(page, std::fs::read(bundle.join("index.html")).expect("a page"));
 
     // It is diagnosed again, offline, from the one file.
     let again = run(Command::new(&*BINARY)
