@@ -5035,6 +5035,11 @@ pub struct JournalStatus {
     pub oldest: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(message, optional, tag = "3")]
     pub newest: ::core::option::Option<::prost_types::Timestamp>,
+    /// Traces kept beyond what the journal holds, and their disk space.
+    #[prost(uint64, tag = "4")]
+    pub keepsakes: u64,
+    #[prost(uint64, tag = "5")]
+    pub keepsake_bytes: u64,
 }
 /// The budget of alarms for nothing.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]

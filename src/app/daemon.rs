@@ -3,6 +3,7 @@
 use super::counting::Counting;
 use super::diagnosing::Diagnosing;
 use super::judging::{Job, Judging};
+use super::keeping::{Keeping, Settled};
 use super::mailbox::{Mailbox, Merge};
 use super::objectives::Reloading;
 use super::reading::{AllWindows, Daemon, LedgerRecords, Published};
@@ -15,7 +16,7 @@ use crate::aggregate::{Indicator, Partial, Shard};
 use crate::alert::{Heartbeat, Lifecycle, Outbox};
 use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
-use crate::diagnose::{Diagnosis, Retry};
+use crate::diagnose::{Diagnosis, Keeper, Keepsakes, Retry};
 use crate::journal::{self, Cut, Journal, Lanes, Position, Sequencer, Step, StepReceiver};
 use crate::limits::{give_back_free_memory, raise_open_files};
 use crate::model::{Clock, SystemClock, Timestamp};
@@ -47,6 +48,9 @@ const DIAGNOSES_WAITING: usize = 64;
 const DIAGNOSED_WITHIN: Duration = Duration::from_secs(120);
 /// A shard shows that it gets on with each cut, and each time it has counted so many requests.
 const SHARD_REQUESTS_A_BEAT: u32 = 64;
+
+/// Parts of the journal that wait to be looked at for keepsakes; those beyond are part of the next.
+const KEEPSAKE_PARTS: usize = 16;
 
 /// How long before a crash a request may have been recorded and not yet answered, and how many of those are
 /// looked out for when they come again.
@@ -293,6 +297,7 @@ impl App {
         };
         let heartbeat = Heartbeat::new(&config.alert, clock.clone())?;
         let outbox = Outbox::new(config.alert.clone(), Arc::new(ledger.clone()), clock.clone())?;
+        let keepsakes = open_keepsakes(&data_dir.join("keepsakes"), &config.diagnose, clock.now());
         let uploading = Uploading::open(
             &config.diagnose,
             std::env::vars_os()
@@ -321,14 +326,19 @@ impl App {
             series_limit: config.aggregate.series,
             registry: registry.clone(),
             recorder: recorder.clone(),
+            keepsakes: keepsakes.clone(),
             false_pages: downstream.false_pages.clone(),
             objective_files: reloading.clone(),
             paces: supervisor.paces(),
         });
         let reload = reloading.clone().run(objective_files, judging.clone(), rest_stopping.clone());
         supervisor.task(rest.handle(), "reading of objectives", reload);
+        let diagnosis = Diagnosis::new(config.diagnose.clone(), evidence.clone());
         let diagnosing = Arc::new(Diagnosing::new(
-            Diagnosis::new(config.diagnose.clone(), evidence.clone()),
+            match &keepsakes {
+                Some(keepsakes) => diagnosis.with_keepsakes(keepsakes.clone()),
+                None => diagnosis,
+            },
             recorder.clone(),
             clock,
             rest.handle().clone(),
@@ -336,7 +346,7 @@ impl App {
         ));
         let mut metrics: Vec<Arc<dyn Collect>> = vec![
             totals.clone(),
-            counters,
+            counters.clone(),
             Arc::new(outbox.clone()),
             prober.standings(),
             condition.clone(),
@@ -345,6 +355,9 @@ impl App {
             diagnosing.clone(),
             supervisor.paces(),
         ];
+        if let Some(keepsakes) = &keepsakes {
+            metrics.push(keepsakes.clone());
+        }
         if let Some(uploading) = uploading {
             metrics.push(uploading.clone());
             let resumed = uploading.clone();
@@ -365,6 +378,7 @@ impl App {
                 condition,
                 evidence: evidence.clone(),
                 recorded: Arc::new(recorder.clone()),
+                keepsakes: keepsakes.clone(),
                 diagnose: config.diagnose.clone(),
                 metrics,
                 config: config.serve.clone(),
@@ -374,7 +388,12 @@ impl App {
         );
 
         let journal = sequencer.handle();
-        start_threads(&mut supervisor, sequencer, counting, downstream, totals, &journal, &diagnosing)?;
+        let keeping = keepsakes.filter(|_| config.diagnose.keepsake_bytes.0 > 0).map(|keepsakes| Keeping {
+            keeper: Keeper::new(keepsakes, &config.diagnose),
+            recorder: recorder.clone(),
+            counters,
+        });
+        start_threads(&mut supervisor, sequencer, counting, downstream, totals, &journal, &diagnosing, keeping)?;
 
         let (side, io) = (rest.handle(), ingest.handle());
         supervisor.watch_runtime("side runtime", side);
@@ -452,6 +471,21 @@ impl App {
         match self.supervisor.names() {
             Some(names) => Err(Error::Fallen(names)),
             None => Ok(()),
+        }
+    }
+}
+
+/// The folder of keepsakes; without it everything else goes on.
+fn open_keepsakes(
+    folder: &std::path::Path,
+    config: &crate::diagnose::Config,
+    now: Timestamp,
+) -> Option<Arc<Keepsakes>> {
+    match Keepsakes::open(folder, config, now) {
+        Ok(keepsakes) => Some(Arc::new(keepsakes)),
+        Err(error) => {
+            tracing::error!(%error, "there are no keepsakes");
+            None
         }
     }
 }
@@ -570,6 +604,7 @@ fn start_threads(
     totals: Arc<Totals>,
     journal: &journal::Handle,
     diagnosing: &Arc<Diagnosing>,
+    keeping: Option<Keeping>,
 ) -> Result<(), Error> {
     let Counting { shards, windows } = counting;
     let mut senders = Vec::new();
@@ -611,8 +646,9 @@ fn start_threads(
     let (jobs, jobs_received) = bounded(DIAGNOSES_WAITING);
     let (judging, handle) = (downstream.judging.clone(), journal.clone());
     let left = jobs_received.clone();
+    let (settled, settled_received) = bounded(KEEPSAKE_PARTS);
     spawn.thread("judge", "judge".to_owned(), move || {
-        let done = run_judge(&downstream, &mailbox, &jobs, &handle, &judged);
+        let done = run_judge(&downstream, &mailbox, &jobs, &settled, &handle, &judged);
         // A stop waits only for what is under way: the next start plans the rest again.
         while left.try_recv().is_ok() {}
         done
@@ -623,6 +659,12 @@ fn start_threads(
         spawn.watch(name.clone(), beat.clone(), DIAGNOSED_WITHIN, Work::Begun);
         spawn.thread("diagnose", name, move || {
             diagnosing.run(&jobs, &judging, &beat);
+            Ok(())
+        })?;
+    }
+    if let Some(keeping) = keeping {
+        spawn.thread("keepsakes", "keepsakes".to_owned(), move || {
+            keeping.run(&settled_received);
             Ok(())
         })?;
     }
@@ -693,15 +735,18 @@ fn run_judge(
     downstream: &Downstream,
     mailbox: &Mailbox<Batch>,
     jobs: &Sender<Job>,
+    settled: &Sender<Settled>,
     journal: &journal::Handle,
     beat: &Beat,
 ) -> Result<(), Error> {
     while let Some(batch) = mailbox.take() {
-        let number = batch.merged.tick.cut.number;
+        let Cut { number, arrived, .. } = batch.merged.tick.cut;
         let (due, through) = downstream.step(batch)?;
         beat.done(number);
         if let Some(through) = through {
             journal.set_checkpoint(through);
+            // When too many wait, this part is looked at with the next.
+            let _ = settled.try_send((arrived, through));
         }
         for job in due {
             if let Err(error) = jobs.try_send(job) {

@@ -8,6 +8,7 @@ mod diagnosing;
 mod error;
 mod explain;
 mod judging;
+mod keeping;
 mod mailbox;
 mod objectives;
 mod priority;

@@ -4,6 +4,7 @@ use super::objectives::Reloading;
 use super::supervision::Paces;
 use super::totals::Totals;
 use crate::api::v1;
+use crate::diagnose::Keepsakes;
 use crate::journal::Recorder;
 use crate::model::{ServiceKey, Timestamp, WINDOW, WindowId};
 use crate::observe::{Collect, Exposition, Kind};
@@ -222,6 +223,7 @@ pub struct Daemon {
     pub series_limit: u64,
     pub registry: Arc<Registry>,
     pub recorder: Recorder,
+    pub keepsakes: Option<Arc<Keepsakes>>,
     /// False pages accepted in a week, and spent of them, as of the last cut: whoever asks must not wait
     /// for the judge.
     pub false_pages: Arc<ArcSwap<(f64, f64)>>,
@@ -263,6 +265,8 @@ impl Condition for Daemon {
     fn status(&self) -> v1::Status {
         let sums = self.totals.get();
         let (per_week, spent_week) = **self.false_pages.load();
+        let (keepsakes, keepsake_bytes) =
+            self.keepsakes.as_ref().map_or((0, 0), |keepsakes| keepsakes.totals());
         let mut rejected: BTreeMap<String, u64> =
             self.counters.rejected().map(|(reason, n)| (reason.as_str().to_owned(), n)).collect();
         for (reason, items) in &sums.rejected {
@@ -290,6 +294,8 @@ impl Condition for Daemon {
                 bytes: self.recorder.bytes(),
                 oldest: self.recorder.oldest().map(|(_, arrived)| to_proto(arrived)),
                 newest: self.recorder.newest().map(|(_, arrived)| to_proto(arrived)),
+                keepsakes,
+                keepsake_bytes,
             }),
             memory_bytes: memory_bytes(),
             false_pages: Some(v1::FalsePages { per_week, spent_week }),

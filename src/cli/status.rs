@@ -107,6 +107,7 @@ fn table(status: &v1::Status) -> String {
     let crowded = series.crowded.iter().map(|of| ("", crowded(of)));
     let below = [
         ("journal", depth),
+        ("keepsakes", format!("{} traces, {}", count(journal.keepsakes), bytes(journal.keepsake_bytes))),
         ("memory", status.memory_bytes.map_or_else(|| "-".to_owned(), bytes)),
         (
             "false pages",

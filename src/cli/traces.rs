@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Traces that the journal still holds: by what a span of them is like, or one by its id.
+/// Traces that the journal still holds: by what a span of them is like, or one by its id, also if it was kept beyond.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

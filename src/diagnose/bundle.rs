@@ -7,7 +7,7 @@ use super::log_clues::{self, ChangedLine};
 use super::twin::Divergence;
 use super::{Error, parquet_files, series};
 use crate::confirm::Anomaly;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, TraceId};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
@@ -87,6 +87,7 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         "seen": { "faulty": rows(&capture.faulty), "healthy": rows(&capture.healthy) },
         "read": { "bytes": capture.read_bytes, "of_bytes": capture.held_bytes, "share_of_rows": capture.share() },
         "traces": traces,
+        "keepsakes": keepsakes(chosen),
         "failed_traces": chosen.failed_traces,
         "log_records": chosen.logs.len(),
         "of_services": of_services(chosen),
@@ -131,6 +132,16 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         files: listed,
         collected: contents.collected.iter().map(|output| output.told.clone()).collect(),
     })
+}
+
+/// Traces from before what the journal holds, with when they ended.
+fn keepsakes(chosen: &Chosen) -> serde_json::Value {
+    let mut ends: BTreeMap<TraceId, Timestamp> = BTreeMap::new();
+    for (_, span) in chosen.spans.iter().filter(|(period, _)| *period == Period::Keepsake) {
+        let end = ends.entry(span.trace).or_default();
+        *end = span.end.max(*end);
+    }
+    ends.into_iter().map(|(trace, at)| json!({ "trace": trace, "at": at })).collect()
 }
 
 /// How many spans and log records of each service are of the faulty period.

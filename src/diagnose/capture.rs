@@ -36,6 +36,8 @@ const OF_ONE_ERROR: usize = 5;
 pub enum Period {
     Faulty,
     Healthy,
+    /// Of before the onset, and of no period: kept when the journal had it.
+    Keepsake,
 }
 
 impl Period {
@@ -44,6 +46,7 @@ impl Period {
         match self {
             Self::Faulty => "faulty",
             Self::Healthy => "healthy",
+            Self::Keepsake => "keepsake",
         }
     }
 }
@@ -116,6 +119,16 @@ pub enum Role {
     Slowest,
     Typical,
     Healthy,
+    /// Healthy, and older than what the journal holds.
+    Keepsake,
+}
+
+impl Role {
+    /// Whether it shows what it is like when nothing is wrong.
+    #[must_use]
+    pub const fn is_healthy(self) -> bool {
+        matches!(self, Self::Healthy | Self::Keepsake)
+    }
 }
 
 impl Role {
@@ -127,6 +140,7 @@ impl Role {
             Self::Slowest => "slowest",
             Self::Typical => "typical",
             Self::Healthy => "healthy",
+            Self::Keepsake => "keepsake",
         }
     }
 }
@@ -139,6 +153,23 @@ pub struct Chosen {
     pub spans: Vec<(Period, SpanRow)>,
     pub logs: Vec<(Period, LogRow)>,
     pub failed_traces: u64,
+}
+
+impl Chosen {
+    /// Adds the rows of keepsakes.
+    pub fn add_keepsakes(&mut self, rows: &Rows) {
+        let traces: BTreeSet<TraceId> = rows.spans.iter().map(|row| row.trace).collect();
+        self.traces.extend(traces.into_iter().map(|trace| (trace, Role::Keepsake)));
+        self.spans.extend(rows.spans.iter().map(|row| (Period::Keepsake, row.clone())));
+        self.logs.extend(rows.logs.iter().map(|row| (Period::Keepsake, row.clone())));
+    }
+
+    /// Traces that are keepsakes.
+    #[must_use]
+    pub fn keepsakes(&self) -> BTreeSet<TraceId> {
+        let keepsakes = self.traces.iter().filter(|(_, role)| *role == Role::Keepsake);
+        keepsakes.map(|(trace, _)| *trace).collect()
+    }
 }
 
 /// The operations and services an anomaly is about.

@@ -36,6 +36,16 @@ crate::settings! {
         /// `ANOMALY.html` beside it: a prefix in an object store. Credentials come from the environment alone, as
         /// docs/diagnosis.md says. Nothing is ever deleted there.
         evidence_url: Option<ObjectUrl> = None, "s3://BUCKET/PREFIX, gs://…, az://…, http[s]://… (WebDAV) or file:///…, without secrets";
+        /// Disk space of keepsakes: whole traces of each operation, healthy and worst, that outlive the journal. 0
+        /// keeps none.
+        keepsake_bytes: ByteSize = ByteSize(64 << 20), "0 to 16 GiB", |n| n.0 <= 16 << 30;
+        /// How long a keepsake is kept at most.
+        keepsake_age: Seconds = Seconds(Duration::from_secs(7 * 86_400)), "1h to 90d", |time| (3_600..=90 * 86_400).contains(&time.0.as_secs());
+        /// An operation gets a new healthy keepsake, and a failed one, so often.
+        keepsake_every: Seconds = Seconds(Duration::from_secs(3_600)), "1s to 1d", |time| (1..=86_400).contains(&time.0.as_secs());
+        /// Most healthy keepsakes of an operation, beside one that failed and the slowest: their ages are spread
+        /// from the last hour to more than half of `keepsake_age`.
+        keepsakes_per_operation: u64 = 6, "4 to 16", |n| (4..=16).contains(n);
         /// Most complete traces of a bundle, the healthy ones included.
         max_traces: u64 = 200, "20 to 2000", |n| (20..=2_000).contains(n);
         /// Most spans, log records and metric points each that one period of the first pass holds in memory; of
@@ -93,12 +103,25 @@ impl Config {
             collectors,
             // Where it is put changes nothing of what is in it.
             evidence_url: _,
+            keepsake_bytes,
+            keepsake_age,
+            keepsake_every,
+            keepsakes_per_operation,
             max_traces,
             first_rows,
             max_rows,
         } = self;
-        let times = [first_healthy, healthy, complete_after].map(|time| time.0.as_nanos());
-        let sizes = [first_read_bytes.0, read_bytes.0, *max_traces, *first_rows, *max_rows];
+        let times = [first_healthy, healthy, complete_after, keepsake_age, keepsake_every]
+            .map(|time| time.0.as_nanos());
+        let sizes = [
+            first_read_bytes.0,
+            read_bytes.0,
+            *max_traces,
+            *first_rows,
+            *max_rows,
+            keepsake_bytes.0,
+            *keepsakes_per_operation,
+        ];
         let text = format!("{redact_attributes:?} {times:?} {sizes:?} {collectors:?}");
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }

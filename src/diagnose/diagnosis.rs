@@ -2,14 +2,16 @@
 
 use super::blame;
 use super::bundle::{self, Contents};
-use super::capture::{self, Capture, Scope};
+use super::capture::{self, Capture, Chosen, Scope};
 use super::clue::{Clue, Mechanism};
 use super::collect::Output;
 use super::contrast::{self, Contrast};
 use super::evidence::{Cause, CauseKind, Evidence, Pass};
 use super::explain::{self, Explanation, Known};
+use super::keepsakes::Keepsakes;
 use super::page::{self, Shown};
-use super::rows::Rows;
+use super::redact::Redaction;
+use super::rows::{Rows, SpanRow};
 use super::source::Source;
 use super::span_clues::{Pair, percent};
 use super::twin;
@@ -17,9 +19,11 @@ use super::{Config, Error};
 use crate::confirm::Anomaly;
 use crate::context::{Change, ChangeKind};
 use crate::detect::Symptom;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, TraceId};
 use crate::window::Topology;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Changes this long before the onset are still suspects.
 const CHANGED_BEFORE: std::time::Duration = std::time::Duration::from_secs(1_800);
@@ -43,13 +47,24 @@ pub struct Case<'a> {
 pub struct Diagnosis {
     config: Config,
     directory: PathBuf,
+    keepsakes: Option<Arc<Keepsakes>>,
 }
+
+/// Of one operation so many keepsakes are compared with, and of so many operations.
+const KEEPSAKES: usize = 3;
+const KEPT_OPERATIONS: usize = 10;
 
 impl Diagnosis {
     /// Bundles are written below `directory`, one folder an anomaly.
     #[must_use]
     pub fn new(config: Config, directory: impl Into<PathBuf>) -> Self {
-        Self { config, directory: directory.into() }
+        Self { config, directory: directory.into(), keepsakes: None }
+    }
+
+    /// The same, which looks for healthy twins here when the journal has none.
+    #[must_use]
+    pub fn with_keepsakes(self, keepsakes: Arc<Keepsakes>) -> Self {
+        Self { keepsakes: Some(keepsakes), ..self }
     }
 
     #[must_use]
@@ -75,13 +90,23 @@ impl Diagnosis {
         let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
         suspect_changes(&mut found.causes, &changes);
         let suspect = found.suspects.first().map(|suspect| &suspect.service);
-        let chosen = capture::choose(
+        let mut chosen = capture::choose(
             &capture,
             &scope,
             suspect,
             usize::try_from(self.config.max_traces).unwrap_or(200),
         );
-        let pair = Pair::new(&capture.healthy.spans, &capture.faulty.spans);
+        let journal_pair = Pair::new(&capture.healthy.spans, &capture.faulty.spans);
+        let kept = self.kept_twins(&journal_pair, &chosen, capture.faulty_times.start);
+        chosen.add_keepsakes(&kept);
+        // For twins alone: what is compared otherwise is of one time.
+        let healthy: Vec<SpanRow>;
+        let pair = if kept.spans.is_empty() {
+            journal_pair
+        } else {
+            healthy = capture.healthy.spans.iter().chain(&kept.spans).cloned().collect();
+            Pair::new(&healthy, &capture.faulty.spans)
+        };
         let contrasts = contrasts(&capture, &scope);
         let page = page::render(&Shown {
             anomaly,
@@ -118,6 +143,19 @@ impl Diagnosis {
             causes: found.causes,
             bundle,
         })
+    }
+
+    /// Keepsakes of before the onset for those bad traces that have no twin in the journal.
+    fn kept_twins(&self, pair: &Pair<'_>, chosen: &Chosen, onset: Timestamp) -> Rows {
+        let Some(keepsakes) = &self.keepsakes else { return Rows::default() };
+        let routes = twin::without_twin(pair, chosen);
+        let traces: BTreeSet<TraceId> = routes
+            .iter()
+            .take(KEPT_OPERATIONS)
+            .flat_map(|route| keepsakes.healthy(route, onset, KEEPSAKES))
+            .map(|keepsake| keepsake.trace)
+            .collect();
+        keepsakes.rows(&traces, &Redaction::new(&self.config.redact_attributes))
     }
 }
 

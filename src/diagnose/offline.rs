@@ -185,7 +185,12 @@ fn spans(batch: &RecordBatch, healthy: &mut Gather, faulty: &mut Gather) -> Resu
     let resource = resource_of(&columns)?;
     let resource_attributes = columns.texts("resource")?;
     for row in 0..batch.num_rows() {
-        let into = if period(row) == "healthy" { &mut *healthy } else { &mut *faulty };
+        let into = match period(row) {
+            "healthy" => &mut *healthy,
+            // It is there for its twin; what is compared otherwise is of one time.
+            "keepsake" => continue,
+            _ => &mut *faulty,
+        };
         let attributes_of_resource = attributes(resource_attributes(row), into);
         let made = resource(row, host(row), attributes_of_resource);
         let shared = into.resource(made);
@@ -222,7 +227,12 @@ fn logs(batch: &RecordBatch, healthy: &mut Gather, faulty: &mut Gather) -> Resul
     let (body, own) = (columns.texts("body")?, columns.texts("attributes")?);
     let resource = resource_of(&columns)?;
     for row in 0..batch.num_rows() {
-        let into = if period(row) == "healthy" { &mut *healthy } else { &mut *faulty };
+        let into = match period(row) {
+            "healthy" => &mut *healthy,
+            // It is there for its twin; what is compared otherwise is of one time.
+            "keepsake" => continue,
+            _ => &mut *faulty,
+        };
         let log = LogRow {
             time: time(row),
             resource: into.resource(resource(row, "", Vec::new())),

@@ -121,6 +121,8 @@ struct TwinView {
     good_trace: String,
     bad_took: String,
     good_took: String,
+    /// When the healthy trace was, if it is a keepsake.
+    keepsake: Option<String>,
     rows: Vec<TwinRow>,
     left_out: usize,
 }
@@ -449,7 +451,11 @@ fn twin_view(shown: &Shown<'_>) -> Option<TwinView> {
         return None;
     }
     let twin = twin::telling(shown.pair, shown.chosen, shown.causes)?;
-    Some(waterfall(&twin, &shown.pair.bad, &shown.pair.good))
+    let keepsakes = shown.chosen.keepsakes();
+    let good = shown.pair.good.span(twin.good_top);
+    let kept = good.filter(|span| keepsakes.contains(&span.trace));
+    let keepsake = kept.map(|span| Timestamp::from_secs(span.end.secs()).to_string());
+    Some(TwinView { keepsake, ..waterfall(&twin, &shown.pair.bad, &shown.pair.good) })
 }
 
 fn waterfall(twin: &Twin, bad: &Forest<'_>, good: &Forest<'_>) -> TwinView {
@@ -536,6 +542,7 @@ fn waterfall(twin: &Twin, bad: &Forest<'_>, good: &Forest<'_>) -> TwinView {
         good_trace: trace(good, twin.good_top),
         bad_took: took(bad_ns),
         good_took: took(good_ns),
+        keepsake: None,
         left_out: twin.rows.len().saturating_sub(rows.len()),
         rows,
     }

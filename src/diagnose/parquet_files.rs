@@ -77,7 +77,7 @@ pub fn spans(chosen: &Chosen) -> Result<Vec<u8>, Error> {
     file(vec![
         text(
             "period",
-            "“faulty” from two seconds before the onset on, “healthy” before",
+            "“faulty” from two seconds before the onset on, “healthy” before; “keepsake” long before",
             chosen.spans.iter().map(|(period, _)| period.as_str().to_owned()),
         ),
         text("trace_id", "32 hexadecimal digits", rows().map(|span| span.trace.to_string())),
@@ -138,7 +138,7 @@ pub fn logs(chosen: &Chosen) -> Result<Vec<u8>, Error> {
     file(vec![
         text(
             "period",
-            "“faulty” from two seconds before the onset on, “healthy” before",
+            "“faulty” from two seconds before the onset on, “healthy” before; “keepsake” long before",
             chosen.logs.iter().map(|(period, _)| period.as_str().to_owned()),
         ),
         time("time", "time of the record, else when it was observed", rows().map(|log| log.time.0)),

@@ -1,15 +1,19 @@
 //! The healthy twin of a bad trace: the good trace most like it, aligned span by span, and the span
 //! at which the two first part.
 
-use super::capture::{Chosen, Role};
+use super::capture::Chosen;
 use super::evidence::{Cause, CauseKind};
 use super::forest::{DEPTH, Forest, OperationId};
+use super::keepsakes::Route;
 use super::span_clues::{Pair, duration};
+use crate::model::TraceId;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Candidates whose shape is compared.
 const CANDIDATES: usize = 200;
+/// Bad traces whose twin is looked for.
+const SEARCHED: usize = 40;
 /// Rows of an alignment.
 const ROWS: usize = 400;
 
@@ -57,20 +61,9 @@ pub struct Divergence {
 #[must_use]
 pub fn telling(pair: &Pair<'_>, chosen: &Chosen, causes: &[Cause]) -> Option<Twin> {
     let (bad, good) = (&pair.bad, &pair.good);
-    let mut tops: BTreeMap<_, usize> = BTreeMap::new();
-    for at in bad.tops() {
-        if let Some(span) = bad.span(at) {
-            let longer = tops
-                .get(&span.trace)
-                .and_then(|&known| bad.span(known))
-                .is_none_or(|known| known.duration_ns() < span.duration_ns());
-            if longer {
-                tops.insert(span.trace, at);
-            }
-        }
-    }
+    let tops = longest_tops(bad);
     // A trace may also have failed by chance: what counts is where most of them part.
-    let candidates = chosen.traces.iter().filter(|(_, role)| *role != Role::Healthy).take(40);
+    let candidates = chosen.traces.iter().filter(|(_, role)| !role.is_healthy()).take(SEARCHED);
     let mut found: Vec<(Divergence, Twin)> = candidates
         .filter_map(|(id, _)| twin(bad, *tops.get(id)?, good))
         .filter_map(|twin| Some((divergence(pair, &twin)?, twin)))
@@ -113,6 +106,40 @@ pub fn first(pair: &Pair<'_>, chosen: &Chosen, causes: &[Cause]) -> Option<Diver
         });
     }
     divergence(pair, &telling(pair, chosen, causes)?)
+}
+
+/// The longest span at the top of each trace.
+fn longest_tops(forest: &Forest<'_>) -> BTreeMap<TraceId, usize> {
+    let mut tops: BTreeMap<TraceId, usize> = BTreeMap::new();
+    for at in forest.tops() {
+        if let Some(span) = forest.span(at) {
+            let longer = tops
+                .get(&span.trace)
+                .and_then(|&known| forest.span(known))
+                .is_none_or(|known| known.duration_ns() < span.duration_ns());
+            if longer {
+                tops.insert(span.trace, at);
+            }
+        }
+    }
+    tops
+}
+
+/// The operations at the top of chosen bad traces that have no twin among the good ones.
+#[must_use]
+pub fn without_twin(pair: &Pair<'_>, chosen: &Chosen) -> BTreeSet<Route> {
+    let (bad, good) = (&pair.bad, &pair.good);
+    let healthy = good.tops().filter(|&at| good.span(at).is_some_and(|span| !span.failed()));
+    let there: BTreeSet<OperationId> =
+        healthy.filter_map(|at| good.nodes.get(at)).map(|node| node.operation).collect();
+    let tops = longest_tops(bad);
+    let searched = chosen.traces.iter().filter(|(_, role)| !role.is_healthy()).take(SEARCHED);
+    searched
+        .filter_map(|(id, _)| tops.get(id).copied())
+        .filter(|&at| bad.nodes.get(at).is_some_and(|node| !there.contains(&node.operation)))
+        .filter_map(|at| bad.span(at))
+        .map(|span| (span.service().clone(), span.operation.to_string()))
+        .collect()
 }
 
 /// Operations below a span, with how often each occurs.

@@ -28,6 +28,18 @@ impl Recorder {
         Records { walk: Walk::new(self.0.clone(), from) }
     }
 
+    /// Records that begin in this range, which need not begin where one does.
+    pub fn records_between(&self, range: Range<Position>) -> impl Iterator<Item = Record> + use<> {
+        let written = self.0.written.load(Ordering::Acquire);
+        let segments = self.0.segments.load();
+        let segment = segments.iter().find(|segment| segment.end() > range.start.0);
+        let from = segment.map_or(range.end.0, |segment| {
+            let limit = segment.end().min(written);
+            segment.next_whole(range.start.0, limit).unwrap_or_else(|| segment.end())
+        });
+        self.records(Position(from)).take_while(move |record| record.at < range.end)
+    }
+
     /// Records that may hold items of these event times and of this filter, in order. Coarse: whole
     /// requests, of which the reader takes what it wants. Items that came more than 90 s late are not
     /// looked for. When the writer overtakes a slow reader, the records it lost are left out.

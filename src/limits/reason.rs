@@ -62,3 +62,19 @@ reasons! {
         Future = "future",
     }
 }
+
+reasons! {
+    /// Why a trace, or a part of the journal, gave no keepsake.
+    ShedReason {
+        /// Requests held half of their memory, or were refused for want of room.
+        Pressure = "pressure",
+        /// The part was recycled before its turn came.
+        Overtaken = "overtaken",
+        /// To copy it whole, more would have had to be read than may be.
+        Budget = "budget",
+        /// The trace is larger than a keepsake may be.
+        TooLarge = "too_large",
+        /// It could not be written.
+        Disk = "disk",
+    }
+}

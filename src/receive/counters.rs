@@ -58,6 +58,12 @@ impl Counters {
         RejectedReason::ALL.iter().zip(&self.rejected).map(|(reason, counter)| (*reason, counter.get()))
     }
 
+    /// Whether requests hold half of the memory that they may, or more.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.budget.used_bytes() >= self.budget.limit_bytes() / 2
+    }
+
     /// Requests that were let in, recorded and counted.
     #[must_use]
     pub fn requests(&self, signal: Signal) -> u64 {

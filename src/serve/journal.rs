@@ -94,7 +94,7 @@ impl Api {
     }
 
     /// # Errors
-    /// `Invalid` if that is no id, `NotFound` if nothing is recorded of it.
+    /// `Invalid` if that is no id, `NotFound` if nothing is recorded of it and it is no keepsake.
     pub fn trace(&self, id: &str, meter: &mut Meter) -> Result<v1::GetTraceResponse, Error> {
         let id = TraceId::from_hex(id.trim())
             .ok_or_else(|| Error::Invalid(format!("{id:?} is not a trace id of 32 hexadecimal digits")))?;
@@ -103,9 +103,15 @@ impl Api {
         let found =
             find_trace(&*self.sources.recorded, id, times, &self.redaction(), &mut |read| leave(meter, read))
                 .map_err(|error| Error::Storage(error.to_string()))?;
-        if found.spans.is_empty() && found.logs.is_empty() {
-            return Err(Error::NotFound(format!("nothing that the journal still holds is of trace {id}")));
-        }
+        let is_found = |rows: &Rows| !rows.spans.is_empty() || !rows.logs.is_empty();
+        let kept = || {
+            let keepsakes = self.sources.keepsakes.as_ref()?;
+            Some(keepsakes.rows(&[id].into(), &self.redaction())).filter(is_found)
+        };
+        let Some(found) = Some(found).filter(is_found).or_else(kept) else {
+            let why = format!("nothing that the journal still holds is of trace {id}, and it is no keepsake");
+            return Err(Error::NotFound(why));
+        };
         let mut spans = found.spans;
         spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.span));
         Ok(v1::GetTraceResponse {

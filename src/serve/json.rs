@@ -495,6 +495,8 @@ pub fn status_json(of: &v1::Status) -> Value {
             "bytes": journal.bytes,
             "oldest": time(journal.oldest.as_ref()),
             "newest": time(journal.newest.as_ref()),
+            "keepsakes": journal.keepsakes,
+            "keepsake_bytes": journal.keepsake_bytes,
         },
         "memory_bytes": of.memory_bytes,
         "false_pages": { "per_week": pages.per_week, "spent_week": pages.spent_week },

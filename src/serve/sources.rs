@@ -5,7 +5,7 @@ use super::records::Records;
 use super::windows::Windows;
 use crate::access::Access;
 use crate::api::v1;
-use crate::diagnose::Source;
+use crate::diagnose::{Keepsakes, Source};
 use crate::observe::Collect;
 use crate::slo::Adjustment;
 use crate::window::Registry;
@@ -59,6 +59,8 @@ pub struct Sources {
     pub evidence: PathBuf,
     /// What is recorded, and how it is read for diagnoses.
     pub recorded: Arc<dyn Source + Send + Sync>,
+    /// Traces that outlive what is recorded.
+    pub keepsakes: Option<Arc<Keepsakes>>,
     pub diagnose: crate::diagnose::Config,
     /// All rooms that have something to say on `/metrics`.
     pub metrics: Vec<Arc<dyn Collect>>,

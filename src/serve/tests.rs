@@ -159,6 +159,7 @@ pub(super) fn sources(ledger: Ledger, evidence: &Path) -> Sources {
         condition: Arc::new(Still),
         evidence: evidence.to_owned(),
         recorded: Arc::new(crate::diagnose::Memory::default()),
+        keepsakes: None,
         diagnose: Default::default(),
         metrics: Vec::new(),
         config: Config::default(),

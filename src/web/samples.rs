@@ -226,6 +226,7 @@ fn head(title: &str) -> Head {
             bytes: 1 << 30,
             oldest: Some(to_proto(ago(5_300))),
             newest: Some(to_proto(NOW)),
+            ..v1::JournalStatus::default()
         }),
         ..v1::Status::default()
     };

@@ -23,6 +23,7 @@ mod foreign_rules;
 mod heartbeat;
 mod hostile;
 mod house;
+mod keepsakes;
 mod objectives;
 mod outages;
 mod overload;
