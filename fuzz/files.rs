@@ -1,14 +1,17 @@
 //! Files that are read back: the journal's, recordings, bundles. A disk, or somebody, may have changed them.
 
 use super::targets::Target;
-use barograph::diagnose::{Bundle, pack};
+use barograph::diagnose::{Bundle, Keeper, Keepsakes, Redaction, pack};
 use barograph::journal::recording::Recordings;
 use barograph::journal::{Config, Journal, Position, check};
 use barograph::limits::Permit;
-use barograph::model::{ManualClock, Signal, Timestamp};
+use barograph::model::{ManualClock, Signal, Timestamp, TraceId};
 use barograph::otlp::Encoding;
 use barograph::receive::{Admitted, Reply};
 use barograph::settings::ByteSize;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,6 +134,72 @@ pub fn bundle() -> Target {
             if let Ok(bundle) = Bundle::open(&file) {
                 let _ = bundle.explain();
             }
+        },
+    }
+}
+
+/// A trace that is kept.
+const KEPT: TraceId = TraceId([7; 16]);
+const KEPT_AT: Timestamp = Timestamp::from_secs(1_700_000_000);
+/// Bytes of the file before its checksum, and with it.
+const BEFORE_CHECKSUM: usize = 12;
+const BEFORE_COVERED: usize = 16;
+
+fn shelf(dir: &Path) -> Keepsakes {
+    Keepsakes::open(dir, &Default::default(), KEPT_AT).expect("a folder")
+}
+
+/// The file of a keepsake.
+fn kept() -> Vec<u8> {
+    let span = Span {
+        trace_id: KEPT.0.to_vec(),
+        span_id: vec![1; 8],
+        name: "GET /cart".to_owned(),
+        kind: 2,
+        start_time_unix_nano: KEPT_AT.0,
+        end_time_unix_nano: KEPT_AT.0 + 1_000_000,
+        ..Span::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    let group = ResourceSpans { scope_spans, ..ResourceSpans::default() };
+    let wire = bytes::Bytes::from(ExportTraceServiceRequest { resource_spans: vec![group] }.encode_to_vec());
+    let (dir, keepsakes) = (folder(), folder());
+    let opened = Journal::open(dir.path(), &small(), Arc::new(ManualClock::default()), None);
+    let (mut sequencer, _, recorder) = opened.expect("it opens");
+    let request = Admitted {
+        signal: Signal::Traces,
+        encoding: Encoding::Identity,
+        body: wire.clone(),
+        wire,
+        slices: Default::default(),
+        permit: Permit::free(),
+        reply: Reply::nobody(),
+    };
+    sequencer.append_at(request, KEPT_AT).expect("there is room").for_each(drop);
+    let mut keeper = Keeper::new(Arc::new(shelf(keepsakes.path())), &Default::default());
+    for second in [1, 60] {
+        let at = Timestamp::from_secs(KEPT_AT.secs() + second);
+        keeper.step(&recorder, at, sequencer.end(), false).expect("a journal");
+    }
+    fs::read(keepsakes.path().join(format!("{KEPT}.keepsake"))).expect("it is kept")
+}
+
+/// What the checksum of a keepsake's file covers: it is opened and read, or named and passed over.
+pub fn keepsake() -> Target {
+    Target {
+        name: "keepsake",
+        seeds: || vec![kept().split_off(BEFORE_COVERED)],
+        run: |input| {
+            let dir = folder();
+            let mut file = b"barokeep\x01\0\0\0".to_vec();
+            assert_eq!(file.len(), BEFORE_CHECKSUM);
+            file.extend(crc32fast::hash(input).to_le_bytes());
+            file.extend(input);
+            fs::write(dir.path().join(format!("{KEPT}.keepsake")), file).expect("written");
+            let shelf = shelf(dir.path());
+            let (count, _) = shelf.totals();
+            let rows = shelf.rows(&[KEPT].into(), &Redaction::default());
+            assert!(count == 1 || rows.is_empty());
         },
     }
 }

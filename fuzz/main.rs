@@ -66,6 +66,6 @@ macro_rules! fuzzed {
 fuzzed! {
     targets: otlp_traces, otlp_logs, otlp_metrics, otlp_json_traces, otlp_json_logs, otlp_json_metrics, gzip, zstd,
         objectives, configuration;
-    files: journal, recording, bundle;
+    files: journal, recording, bundle, keepsake;
     questions: search, exemption, change, alerts;
 }
