@@ -393,7 +393,16 @@ impl App {
             recorder: recorder.clone(),
             counters,
         });
-        start_threads(&mut supervisor, sequencer, counting, downstream, totals, &journal, &diagnosing, keeping)?;
+        start_threads(
+            &mut supervisor,
+            sequencer,
+            counting,
+            downstream,
+            totals,
+            &journal,
+            &diagnosing,
+            keeping,
+        )?;
 
         let (side, io) = (rest.handle(), ingest.handle());
         supervisor.watch_runtime("side runtime", side);
