@@ -576,6 +576,10 @@ mod tests {
         let at = SystemClock.now();
         outbox.set(Lifecycle::new(Config::default()).step(at, &[anomaly("aa", at)]).pop().unwrap());
         let run = tokio::spawn(outbox.clone().run(stopping));
+        // It is to break under the worker, not under the one that starts it.
+        while outbox.0.changed.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
         clock.0.store(true, std::sync::atomic::Ordering::SeqCst);
         outbox.0.changed.send_replace(());
         assert!(run.await.unwrap_err().is_panic());
