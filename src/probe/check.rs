@@ -21,7 +21,7 @@ pub struct Check {
     pub every: Duration,
     /// After so long without an answer it has failed.
     pub timeout: Duration,
-    /// So many failed runs in a row alert.
+    /// Of so many runs and one more, so many that failed page.
     pub failures: u64,
     /// Share of runs that have to be good, from 0 and below 1.
     pub objective: f64,
