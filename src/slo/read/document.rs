@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// Objectives that all files together may hold.
 const OBJECTIVES: usize = 50_000;
 
+/// Directories in directories that are read at most.
+const DEEP: usize = 8;
+
 /// Files that are named one by one where many are refused.
 const NAMED: usize = 20;
 
@@ -147,7 +150,7 @@ fn documents<'a>(path: &'a Path, text: &'a str) -> Vec<Document<'a>> {
     found
 }
 
-/// Reads files, and of directories all `.yaml` and `.yml` files, together: what one refers to may lie in another.
+/// Reads files, and of directories all `.yaml` and `.yml` files below them, together: what one refers to may lie in another.
 ///
 /// # Errors
 /// Some cannot be read, are no YAML, or say what is not understood: each with file, line and key. Also if two
@@ -163,29 +166,49 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Taken, Refused> {
     read_texts(&texts, refused)
 }
 
-/// The files that paths mean, those of a directory in the order of their names.
+/// The files that paths mean, those of a directory in the order of their names, then those of its directories.
 ///
 /// # Errors
-/// A directory cannot be read.
+/// A directory cannot be read, or lies too deep.
 pub(super) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
     let mut files = Vec::new();
     for path in paths {
-        if !path.is_dir() {
+        if path.is_dir() {
+            files_in(path, DEEP, &mut files)?;
+        } else {
             files.push(path.clone());
-            continue;
         }
-        let unreadable = |source| FileError::Read { path: path.clone(), source };
-        let mut of_directory = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(unreadable)? {
-            let file = entry.map_err(unreadable)?.path();
-            if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-                of_directory.push(file);
-            }
-        }
-        of_directory.sort();
-        files.extend(of_directory);
     }
     Ok(files)
+}
+
+fn files_in(directory: &Path, deeper: usize, files: &mut Vec<PathBuf>) -> Result<(), FileError> {
+    let unreadable = |source| FileError::Read { path: directory.to_owned(), source };
+    let (mut own, mut below) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path();
+        // Kubernetes mounts a file as a link into a hidden directory, which holds it once more; and a link to a
+        // directory may lead in a circle.
+        if entry.file_type().map_err(unreadable)?.is_dir() {
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                below.push(path);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            own.push(path);
+        }
+    }
+    own.sort();
+    below.sort();
+    files.append(&mut own);
+    for path in below {
+        let Some(deeper) = deeper.checked_sub(1) else {
+            let source = std::io::Error::other(format!("it lies more than {DEEP} directories deep"));
+            return Err(FileError::Read { path, source });
+        };
+        files_in(&path, deeper, files)?;
+    }
+    Ok(())
 }
 
 /// Reads the text of a file.

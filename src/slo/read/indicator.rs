@@ -67,7 +67,7 @@ struct MetricSource {
 struct SourceSpec {
     signal: Option<Spanned<String>>,
     service: Option<String>,
-    operation: Option<String>,
+    operation: Option<Spanned<String>>,
     metric: Option<Spanned<String>>,
     severity: Option<Spanned<String>>,
     event: Option<Spanned<String>>,
@@ -345,7 +345,12 @@ fn own(document: &Document<'_>, at: &Spanned<SourceSpec>) -> Result<Read, FileEr
     };
     let what = match signal {
         "spans" => {
-            let operation = spec.operation.as_deref().map(Arc::from);
+            if let Some(operation) = spec.operation.as_ref().filter(|name| name.value.starts_with(['~', '!']))
+            {
+                let wrong = "is compared as it is: ~ and ! go with attributes";
+                return Err(document.wrong_at(operation, "operation", wrong));
+            }
+            let operation = spec.operation.as_ref().map(|name| Arc::from(name.value.as_str()));
             let good = good_spans(document, at)?;
             What::Spans { operation, good, is_plain: spec.good.is_none(), only }
         }

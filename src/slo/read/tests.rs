@@ -80,6 +80,8 @@ fn mistakes_are_named_with_file_line_and_key() {
         ("openslo/v1", "openslo/v2", 1, "apiVersion"),
         ("kind: SLO", "kind: SLx", 2, "kind"),
         ("operation: POST /charge", "operatoin: POST /charge", 17, "operatoin"),
+        ("operation: POST /charge", "operation: \"~POST .*\"", 17, "operation"),
+        ("operation: POST /charge", "operation: \"!POST /charge\"", 17, "operation"),
         ("isRolling: true", "isRolling: false", 21, "calendar"),
     ] {
         assert!(GOOD.contains(from), "{from}");
@@ -104,6 +106,39 @@ fn directory(files: &[(&str, &str)]) -> Result<Taken, Vec<String>> {
         let own = format!("{}/", folder.path().display());
         errors.iter().map(|error| error.to_string().replace(&own, "")).collect()
     })
+}
+
+#[cfg(unix)]
+#[test]
+fn directories_in_a_directory_are_read_but_hidden_ones_and_links_to_them_are_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let named = |name: &str| GOOD.replace("charge-fast", name);
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    // As Kubernetes mounts a file.
+    write("..2026_12_01/a.yaml", &named("a"));
+    std::os::unix::fs::symlink("..2026_12_01", folder.path().join("..data")).expect("linked");
+    std::os::unix::fs::symlink("..data/a.yaml", folder.path().join("a.yaml")).expect("linked");
+    write("team/b.yaml", &named("b"));
+    write("team/shop/c.yml", &named("c"));
+    std::os::unix::fs::symlink("..", folder.path().join("team/shop/round")).expect("linked");
+    let paths = [folder.path().to_owned()];
+    let names = || -> Result<Vec<String>, Refused> {
+        Ok(read_all(&paths)?.definitions.into_iter().map(|of| of.name).collect())
+    };
+    assert_eq!(names().expect("good"), ["a", "b", "c"]);
+    let mut files = super::Files::new(paths.to_vec());
+    assert_eq!(files.changed().expect("good").map(|taken| taken.definitions.len()), Some(3));
+    write("team/shop/d.yaml", &named("d"));
+    assert_eq!(files.changed().expect("good").map(|taken| taken.definitions.len()), Some(4));
+    write("1/2/3/4/5/6/7/8/e.yaml", &named("e"));
+    assert!(names().expect("just deep enough").contains(&"e".to_owned()));
+    write("1/2/3/4/5/6/7/8/9/f.yaml", &named("f"));
+    let error = names().expect_err("too deep").to_string();
+    assert!(error.ends_with("/8/9: cannot be read: it lies more than 8 directories deep"), "{error}");
 }
 
 #[test]
