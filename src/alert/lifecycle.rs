@@ -64,13 +64,24 @@ impl Lifecycle {
     /// Takes the anomalies that changed at this cut and gives the alerts that did, in the order of
     /// their ids. `at` is the arrival time of the cut and never decreases.
     pub fn step(&mut self, at: Timestamp, changed: &[Anomaly]) -> Vec<Alert> {
+        self.step_with(at, changed, |_| Attachment::default())
+    }
+
+    /// The same with what anomalies cost until `at`, asked for only of those whose alert is told: all figures of
+    /// one text are of one moment.
+    pub fn step_with(
+        &mut self,
+        at: Timestamp,
+        changed: &[Anomaly],
+        figures: impl Fn(&Anomaly) -> Attachment,
+    ) -> Vec<Alert> {
         let mut look = self.passing_of_time(at);
         for anomaly in changed {
             self.take(at, anomaly);
             look.insert(anomaly.id.clone());
         }
         look.append(&mut self.attached);
-        look.into_iter().filter_map(|id| self.judge(at, &id)).collect()
+        look.into_iter().filter_map(|id| self.judge(at, &id, &figures)).collect()
     }
 
     /// Adds what was found out about an anomaly; the next step tells it. What is not about a known
@@ -218,7 +229,12 @@ impl Lifecycle {
     }
 
     /// The alert as it should be now, if that differs from how it was last told.
-    fn judge(&mut self, at: Timestamp, id: &AnomalyId) -> Option<Alert> {
+    fn judge(
+        &mut self,
+        at: Timestamp,
+        id: &AnomalyId,
+        figures: impl Fn(&Anomaly) -> Attachment,
+    ) -> Option<Alert> {
         let frozen = self.frozen_until.is_some();
         let held = self.held.get_mut(id)?;
         let mut next = held.alert.clone();
@@ -258,17 +274,7 @@ impl Lifecycle {
                     next.severity = anomaly.severity;
                 }
                 next.labels = text::labels(anomaly, next.severity.as_str());
-                let link = link(&self.config, &held.attachment, id);
-                let runbook = text::runbook(&self.config.runbook_url, anomaly);
-                let links = text::Links { evidence: link.as_deref(), runbook: &runbook };
-                next.annotations = text::annotations(anomaly, &held.attachment, links);
-                next.impact.clone_from(&held.attachment.impact);
-                if let Some(elder) = &anomaly.merged_into {
-                    next.annotations.insert("merged_into".into(), elder.0.clone());
-                }
-                if let Some(reason) = &anomaly.suppressed_by {
-                    next.annotations.insert("suppressed_by".into(), text::clean(reason, 300));
-                }
+                write(&mut next, &self.config, anomaly, &held.attachment);
             }
         }
         if next == held.alert {
@@ -281,6 +287,10 @@ impl Lifecycle {
             self.due.insert((when, id.clone()));
             return None;
         }
+        if let Some(anomaly) = held.anomaly.as_ref().filter(|_| next.state != AlertState::Pending) {
+            held.attachment.update(figures(anomaly));
+            write(&mut next, &self.config, anomaly, &held.attachment);
+        }
         next.revision = held.alert.revision.saturating_add(1);
         self.ended.remove(&(held.changed_at, id.clone()));
         held.changed_at = at;
@@ -290,6 +300,21 @@ impl Lifecycle {
         }
         self.due.extend(look_again.map(|when| (when, id.clone())));
         Some(next)
+    }
+}
+
+/// Writes the text of an alert.
+fn write(alert: &mut Alert, config: &Config, anomaly: &Anomaly, attachment: &Attachment) {
+    let link = link(config, attachment, &anomaly.id);
+    let runbook = text::runbook(&config.runbook_url, anomaly);
+    let links = text::Links { evidence: link.as_deref(), runbook: &runbook };
+    alert.annotations = text::annotations(anomaly, attachment, links);
+    alert.impact.clone_from(&attachment.impact);
+    if let Some(elder) = &anomaly.merged_into {
+        alert.annotations.insert("merged_into".into(), elder.0.clone());
+    }
+    if let Some(reason) = &anomaly.suppressed_by {
+        alert.annotations.insert("suppressed_by".into(), text::clean(reason, 300));
     }
 }
 

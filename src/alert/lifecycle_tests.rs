@@ -45,6 +45,38 @@ fn states(alerts: &[Alert]) -> Vec<(u32, AlertState)> {
     alerts.iter().map(|alert| (alert.revision, alert.state)).collect()
 }
 
+/// Figures in the text alone are news only so often; what is told is of the moment at which it is told.
+#[test]
+fn all_figures_of_a_text_are_of_the_moment_of_its_revision() {
+    let figures = |when: u64| {
+        move |of: &Anomaly| {
+            let lost = Lost {
+                slo: "charge-fast".into(),
+                service: of.service.clone(),
+                bad: when,
+                share: 0.01 * when as f64,
+            };
+            let impact = Impact { budget_spent: vec![lost], users: None };
+            Attachment { impact, budget: Some(format!("{when} bad")), ..Attachment::default() }
+        }
+    };
+    let mut lifecycle = Lifecycle::new(Config::default());
+    lifecycle.step_with(at(0), &[confirmed(0)], figures(0));
+    let mut told = 0;
+    for second in 1..400 {
+        // Its title changes every ten seconds.
+        let changed = Anomaly { title: format!("it goes on {}", second / 10), ..confirmed(0) };
+        for alert in lifecycle.step_with(at(second), &[changed], figures(second)) {
+            let text = &alert.annotations["description"];
+            assert!(text.contains(&format!("Error budget: {second} bad")), "{second}: {text}");
+            assert!(text.contains(&format!("({second} bad)")), "{second}: {text}");
+            assert_eq!(alert.impact.budget_spent[0].bad, second);
+            told += 1;
+        }
+    }
+    assert!((6..=8).contains(&told), "{told}");
+}
+
 #[test]
 fn it_fires_with_its_cause_or_three_seconds_later_without() {
     for with_cause in [true, false] {
