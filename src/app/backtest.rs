@@ -15,7 +15,7 @@ use crate::model::{ManualClock, Signal, Timestamp};
 use crate::otlp::{self, Encoding};
 use crate::receive::{Admitted, Reply};
 use crate::serve;
-use crate::slo::Budgets;
+use crate::slo::{Budgets, Counted};
 use crate::store::{Checkpoint, Ledger, Stage, Store};
 use crate::window::Registry;
 use serde::de::DeserializeOwned;
@@ -49,10 +49,12 @@ pub struct Backtest {
 }
 
 /// What a backtest came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     pub requests: u64,
     pub anomalies: u64,
+    /// What was counted for each objective from a file.
+    pub counted: Vec<Counted>,
 }
 
 impl Backtest {
@@ -91,6 +93,7 @@ impl Backtest {
             bench.stages.judging.judge.detectors.end_of_recording();
             bench.run_out(last.saturating_add(RUN_OUT))?;
         }
+        outcome.counted = bench.stages.judging.judge.budgets.counted();
         outcome.anomalies = bench.finish(&self.out)?;
         Ok(outcome)
     }

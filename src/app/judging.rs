@@ -4,12 +4,12 @@
 use super::Error;
 use super::unwritten::Unwritten;
 use crate::alert::{Alert, Attachment, Impact, Lifecycle, Outbox, Users};
-use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Judge};
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Judge, Member};
 use crate::context::{Change, ChangeId, ToldExemption};
-use crate::detect::{ForeignAlert, Score};
+use crate::detect::{ForeignAlert, Score, Symptom};
 use crate::diagnose::{self, CauseKind, Evidence, Pass};
 use crate::model::Timestamp;
-use crate::slo::{self, Adjustment};
+use crate::slo::{self, Adjustment, Budgets};
 use crate::store::{Ledger, NewRecord, PieceKey, Stage};
 use crate::window::{Registry, SealedWindow, Tick, Topology};
 use serde::Deserialize;
@@ -197,11 +197,12 @@ impl Judging {
             records.push(NewRecord::new(at, Stage::Confirm, &*anomaly.id.0, key, anomaly)?);
             self.follow(anomaly);
             if matches!(anomaly.state, AnomalyState::Recovered | AnomalyState::Suppressed) {
-                self.tell_impact(anomaly, anomaly.ended_at.unwrap_or(at));
+                self.tell_impact(anomaly, at);
             }
         }
         self.tell_impacts(at);
-        let alerts = self.lifecycle.step(at, &anomalies);
+        let budgets = &self.judge.budgets;
+        let alerts = self.lifecycle.step_with(at, &anomalies, |anomaly| figures(budgets, anomaly, at));
         self.tell(alerts, records)?;
         let jobs = if self.replaying { Vec::new() } else { self.take_jobs(at, topology) };
         Ok(Judged { jobs, scores: judged.scores })
@@ -246,21 +247,9 @@ impl Judging {
         }
     }
 
-    fn tell_impact(&mut self, anomaly: &Anomaly, until: Timestamp) {
-        let impact = self.impact(anomaly, until);
-        self.lifecycle.attach(&anomaly.id, Attachment { impact, ..Attachment::default() });
-    }
-
-    /// What an anomaly has cost the services that it concerns since its onset.
-    fn impact(&self, anomaly: &Anomaly, until: Timestamp) -> Impact {
-        let services = std::iter::once(&anomaly.service)
-            .chain(anomaly.members.iter().map(|member| &member.service))
-            .collect();
-        let from = anomaly.onset.earliest;
-        let mut budget_spent = self.judge.budgets.lost(&services, from, until);
-        budget_spent.truncate(OBJECTIVES_TOLD);
-        let users = self.judge.budgets.users(&services, from, until);
-        Impact { budget_spent, users: users.map(|(affected, all)| Users { affected, all }) }
+    fn tell_impact(&mut self, anomaly: &Anomaly, at: Timestamp) {
+        let figures = figures(&self.judge.budgets, anomaly, at);
+        self.lifecycle.attach(&anomaly.id, figures);
     }
 
     /// Plans the diagnosis of an anomaly that was confirmed.
@@ -323,8 +312,7 @@ impl Judging {
         let key = format!("{id}/{pass}");
         let record = NewRecord::new(evidence.at, Stage::Diagnose, &*id.0, key, evidence)?;
         let named = evidence.causes.first().filter(|cause| cause.kind != CauseKind::Inconclusive);
-        // What was lost after its end is not its cost.
-        let until = self.anomaly(id).and_then(|anomaly| anomaly.ended_at).unwrap_or(self.at);
+        let anomaly = self.anomaly(id).unwrap_or_else(|| job.anomaly.clone());
         let attachment = Attachment {
             cause_summary: named.map(|_| diagnose::summary(&evidence.causes)),
             cause_service: named.map(|cause| cause.service.clone()),
@@ -332,14 +320,14 @@ impl Judging {
             cause_probability: named.map(|cause| cause.score),
             inconclusive: named.is_none(),
             change: job.suspects.first().map(|change| change.title.clone()),
-            impact: self.impact(&job.anomaly, until),
-            budget: slo::in_words(&self.judge.budgets.published().load(), &job.anomaly.service),
             evidence_url: self.evidence_url.as_ref().map(|base| format!("{base}{id}/")),
             traces: evidence.bundle.traces,
             log_records: evidence.bundle.log_records,
+            ..figures(&self.judge.budgets, &anomaly, self.at)
         };
         self.lifecycle.attach(id, attachment);
-        let alerts = self.lifecycle.step(self.at, &[]);
+        let (budgets, at) = (&self.judge.budgets, self.at);
+        let alerts = self.lifecycle.step_with(at, &[], |anomaly| figures(budgets, anomaly, at));
         self.tell(alerts, vec![record])
     }
 
@@ -364,6 +352,25 @@ impl Judging {
     }
 }
 
+/// How the budgets of an anomaly's service stand at a moment, and what it has cost the services that it concerns
+/// since its onset.
+fn figures(budgets: &Budgets, anomaly: &Anomaly, at: Timestamp) -> Attachment {
+    let services = std::iter::once(&anomaly.service)
+        .chain(anomaly.members.iter().map(|member| &member.service))
+        .collect();
+    // What was lost after its end is not its cost.
+    let (from, until) = (anomaly.onset.earliest, anomaly.ended_at.unwrap_or(at));
+    let mut budget_spent = budgets.lost(&services, from, until);
+    budget_spent.truncate(OBJECTIVES_TOLD);
+    let users = budgets.users(&services, from, until);
+    let impact = Impact { budget_spent, users: users.map(|(affected, all)| Users { affected, all }) };
+    let burns = |member: &&Member| member.symptom == Symptom::BudgetBurn && member.service == anomaly.service;
+    let burning: Vec<&str> =
+        anomaly.members.iter().filter(burns).map(|member| member.signal.as_str()).collect();
+    let budget = slo::in_words(&budgets.of(&anomaly.service, at), &anomaly.service, &burning);
+    Attachment { impact, budget, ..Attachment::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,7 +379,6 @@ mod tests {
     use crate::detect::{self, Detectors};
     use crate::disk::{Failure, Trace};
     use crate::model::{Clock as _, SystemClock};
-    use crate::slo::Budgets;
     use crate::store::{self, Store};
 
     #[test]

@@ -9,11 +9,12 @@ use crate::api::v1;
 use crate::app::{Backtest, Config};
 use crate::model::{ServiceKey, Timestamp};
 use crate::serve::text::plain;
-use crate::slo::{Alerted, Suggestion, Taken, Traffic, Warning, lint, read_all, rehearse, suggest};
+use crate::slo::{Alerted, Counted, Suggestion, Taken, Traffic, Warning, lint, read_all, rehearse, suggest};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -296,13 +297,37 @@ pub(super) fn run_test(arguments: Test, output: &Output) -> Result<(), Failure> 
     std::fs::create_dir_all(&out)?;
     let backtest = Backtest { inputs: recordings, out: out.clone(), scores: false, templates: false };
     let done = backtest.run(&config).map_err(|error| Failure::failed(error.to_string()));
-    let burns = done.and_then(|_| burns(&std::fs::read_to_string(out.join("anomalies.jsonl"))?));
+    let tested = done.and_then(|outcome| {
+        Ok((burns(&std::fs::read_to_string(out.join("anomalies.jsonl"))?)?, counted_text(&outcome.counted)))
+    });
     let _ = std::fs::remove_dir_all(&out);
-    let burns = burns?;
+    let (burns, counted) = tested?;
     output.print(Answer {
-        table: Box::new(|| burns_text(&burns)),
-        json: Box::new(|| burns.iter().map(burn_json).collect()),
+        table: Box::new(|| burns_text(&burns) + &counted),
+        json: Box::new(|| {
+            // Its rows are what was told alone.
+            let _ = std::io::stderr().write_all(counted.as_bytes());
+            burns.iter().map(burn_json).collect()
+        }),
     })
+}
+
+/// What was counted, a line for each objective.
+fn counted_text(counted: &[Counted]) -> String {
+    let mut text = String::new();
+    for Counted { slo, service, good, total } in counted {
+        let name = match service {
+            Some(service) => format!("{slo} of {service}"),
+            None => slo.clone(),
+        };
+        let what = match (service, total) {
+            (None, _) => "nothing was counted, for its service sent nothing".to_owned(),
+            (Some(_), 0) => "nothing was counted, though its service sent something".to_owned(),
+            (Some(_), total) => format!("{good} of {total} were good"),
+        };
+        let _ = writeln!(text, "{}", plain(&format!("{name}: {what}")));
+    }
+    text
 }
 
 /// An anomaly in which budgets burned.
@@ -417,6 +442,22 @@ mod tests {
         let yaml = json["openslo"].as_str().expect("a text");
         assert_eq!(crate::slo::read("a.yaml".as_ref(), yaml).expect("its own words").len(), 1);
         assert_eq!(suggest_json(&proposed[1])["would_have_told"], Value::Null);
+    }
+
+    #[test]
+    fn a_test_says_what_was_counted() {
+        let of = |service: Option<&str>, good, total| Counted {
+            slo: "a\nb".into(),
+            service: service.map(ServiceKey::named),
+            good,
+            total,
+        };
+        assert_eq!(
+            counted_text(&[of(Some("shop"), 9, 10), of(Some("shop"), 0, 0), of(None, 0, 0)]),
+            "a\\u{a}b of shop: 9 of 10 were good\n\
+             a\\u{a}b of shop: nothing was counted, though its service sent something\n\
+             a\\u{a}b: nothing was counted, for its service sent nothing\n"
+        );
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn quiet_service(target: f64, failing: impl Fn(u64) -> bool) -> (Vec<(u64, Burn)
         }
         let all = budgets.published().load_full();
         if said.iter().any(|(_, burn)| burn.burning) && words.is_none() {
-            words = in_words(&all, &ServiceKey::named("shop")).filter(|text| text.contains(" bad)"));
+            words = in_words(&all, &ServiceKey::named("shop"), &[]).filter(|text| text.contains(" bad)"));
         }
     }
     (said, words)
@@ -366,7 +366,7 @@ fn words_say_when_a_budget_ends() {
     let burn = budget.burn.iter().find(|(name, _)| *name == "1h").expect("an hour").1;
     let left_s = budget.budget_remaining_ratio * 30.0 * 86_400.0 / burn;
     assert!((ends.since(budget.published_at).as_secs_f64() - left_s).abs() < 1.0);
-    let text = in_words(&all, &ServiceKey::named("shop")).expect("text");
+    let text = in_words(&all, &ServiceKey::named("shop"), &[]).expect("text");
     assert!(text.contains(". At this rate the budget ends on ") && text.contains(" at "), "{text}");
 }
 

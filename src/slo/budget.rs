@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Whether there is anything to judge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataState {
-    /// Requests come.
+    /// What is counted comes.
     Ok,
-    /// No requests, but its instances send something.
+    /// Nothing that is counted, but the service's instances send something.
     Quiet,
     /// Nothing from any instance for max(3 cadences, 30 s).
     Silent,
@@ -100,14 +100,16 @@ fn length_in_words(seconds: u64) -> String {
     }
 }
 
-/// How the budget of a service stands that burns fastest, in one sentence; `None` if it has none.
+/// How the budget of a service stands that burns fastest, of those that are told to be `burning` if there are any,
+/// in one sentence; `None` if it has none.
 #[must_use]
-pub fn in_words(budgets: &[Budget], service: &ServiceKey) -> Option<String> {
+pub fn in_words(budgets: &[Budget], service: &ServiceKey, burning: &[&str]) -> Option<String> {
     let fastest = |budget: &Budget| budget.burn.iter().map(|&(_, rate)| rate).fold(0.0, f64::max);
-    let worst = budgets
-        .iter()
-        .filter(|budget| budget.service == *service)
-        .max_by(|a, b| fastest(a).total_cmp(&fastest(b)).then_with(|| b.slo.cmp(&a.slo)))?;
+    let worst = budgets.iter().filter(|budget| budget.service == *service).max_by(|a, b| {
+        let is_told = |budget: &Budget| burning.contains(&budget.slo.as_str());
+        let by_rate = || fastest(a).total_cmp(&fastest(b));
+        is_told(a).cmp(&is_told(b)).then_with(by_rate).then_with(|| b.slo.cmp(&a.slo))
+    })?;
     let hours = worst.window.as_secs() / 3_600;
     let length = if hours >= 48 { format!("{}-day", hours / 24) } else { format!("{hours}-hour") };
     let mut text = format!(
@@ -198,7 +200,7 @@ mod tests {
             operation: None,
         };
         let said = |age_s, burn, seen| {
-            in_words(&[budget(age_s, burn, seen)], &ServiceKey::named("shop")).expect("its budget")
+            in_words(&[budget(age_s, burn, seen)], &ServiceKey::named("shop"), &[]).expect("its budget")
         };
         // Four minutes old: every window holds the same.
         let young = said(250, [8.0; 7], (20, 250));
@@ -216,5 +218,13 @@ mod tests {
         let old = said(4 * 86_400, [0.1, 0.1, 0.1, 0.1, 0.5, 1.0, 2.0], (50, 900));
         assert!(old.contains("2.0 times too fast over the last 3d"), "{old}");
         assert!(said(250, [0.5; 7], (1, 250)).ends_with("99.96 % of the 30-day budget left"));
+        // The one that is told to burn is spoken of, also where another one burns faster.
+        let other = Budget { slo: "shop-fast".into(), ..budget(250, [9.0; 7], (90, 250)) };
+        let both = [budget(250, [8.0; 7], (20, 250)), other];
+        for (burning, wanted) in [(&["shop-ok"][..], "shop-ok"), (&[], "shop-fast"), (&["gone"], "shop-fast")]
+        {
+            let text = in_words(&both, &ServiceKey::named("shop"), burning).expect("its budget");
+            assert!(text.contains(&format!("objective {wanted:?}")), "{burning:?}: {text}");
+        }
     }
 }

@@ -48,6 +48,8 @@ pub struct Budgets {
     pub(super) composites: Vec<u32>,
     /// Whether objectives were made since all that follows from them was found.
     pub(super) made: bool,
+    /// What too slow is by default, by the numbers of services it was learned of.
+    pub(super) learned: BTreeMap<u32, u64>,
     /// Counts of objectives that are no more, which a checkpoint still holds.
     pub(super) removed: Vec<PieceKey>,
     pub(super) published: Arc<ArcSwap<Vec<Budget>>>,
@@ -93,6 +95,7 @@ impl Budgets {
             places: HashMap::default(),
             composites: Vec::new(),
             made: false,
+            learned: BTreeMap::new(),
             removed: Vec::new(),
             published: Arc::default(),
             published_adjustments: Arc::default(),
@@ -234,7 +237,7 @@ impl Budgets {
         service.last_request = now;
         if !std::mem::replace(&mut service.has_requests, true) {
             let key = service.key.clone();
-            service.learning = self.config.default.then(Box::default);
+            service.learning = self.config.gives_default(&service.key).then(Box::default);
             self.made |= self.define(number, &key);
             return;
         }
@@ -245,8 +248,8 @@ impl Budgets {
             if is_enough && let Some(p99) = learned.histogram().quantile(0.99) {
                 let key = service.key.clone();
                 service.learning = None;
-                self.define_latency(number, &key, rounded_up(p99 * SLOW));
-                self.made = true;
+                self.learned.insert(number, rounded_up(p99 * SLOW));
+                self.made |= self.define(number, &key);
             }
         }
     }

@@ -6,6 +6,7 @@ use super::grain::Grain;
 use super::objective::Objective;
 use crate::store::{PieceKey, Pieces};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// From this number on pieces are of users; below, of counts.
 const USERS: u8 = 128;
@@ -26,7 +27,7 @@ impl Budgets {
     /// All but the counts that are packed already, for a checkpoint.
     #[must_use]
     pub fn head(&self) -> Vec<u8> {
-        postcard::to_stdvec(&self.state).unwrap_or_default()
+        postcard::to_stdvec(&(&self.state, &self.learned)).unwrap_or_default()
     }
 
     /// Counts that changed, or went, since [`Self::saved`].
@@ -72,7 +73,10 @@ impl Budgets {
         head: &[u8],
         pieces: impl IntoIterator<Item = (PieceKey, &'a [u8])>,
     ) -> Result<(), RestoreError> {
-        self.state = postcard::from_bytes(head)?;
+        let (state, rest) = postcard::take_from_bytes(head)?;
+        // A head of before ends with the state.
+        let learned = if rest.is_empty() { BTreeMap::new() } else { postcard::from_bytes(rest)? };
+        (self.state, self.learned) = (state, learned);
         self.removed.clear();
         let State { objectives, .. } = &mut self.state;
         let places: hashbrown::HashMap<u32, usize> =

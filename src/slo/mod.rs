@@ -45,6 +45,6 @@ pub use kept::RestoreError;
 pub use lint::{Smell, Traffic, Warning, lint};
 #[cfg(test)]
 pub(crate) use oracle::{MONTH, definition};
-pub use publish::Lost;
+pub use publish::{Counted, Lost};
 pub use read::{FileError, Files, Refused, Taken, read, read_all};
 pub use tail::at_least;

@@ -7,7 +7,7 @@ use super::grain::Grain;
 use super::slices::Slices;
 use super::tail::at_least;
 use super::users::UserHistory;
-use crate::aggregate::{IndicatorId, RATIO_UNIT};
+use crate::aggregate::{IndicatorId, RATIO_UNIT, Source};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -247,6 +247,14 @@ impl Objective {
         // The edge of a window may lie a grain earlier.
         let reach = rule.long().as_secs().saturating_add(self.grain_s().saturating_mul(2));
         any_takes_bad && self.members.is_empty() && self.last_bad < now.saturating_sub(reach)
+    }
+
+    /// What is too slow, if it counts spans by that.
+    pub fn threshold_ns(&self) -> Option<u64> {
+        self.parts.iter().find_map(|part| match &part.source {
+            Source::Spans { good, .. } => good.threshold_ns,
+            _ => None,
+        })
     }
 
     /// What it counts by; 0 in a composite.

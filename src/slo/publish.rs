@@ -3,7 +3,9 @@
 use super::budget::{Budget, DataState};
 use super::budgets::{Budgets, State};
 use super::burn::WINDOWS;
+use super::definition::Counting;
 use super::objective::{Objective, Reading};
+use super::service::Service;
 use crate::aggregate::Source;
 use crate::model::{ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use std::time::Duration;
 
 /// Without anything for so long an objective is not judged until something comes.
 pub(super) const IDLE: Duration = Duration::from_secs(4 * 86_400);
+/// So long after the last request that an objective counts none comes.
+const REQUESTED_WITHIN: Duration = Duration::from_secs(30);
 /// So long after the last count an objective of metrics or logs has no data: they are sent a minute apart.
 const SENT_WITHIN: Duration = Duration::from_secs(150);
 
@@ -27,7 +31,52 @@ pub struct Lost {
     pub share: f64,
 }
 
+/// What was counted for an objective.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counted {
+    pub slo: String,
+    /// `None` of one whose service nothing came of.
+    pub service: Option<ServiceKey>,
+    pub good: u64,
+    pub total: u64,
+}
+
 impl Budgets {
+    /// What was counted for each objective that is written down, in all periods that are held, in the order of
+    /// their names.
+    #[must_use]
+    pub fn counted(&self) -> Vec<Counted> {
+        let State { services, objectives, .. } = &self.state;
+        let now = self.latest.max(self.at).secs();
+        let of = |objective: &Objective| {
+            let unit = if objective.is_sliced() { crate::aggregate::RATIO_UNIT } else { 1 };
+            let (good, total) = objective.since(now, 0);
+            (good / unit, total / unit)
+        };
+        let row = |objective: &Objective| {
+            let members = objective.members.iter().filter_map(|&(place, _)| objectives.get(place as usize));
+            let (good, total) = members.map(of).fold(of(objective), |sum, of| {
+                (u64::saturating_add(sum.0, of.0), u64::saturating_add(sum.1, of.1))
+            });
+            let service = services.get(objective.service as usize).map(|service| service.key.clone());
+            Counted { slo: objective.name.clone(), service, good, total }
+        };
+        let mut counted: Vec<Counted> = objectives.iter().filter(|of| !of.default).map(row).collect();
+        for definition in &self.definitions {
+            let is_meant = |of: &Counted| {
+                let service = of.service.as_ref();
+                of.slo == definition.name
+                    && (!definition.composed_of.is_empty()
+                        || service.is_some_and(|key| definition.means(key)))
+            };
+            if !counted.iter().any(is_meant) {
+                counted.push(Counted { slo: definition.name.clone(), service: None, good: 0, total: 0 });
+            }
+        }
+        counted.sort_by(|a, b| (&a.slo, &a.service).cmp(&(&b.slo, &b.service)));
+        counted
+    }
+
     /// What the objectives of services lost between two moments, without what is excluded, most of their
     /// budget first; those that lost nothing are left out.
     #[must_use]
@@ -76,75 +125,99 @@ impl Budgets {
         Some(Lost { slo: objective.name.clone(), service, bad: bad.div_ceil(unit), share })
     }
 
+    /// How the budgets of a service stand at a moment, by all that was counted until then.
+    #[must_use]
+    pub fn of(&self, service: &ServiceKey, now: Timestamp) -> Vec<Budget> {
+        let number = self.state.numbers.get(service);
+        let own = self.state.objectives.iter().filter(|objective| Some(&objective.service) == number);
+        own.filter_map(|objective| self.budget(objective, now)).collect()
+    }
+
     pub(super) fn publish(&mut self, now: Timestamp) {
-        let second = now.secs();
-        let mut budgets = Vec::with_capacity(self.state.objectives.len());
-        for at in 0..self.state.objectives.len() {
-            let State { services, objectives, .. } = &mut self.state;
-            let Some(objective) = objectives.get_mut(at) else { continue };
-            let Some(service) = services.get(objective.service as usize) else { continue };
-            let length = objective.period_at(now).1;
-            let Some(objective) = objectives.get(at) else { continue };
-            let idle = now.since(objective.last) > IDLE && objective.members.is_empty();
-            let (good, total, spent) = spent(objectives, objective, now);
-            let remaining = 1.0 - spent;
-            let exhausted_at = if remaining <= 0.0 { objective.exhausted_at.or(Some(now)) } else { None };
-            let readings = WINDOWS.map(|(_, seconds)| {
-                if idle { Reading::default() } else { reading(objectives, objective, second, seconds) }
-            });
-            let burn =
-                WINDOWS.iter().zip(&readings).map(|(&(name, _), reading)| (name, reading.burn)).collect();
-            let seen = readings.iter().map(|reading| (reading.bad, reading.total)).collect();
-            let state = match objective.parts.first().map(|part| &part.source) {
-                Some(Source::Logs { .. } | Source::Events { .. } | Source::Metric { .. }) => {
-                    service.sending_state(now, now.since(objective.last) <= SENT_WITHIN)
-                }
-                _ => service.data_state(now),
-            };
-            let hour =
-                WINDOWS.iter().zip(&readings).find(|((name, _), _)| *name == "1h").map(|(_, hour)| *hour);
-            let ends_at = hour
-                .filter(|hour| hour.burn > 1.0 && remaining > 0.0 && state == DataState::Ok)
-                .and_then(|hour| {
-                    let left =
-                        Duration::try_from_secs_f64(remaining * length.as_secs_f64() / hour.burn).ok()?;
-                    Some(now.saturating_add(left))
-                });
-            let spans = objective.parts.iter().find_map(|part| match &part.source {
-                Source::Spans { operation, good } => Some((operation.clone(), good.threshold_ns)),
-                _ => None,
-            });
-            let first = first(objectives, objective);
-            let silent_until = objective.silent_until(self.config.default_silent.0);
-            budgets.push(Budget {
-                slo: objective.name.clone(),
-                service: service.key.clone(),
-                target: objective.target,
-                window: length,
-                state,
-                good,
-                total,
-                budget_remaining_ratio: remaining,
-                burn,
-                seen,
-                users: objective.users.between(second, second.saturating_sub(3_600), second),
-                exhausted_at,
-                ends_at,
-                counted_since: (first != Timestamp::ZERO).then_some(first),
-                silent_until: silent_until.filter(|until| now < *until),
-                published_at: now,
-                time_zone: self.config.time_zone.clone(),
-                default: objective.default,
-                threshold_ns: spans.as_ref().and_then(|(_, threshold)| *threshold),
-                operation: spans.and_then(|(operation, _)| operation.as_deref().map(str::to_owned)),
-            });
-            if let Some(objective) = objectives.get_mut(at) {
-                objective.exhausted_at = exhausted_at;
-            }
+        for objective in &mut self.state.objectives {
+            objective.period_at(now);
+        }
+        let all =
+            self.state.objectives.iter().map(|objective| self.budget(objective, now)).collect::<Vec<_>>();
+        let mut budgets = Vec::with_capacity(all.len());
+        for (objective, budget) in self.state.objectives.iter_mut().zip(all) {
+            let Some(budget) = budget else { continue };
+            objective.exhausted_at = budget.exhausted_at;
+            budgets.push(budget);
         }
         budgets.sort_by(|a, b| (&a.service, &a.slo).cmp(&(&b.service, &b.slo)));
         self.published.store(Arc::new(budgets));
     }
+
+    fn budget(&self, objective: &Objective, now: Timestamp) -> Option<Budget> {
+        let State { services, objectives, .. } = &self.state;
+        let service = services.get(objective.service as usize)?;
+        let second = now.secs();
+        let length = objective.period_around(now).1;
+        let idle = now.since(objective.last) > IDLE && objective.members.is_empty();
+        let (good, total, spent) = spent(objectives, objective, now);
+        let remaining = 1.0 - spent;
+        let exhausted_at = if remaining <= 0.0 { objective.exhausted_at.or(Some(now)) } else { None };
+        let readings = WINDOWS.map(|(_, seconds)| {
+            if idle { Reading::default() } else { reading(objectives, objective, second, seconds) }
+        });
+        let burn = WINDOWS.iter().zip(&readings).map(|(&(name, _), reading)| (name, reading.burn)).collect();
+        let seen = readings.iter().map(|reading| (reading.bad, reading.total)).collect();
+        let state = state(services, objectives, objective, now);
+        let hour = WINDOWS.iter().zip(&readings).find(|((name, _), _)| *name == "1h").map(|(_, hour)| *hour);
+        let ends_at = hour
+            .filter(|hour| hour.burn > 1.0 && remaining > 0.0 && state == DataState::Ok)
+            .and_then(|hour| {
+                let left = Duration::try_from_secs_f64(remaining * length.as_secs_f64() / hour.burn).ok()?;
+                Some(now.saturating_add(left))
+            });
+        let spans = objective.parts.iter().find_map(|part| match &part.source {
+            Source::Spans { operation, good } => Some((operation.clone(), good.threshold_ns)),
+            _ => None,
+        });
+        let first = first(objectives, objective);
+        let silent_until = objective.silent_until(self.config.default_silent.0);
+        Some(Budget {
+            slo: objective.name.clone(),
+            service: service.key.clone(),
+            target: objective.target,
+            window: length,
+            state,
+            good,
+            total,
+            budget_remaining_ratio: remaining,
+            burn,
+            seen,
+            users: objective.users.between(second, second.saturating_sub(3_600), second),
+            exhausted_at,
+            ends_at,
+            counted_since: (first != Timestamp::ZERO).then_some(first),
+            silent_until: silent_until.filter(|until| now < *until),
+            published_at: now,
+            time_zone: self.config.time_zone.clone(),
+            default: objective.default,
+            threshold_ns: spans.as_ref().and_then(|(_, threshold)| *threshold),
+            operation: spans.and_then(|(operation, _)| operation.as_deref().map(str::to_owned)),
+        })
+    }
+}
+
+/// Whether what an objective counts comes; of a composite, the best of its parts.
+fn state(services: &[Service], all: &[Objective], of: &Objective, now: Timestamp) -> DataState {
+    let own = |of: &Objective| {
+        let Some(service) = services.get(of.service as usize) else { return DataState::Gone };
+        let (last, within) = match of.parts.first() {
+            // Of one that counts them all, those are known, too, that came before it was made.
+            Some(Counting { source: Source::Spans { operation: None, .. }, only }) if only.is_empty() => {
+                (of.last.max(service.last_request), REQUESTED_WITHIN)
+            }
+            Some(Counting { source: Source::Spans { .. }, .. }) => (of.last, REQUESTED_WITHIN),
+            _ => (of.last, SENT_WITHIN),
+        };
+        service.state(now, now.since(last) <= within)
+    };
+    let members = of.members.iter().filter_map(|&(place, _)| all.get(place as usize));
+    members.map(own).min().unwrap_or_else(|| own(of))
 }
 
 /// What a window of an objective held; of a composite, the mean of the burn rates of those with traffic.

@@ -21,12 +21,8 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub fn data_state(&self, now: Timestamp) -> DataState {
-        self.sending_state(now, now.since(self.last_request) <= Duration::from_secs(30))
-    }
-
     /// `counted`: whether what an objective counts came lately.
-    pub fn sending_state(&self, now: Timestamp, counted: bool) -> DataState {
+    pub fn state(&self, now: Timestamp, counted: bool) -> DataState {
         let patience =
             Duration::try_from_secs_f64(3.0 * self.pause_s).unwrap_or(IDLE).max(Duration::from_secs(30));
         let silent = now.since(self.last);
