@@ -39,7 +39,7 @@ pub use hot::Counted;
 pub use indicator::{
     Comparison, GoodSpans, Indicator, IndicatorId, Meaning, Part, RATIO_UNIT, SecondCount, Source,
 };
-pub use matcher::{Matcher, Pattern, Test};
+pub use matcher::{Matcher, Pattern, Test, same_name};
 pub use partial::{Accepted, EdgeCell, Facet, FacetKey, Partial, PeerKey, SpanHalf};
 pub use place::{AHEAD, TOO_OLD};
 pub use shard::Shard;

@@ -2,8 +2,9 @@
 
 use super::advice::TARGETS;
 use super::definition::{Counting, Definition, Origin, Period};
-use crate::aggregate::{Meaning, Part, Source};
+use crate::aggregate::{Meaning, Part, Source, same_name};
 use crate::model::ServiceKey;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an operation did in the time that advice is taken from.
@@ -11,7 +12,7 @@ use std::time::Duration;
 pub struct Traffic {
     pub service: ServiceKey,
     pub operation: String,
-    /// Whether these are requests from outside: SERVER or CONSUMER spans.
+    /// Whether these are requests: SERVER or CONSUMER spans, and roots of a service.
     pub entry: bool,
     pub requests: u64,
     pub errors: u64,
@@ -19,6 +20,25 @@ pub struct Traffic {
     pub p50_ns: u64,
     pub p99_ns: u64,
     pub p999_ns: u64,
+}
+
+/// What a service sent in the time that advice is taken from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    pub service: ServiceKey,
+    /// How long ago the first of it came.
+    pub seen: Duration,
+    pub requests: u64,
+    /// Its metrics, where they are known.
+    pub metrics: Option<Vec<MetricName>>,
+}
+
+/// A series of a metric, as its sender named it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricName {
+    pub name: String,
+    pub unit: String,
+    pub attributes: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// A kind of mistake.
@@ -29,6 +49,7 @@ pub enum Smell {
     NoRatio,
     LittleTraffic,
     LongPolls,
+    CountsNothing,
 }
 
 impl Smell {
@@ -40,6 +61,7 @@ impl Smell {
             Self::NoRatio => "no-ratio",
             Self::LittleTraffic => "little-traffic",
             Self::LongPolls => "long-polls",
+            Self::CountsNothing => "counts-nothing",
         }
     }
 }
@@ -63,10 +85,13 @@ const WAITS: Duration = Duration::from_secs(5);
 /// Requests that must have been seen before anything is said of them.
 const SEEN: u64 = 100;
 
-/// Looks at objectives and at what the services that they mean did in `over`. Without traffic only what
-/// the files themselves show is said.
+/// What was seen for so long should hold what an objective counts.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
+
+/// Looks at objectives and at what the services that they mean did. Where nothing is known only what the files
+/// themselves show is said.
 #[must_use]
-pub fn lint(definitions: &[Definition], traffic: &[Traffic], over: Duration) -> Vec<Warning> {
+pub fn lint(definitions: &[Definition], traffic: &[Traffic], known: &[Known]) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for definition in definitions {
         let mut warn = |smell: Smell, text: String, advice: String| {
@@ -79,6 +104,9 @@ pub fn lint(definitions: &[Definition], traffic: &[Traffic], over: Duration) -> 
         if let Some((text, advice)) = no_ratio(&definition.parts) {
             warn(Smell::NoRatio, text, advice);
         }
+        if let Some((text, advice)) = counts_nothing(definition, traffic, known) {
+            warn(Smell::CountsNothing, text, advice);
+        }
         let counted: Vec<&Traffic> = traffic.iter().filter(|of| counts(definition, of)).collect();
         let requests: u64 = counted.iter().map(|of| of.requests).sum();
         let threshold = definition.parts.iter().find_map(|part| match &part.source {
@@ -90,7 +118,9 @@ pub fn lint(definitions: &[Definition], traffic: &[Traffic], over: Duration) -> 
             Period::Rolling(length) => *length,
             Period::Calendar(calendar) => calendar.longest(),
         };
-        let expected = requests as f64 * period.as_secs_f64() / over.as_secs_f64().max(1.0);
+        let own = known.iter().filter(|of| definition.means(&of.service));
+        let seen = own.map(|of| of.seen).max().unwrap_or_default();
+        let expected = requests as f64 * period.as_secs_f64() / seen.as_secs_f64().max(1.0);
         let allowed = expected * (1.0 - definition.target);
         if allowed < FAILURES_ALLOWED {
             warn(
@@ -183,6 +213,58 @@ fn counts(definition: &Definition, of: &Traffic) -> bool {
             }
             _ => false,
         })
+}
+
+/// What an objective asks for that does not come.
+fn counts_nothing(definition: &Definition, traffic: &[Traffic], known: &[Known]) -> Option<(String, String)> {
+    let own: Vec<&Known> = known.iter().filter(|of| definition.means(&of.service)).collect();
+    let seen = |of: &[&Known]| of.iter().map(|of| of.seen).max().unwrap_or_default();
+    if definition.parts.is_empty() {
+        return None;
+    }
+    if own.is_empty() {
+        return (seen(&known.iter().collect::<Vec<_>>()) >= KNOWN_FOR).then(|| {
+            (
+                format!("no service {:?} sends anything", definition.service),
+                "name `service` as `barograph services` does".to_owned(),
+            )
+        });
+    }
+    definition.parts.iter().find_map(|part| match &part.source {
+        Source::Spans { operation, .. } => {
+            let requests = own.iter().map(|of| of.requests).fold(0, u64::saturating_add);
+            let is_enough = requests >= SEEN || seen(&own) >= KNOWN_FOR;
+            let named = |of: &Traffic| operation.as_ref().is_none_or(|name| **name == *of.operation);
+            let comes = match operation {
+                None => requests > 0,
+                Some(_) => traffic.iter().any(|of| definition.means(&of.service) && named(of)),
+            };
+            (is_enough && !comes).then(|| match operation {
+                None => (
+                    format!("{:?} serves no requests", definition.service),
+                    "count its logs or a metric, or name the service that serves".to_owned(),
+                ),
+                Some(name) => (
+                    format!("{:?} has no operation {name:?}", definition.service),
+                    "name `operation` as `barograph operations` does".to_owned(),
+                ),
+            })
+        }
+        Source::Metric { name, .. } => {
+            let matches = |of: &MetricName| {
+                same_name(name, &of.name, &of.unit)
+                    && part.only.iter().all(|matcher| matcher.holds_for(&of.attributes))
+            };
+            let comes = own.iter().any(|of| of.metrics.as_ref().is_none_or(|all| all.iter().any(matches)));
+            (seen(&own) >= KNOWN_FOR && !comes).then(|| {
+                (
+                    format!("{:?} sends no metric {name:?} with these attributes", definition.service),
+                    "name `metric` and `attributes` as they are sent".to_owned(),
+                )
+            })
+        }
+        Source::Logs { .. } | Source::Events { .. } => None,
+    })
 }
 
 /// What is wrong, and what to do about it.
@@ -310,13 +392,68 @@ spec:
         }
     }
 
+    /// A service that has sent this for a day.
+    fn known(traffic: &[Traffic]) -> Vec<Known> {
+        let requests = traffic.iter().map(|of| of.requests).sum();
+        let of = |of: &Traffic| Known { service: of.service.clone(), seen: DAY, requests, metrics: None };
+        traffic.first().map(of).into_iter().collect()
+    }
+
+    #[test]
+    fn requests_are_those_of_the_time_that_was_seen() {
+        let requests = [traffic("GET /", 1_000, 0, [20, 100, 200])];
+        let errors = slo(&own("good: not_error"), 0.999);
+        for (seen_s, smells) in [(25, 0), (7 * 86_400, 1)] {
+            let known = Known { seen: Duration::from_secs(seen_s), ..known(&requests).remove(0) };
+            let found = lint(&errors, &requests, &[known]);
+            assert_eq!(found.len(), smells, "{seen_s}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_matches_is_noted_once_enough_was_seen() {
+        let requests = [traffic("GET /", 1_000, 0, [20, 100, 200])];
+        let other = Known { service: ServiceKey::named("other"), ..known(&requests).remove(0) };
+        let label = |name: &str| MetricName {
+            name: name.into(),
+            unit: String::new(),
+            attributes: vec![("code".into(), "500".into())],
+        };
+        let seen = |seen_s: u64, requests: u64, metrics: Option<&str>| Known {
+            service: ServiceKey::named("shop"),
+            seen: Duration::from_secs(seen_s),
+            requests,
+            metrics: metrics.map(|name| vec![label(name)]),
+        };
+        let operation = |name: &str| slo(&own(&format!("good: not_error, operation: {name}")), 0.9);
+        let sum = slo(&sums("a_total{code=\"500\"}", "a_total"), 0.9);
+        for (definitions, known, noted) in [
+            (operation("GET /"), seen(60, 1_000, None), false),
+            (operation("GET /no"), seen(60, 1_000, None), true),
+            (operation("GET /no"), seen(60, 50, None), false),
+            (operation("GET /no"), seen(600, 50, None), true),
+            (operation("GET /"), other.clone(), true),
+            (operation("GET /"), Known { seen: Duration::from_secs(60), ..other }, false),
+            (slo(&own("good: not_error"), 0.9), seen(600, 0, None), true),
+            (sum.clone(), seen(600, 0, Some("a")), false),
+            (sum.clone(), seen(600, 0, Some("b")), true),
+            (sum.clone(), seen(60, 0, Some("b")), false),
+            (sum, seen(600, 0, None), false),
+        ] {
+            let found = lint(&definitions, &requests, std::slice::from_ref(&known));
+            let is_noted = found.iter().any(|of| of.smell == Smell::CountsNothing);
+            assert_eq!(is_noted, noted, "{definitions:?} {known:?}: {found:?}");
+        }
+        assert!(lint(&operation("GET /"), &[], &[]).is_empty(), "nothing was seen yet");
+    }
+
     fn smells(definitions: &[Definition], traffic: &[Traffic]) -> Vec<&'static str> {
-        lint(definitions, traffic, DAY).iter().map(|warning| warning.smell.as_str()).collect()
+        lint(definitions, traffic, &known(traffic)).iter().map(|warning| warning.smell.as_str()).collect()
     }
 
     /// The advice on the one mistake that there is.
     fn advice(definitions: &[Definition], traffic: &[Traffic]) -> String {
-        let found = lint(definitions, traffic, DAY);
+        let found = lint(definitions, traffic, &known(traffic));
         let [one] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((one.slo.as_str(), one.origin.line), ("it", 3));
         assert!(!one.text.is_empty() && one.origin.path == Path::new("slo.yaml"), "{one:?}");

@@ -42,7 +42,7 @@ pub use checks::of_checks;
 pub use config::Config;
 pub use definition::{Counting, Definition, Method, Origin, Period};
 pub use kept::RestoreError;
-pub use lint::{Smell, Traffic, Warning, lint};
+pub use lint::{Known, MetricName, Smell, Traffic, Warning, lint};
 #[cfg(test)]
 pub(crate) use oracle::{MONTH, definition};
 pub use publish::{Counted, Lost};
