@@ -394,6 +394,9 @@ async fn advice_comes_for_people_and_for_programs() {
     let taken = write("taken.yaml", &text);
     let linted = daemon.ask(&["slo", "lint", &taken]);
     assert_eq!(linted["notes"], json!([]), "{linted}");
+    let idle = objective("idle", 0.9).replace("good: not_error", "operation: GET /no, good: not_error");
+    let (code, text, error) = daemon.run(&["slo", "lint", &write("idle.yaml", &idle)]);
+    assert!(code == Some(1) && text.contains(": idle: counts-nothing: "), "{text}{error}");
     assert_eq!(daemon.stop(), Some(0));
 
     // What it would have told about what that daemon recorded.
