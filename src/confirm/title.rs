@@ -122,7 +122,10 @@ pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
         1 => "; 1 other service is affected".to_owned(),
         n => format!("; {n} other services are affected"),
     };
-    format!("{}: {what}, since {}{others}", member.service, clock(anomaly.onset.latest))
+    // The latest of what a budget goes by is not when it began.
+    let budget = member.symptom == Symptom::BudgetBurn;
+    let since = if budget { anomaly.onset.earliest } else { anomaly.onset.latest };
+    format!("{}: {what}, since {}{others}", member.service, clock(since))
 }
 
 fn operation(signal: &str) -> String {

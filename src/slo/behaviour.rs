@@ -73,6 +73,30 @@ fn one_failure_of_a_quiet_service_pages_nobody_and_three_in_a_row_do() {
 }
 
 #[test]
+fn what_burns_began_when_it_did_and_not_a_window_ago() {
+    const HEALTHY: u64 = 7_000;
+    for (target, failing) in [(0.99, 20), (0.99, 8), (0.999, 20), (0.999, 1)] {
+        let of = definition("shop-ok", target, Method::Occurrences, MONTH);
+        let (mut budgets, registry) = begun(&config(), &[of], START);
+        let fault = START + HEALTHY;
+        let first = (START + 1..fault + 3_600).find_map(|now| {
+            // Of twenty requests a second: one in 2,000 fails as ever.
+            let bad = if now >= fault { failing } else { u64::from(now.is_multiple_of(100)) };
+            let burns = budgets.step(&counted(&budgets, now, now, 20 - bad, 20), &registry);
+            burns.into_iter().find(|burn| burn.burning)
+        });
+        let burn = first.expect("it burns");
+        let off = burn.since.secs().abs_diff(fault);
+        assert!(off <= 2, "{target}, {failing} of 20: {off} s from when it began, told at {}", burn.at);
+    }
+    // Of ten requests an hour, after the last one that was good.
+    let (said, _) = quiet_service(0.99, |number| (100..103).contains(&number));
+    let (_, page) = said.iter().find(|(_, burn)| burn.page && burn.burning).expect("a page");
+    let since = page.since.secs() - START;
+    assert!((99 * 360..=100 * 360).contains(&since), "{since}");
+}
+
+#[test]
 fn the_four_states_of_data_are_neither_good_nor_bad_and_page_nobody() {
     let of = definition("shop-ok", 0.999, Method::Occurrences, MONTH);
     let (series, registry) = shop();

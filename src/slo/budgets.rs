@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// Budgets are published, and idle burns judged anew, every so many seconds.
 const PUBLISH_EVERY_S: u64 = 10;
+/// The beginning of burning is looked for so far back, or as far as the short window reaches.
+const BEGAN_WITHIN: Duration = Duration::from_secs(6 * 3_600);
 /// A burn that goes on is said again so often.
 const REMIND: Duration = Duration::from_secs(60);
 /// Requests the default latency objective is learned from at least.
@@ -332,6 +334,7 @@ impl Budgets {
                 (standing.since, standing.ceased) = (Timestamp::ZERO, now);
             } else if seen.holds && !holding {
                 standing.since = now;
+                standing.began = objective.began(now, rule.long().min(BEGAN_WITHIN).max(seen.short_window));
                 standing.fresh = if adjusted { now } else { objective.last_bad(now) };
             }
             let after = if let Rule::Burn(rule) = rule { rule.after } else { Duration::ZERO };
@@ -340,7 +343,7 @@ impl Budgets {
                 continue;
             }
             standing.said = if burns_now { now } else { Timestamp::ZERO };
-            let since = now.saturating_sub(seen.short_window).max(first);
+            let since = standing.began.max(first);
             burns.push(Burn {
                 at: now,
                 slo: objective.name.clone(),

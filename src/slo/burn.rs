@@ -131,7 +131,8 @@ pub struct Burn {
     pub target: f64,
     /// Share of bad ones in the short window.
     pub bad_share: f64,
-    /// When the short window's burning began, at the earliest; never before anything was counted.
+    /// When the burning began that was noticed, looked for within the long window and 6 h; never before anything was
+    /// counted.
     pub since: Timestamp,
     /// Some of what it goes by is not older than this: what came last when it began, or all that the short
     /// window holds.

@@ -31,11 +31,16 @@ enum Kept {
     Slices(Slices),
 }
 
+/// Steps in which the beginning of burning is looked for, twice.
+const BEGAN_STEPS: u64 = 60;
+
 /// How one rule stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Standing {
     /// Since when its condition holds; zero while it does not.
     pub since: Timestamp,
+    /// When what it began with began.
+    pub began: Timestamp,
     /// When that was last said; zero while it was not.
     pub said: Timestamp,
     /// When the latest of what it began with happened.
@@ -230,6 +235,43 @@ impl Objective {
                 (if self.some_is_bad { total - some } else { some }, total)
             }
         }
+    }
+
+    /// When the burning that shows in the window before `now` began: after the last moment at which the events up
+    /// to it were rather healthy than as bad as the window as a whole (CUSUM of bad ones, less what lies half-way
+    /// between both shares on a logarithmic scale). For composites and slices the beginning of the window.
+    pub fn began(&self, now: Timestamp, window: Duration) -> Timestamp {
+        let from = now.saturating_sub(window);
+        if !self.members.is_empty() || self.is_sliced() {
+            return from;
+        }
+        let (first, last) = (from.secs(), now.secs().saturating_add(1));
+        let counted = |from: u64, to: u64| {
+            let is_excluded = self.excluded.iter().any(|&(begin, end)| begin < to && end > from);
+            let (good, total) = if is_excluded { (0, 0) } else { self.between(now.secs(), first, from, to) };
+            (total.saturating_sub(good) as f64, total as f64)
+        };
+        let (bad, total) = counted(first, last);
+        let (share, allowed) = (bad / total.max(1.0), 1.0 - self.target);
+        let half_way = (share.max(allowed) * allowed).sqrt();
+        let began_in = |from: u64, to: u64, step: u64| {
+            let (mut sum, mut began, mut at) = (0.0f64, from, from);
+            while at < to {
+                let until = at.saturating_add(step).min(to);
+                let (bad, total) = counted(at, until);
+                sum = (sum + bad - half_way * total).max(0.0);
+                if sum == 0.0 {
+                    began = until;
+                }
+                at = until;
+            }
+            began
+        };
+        // Coarsely over the whole window, then second by second.
+        let step = ((last - first) / BEGAN_STEPS).max(1);
+        let began = began_in(first, last, step).min(now.secs());
+        let began = began_in(began, began.saturating_add(step).min(last), (step / BEGAN_STEPS).max(1));
+        Timestamp::from_secs(began.clamp(first, now.secs()))
     }
 
     /// When something bad may have happened last, at most `now`.
