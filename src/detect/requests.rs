@@ -16,6 +16,8 @@ use std::sync::Arc;
 /// requests over which that is followed.
 const ALWAYS: f64 = 0.5;
 const ALWAYS_MEMORY: f32 = 50.0;
+/// The same while the series is only learned: what failed and is well again when it is known does not fail always.
+const LEARNING_MEMORY: f32 = 20.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RequestSeries {
@@ -33,8 +35,10 @@ pub struct RequestSeries {
     pub job: Option<Box<Job>>,
     /// Whether a deadline is set for it.
     pub scheduled: bool,
-    /// Share of failed requests lately, while it has failed since it was first seen.
+    /// Share of failed requests lately, while it is only learned or has failed since it was first seen.
     always_failed: Option<f32>,
+    /// Whether that was told.
+    told_failing: bool,
 }
 
 impl RequestSeries {
@@ -53,6 +57,7 @@ impl RequestSeries {
             job: may_be_job.then(Box::default),
             scheduled: false,
             always_failed: None,
+            told_failing: false,
         }
     }
 
@@ -60,7 +65,7 @@ impl RequestSeries {
     #[must_use]
     pub fn is_active(&self) -> bool {
         let mut tests = [&self.errors.test, &self.latency.test].into_iter();
-        self.always_failed.is_some() || tests.any(|test| test.evidence.is_active())
+        self.told_failing || tests.any(|test| test.evidence.is_active())
     }
 
     /// Whether the end of a fault, or a scheduled run, is to come yet.
@@ -106,8 +111,8 @@ impl RequestSeries {
             self.requests = self.requests.saturating_add(u32::try_from(cell.seen).unwrap_or(u32::MAX));
             self.errors.learn(cell.seen, cell.errors as f64);
             self.latency.learn(&cell.latency, i32::MAX, 1.0);
-            let share = self.errors.share();
-            self.always_failed = (share >= ALWAYS).then_some(share as f32);
+            let lately = self.lately_failed(cell, LEARNING_MEMORY);
+            self.always_failed = self.key.entry.then_some(lately);
             return;
         }
         self.judge_always_failed(now, id, cell, findings);
@@ -145,12 +150,26 @@ impl RequestSeries {
         cell: &Requests,
         findings: &mut Vec<Finding>,
     ) {
-        let Some(share) = self.always_failed.filter(|_| self.key.entry) else { return };
-        let memory = (self.requests as f32).clamp(1.0, ALWAYS_MEMORY);
-        let seen = cell.seen.max(1) as f32;
-        let share = share + (cell.errors as f32 / seen - share) * (seen / memory).min(1.0);
-        let is_over = f64::from(share) < ALWAYS / 2.0;
+        if self.always_failed.is_none() {
+            return;
+        }
+        let share = self.lately_failed(cell, (self.requests as f32).clamp(1.0, ALWAYS_MEMORY));
+        let began = self.first;
+        let was_told = self.told_failing;
+        if !was_told && self.errors.share() < ALWAYS {
+            self.always_failed = None;
+            return;
+        }
+        let is_over = f64::from(share) < if was_told { ALWAYS / 2.0 } else { ALWAYS };
         self.always_failed = (!is_over).then_some(share);
+        self.told_failing = !is_over;
+        if is_over {
+            // What is usual for it is not known yet.
+            (self.errors, self.first, self.requests) = (Errors::default(), now, 0);
+            if !was_told {
+                return;
+            }
+        }
         let mut finding = Finding::of(now, &self.key, id, Symptom::Errors);
         finding.phase = if is_over { Phase::Cleared } else { Phase::Active };
         (finding.gravity, finding.decided) = (Gravity::Ticket, true);
@@ -159,12 +178,17 @@ impl RequestSeries {
         // What would be healthy nobody has seen.
         finding.expected = Band { low: 0.0, high: f64::INFINITY };
         finding.unit = "1".to_owned();
-        finding.onset = Interval { earliest: self.first, latest: self.first };
+        finding.onset = Interval { earliest: began, latest: began };
         finding.exemplars.extend(cell.failed);
         findings.push(finding);
-        if is_over {
-            (self.errors, self.first, self.requests) = (Errors::default(), now, 0);
-        }
+    }
+
+    /// Share of failed requests over about the last `memory` of them, this cell's included.
+    fn lately_failed(&self, cell: &Requests, memory: f32) -> f32 {
+        let seen = cell.seen.max(1) as f32;
+        let share = cell.errors as f32 / seen;
+        let before = self.always_failed.unwrap_or(share);
+        before + (share - before) * (seen / memory).min(1.0)
     }
 
     fn finding(
@@ -195,6 +219,45 @@ impl RequestSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Ticks in which failures were told of a request each five seconds, of which these fail.
+    fn told(fails: impl Fn(u64) -> bool) -> Vec<u64> {
+        let key = SeriesKey {
+            service: crate::model::ServiceKey::named("shop"),
+            signal: crate::model::Signal::Traces,
+            operation: "GET /health".into(),
+            kind: SpanKind::Server,
+            entry: true,
+            unit: "".into(),
+            attributes: vec![],
+        };
+        let (id, mut series) = (key.id(), RequestSeries::new(Arc::new(key), 0));
+        let (config, mut told) = (Config::default(), Vec::new());
+        for number in 0..60u64 {
+            let now = Timestamp::from_secs(1_700_000_000 + 5 * number);
+            let cell = Requests {
+                seen: 1,
+                errors: u64::from(fails(number)),
+                first: now,
+                last: now,
+                ..Requests::default()
+            };
+            let mut findings = Vec::new();
+            series.observe(now, id, &cell, &config, &mut findings);
+            let active = findings.iter().any(|finding| finding.phase == Phase::Active);
+            told.extend(active.then_some(number));
+        }
+        told
+    }
+
+    #[test]
+    fn what_failed_while_it_was_learned_and_is_well_again_does_not_fail_always() {
+        assert_eq!(told(|number| (8..18).contains(&number)), [0u64; 0]);
+        // What fails since it was first seen is told as soon as it is known, until it has been well for a while.
+        let always = told(|number| number < 30);
+        assert_eq!(always.first(), Some(&20));
+        assert!((31..59).contains(always.last().unwrap()), "{always:?}");
+    }
 
     #[test]
     fn a_healthy_series_is_small() {
