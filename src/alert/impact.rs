@@ -1,6 +1,7 @@
 //! What an anomaly has cost.
 
 use crate::model::ServiceKey;
+use crate::sketch::EXACT_UP_TO;
 use crate::slo::{Lost, share_in_words};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -45,11 +46,14 @@ impl Impact {
         text
     }
 
-    /// `about 1240 of 8300 users affected`, empty where nobody counts them.
+    /// `9 of 296 users affected`, `about 1240 of 8300 …` where they are too many to be counted one by one; empty where
+    /// nobody counts them.
     #[must_use]
     pub fn users_in_words(&self) -> String {
         self.users.map_or_else(String::new, |users| {
-            format!("about {} of {} users affected", users.affected, users.all.max(users.affected))
+            let all = users.all.max(users.affected);
+            let about = if all > EXACT_UP_TO as u64 { "about " } else { "" };
+            format!("{about}{} of {all} users affected", users.affected)
         })
     }
 }

@@ -4,6 +4,7 @@
 use super::convert::from_proto;
 use crate::api::v1;
 use crate::settings::{Seconds, Setting};
+use crate::sketch::EXACT_UP_TO;
 use crate::slo::share_in_words;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -380,7 +381,10 @@ pub(crate) fn budget_spent_text(of: &v1::Incident) -> String {
 #[must_use]
 pub(crate) fn users_text(affected: Option<u64>, all: Option<u64>) -> String {
     match (affected, all) {
-        (Some(affected), Some(all)) => format!("about {affected} of {}", all.max(affected)),
+        (Some(affected), Some(all)) => {
+            let about = if all > EXACT_UP_TO as u64 { "about " } else { "" };
+            format!("{about}{affected} of {}", all.max(affected))
+        }
         _ => String::new(),
     }
 }

@@ -12,8 +12,8 @@ const PRECISION: u32 = 15;
 const REGISTERS: usize = 1 << PRECISION;
 /// Bits of a hash that are left: a register holds at most one more than that.
 const REST: u32 = 64 - PRECISION;
-/// So many are kept one by one, in half of what the registers take.
-const FEW: usize = 2_048;
+/// So many are kept one by one, in half of what the registers take: up to here the size is exact.
+pub const EXACT_UP_TO: usize = 2_048;
 
 /// A set of which only the size can be told. Merging is exact: the union's sketch is the same, bit for bit,
 /// in whatever order and from whatever parts it was made.
@@ -47,7 +47,7 @@ impl Distinct {
             Kept::Few(hashes) => {
                 let Err(at) = hashes.binary_search(&hash) else { return };
                 hashes.insert(at, hash);
-                if hashes.len() > FEW {
+                if hashes.len() > EXACT_UP_TO {
                     self.0 = Kept::Many(registers_of(hashes));
                 }
             }
@@ -163,7 +163,7 @@ mod tests {
             for size in [0u64, 1, 2, 100, 2_047, 2_048, 2_049, 3_000, 10_000, 30_000, 100_000, 300_000] {
                 let distinct = of((0..size).map(|n| n + seed * 1_000_000_000));
                 let told = distinct.count();
-                if size <= FEW as u64 {
+                if size <= EXACT_UP_TO as u64 {
                     assert_eq!(told, size);
                     continue;
                 }
