@@ -1,7 +1,7 @@
 //! What an anomaly has cost.
 
 use crate::model::ServiceKey;
-use crate::sketch::EXACT_UP_TO;
+use crate::sketch::Distinct;
 use crate::slo::{Lost, share_in_words};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -46,14 +46,20 @@ impl Impact {
         text
     }
 
-    /// `9 of 296 users affected`, `about 1240 of 8300 …` where they are too many to be counted one by one; empty where
-    /// nobody counts them.
+    /// `9 of 296 users affected` (see [`users_in_words`]), empty where nobody counts them.
     #[must_use]
     pub fn users_in_words(&self) -> String {
         self.users.map_or_else(String::new, |users| {
-            let all = users.all.max(users.affected);
-            let about = if all > EXACT_UP_TO as u64 { "about " } else { "" };
-            format!("{about}{} of {all} users affected", users.affected)
+            format!("{} users affected", users_in_words(users.affected, users.all))
         })
     }
+}
+
+/// Users that something bad happened to, of all: `9 of 296`, or `about 1240 of 8300` where they are too many to be
+/// counted one by one.
+#[must_use]
+pub fn users_in_words(affected: u64, all: u64) -> String {
+    let all = all.max(affected);
+    let about = if all > Distinct::EXACT_UP_TO as u64 { "about " } else { "" };
+    format!("{about}{affected} of {all}")
 }

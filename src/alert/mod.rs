@@ -30,7 +30,7 @@ pub use client::Url;
 pub use config::Config;
 pub use error::Error;
 pub use heartbeat::Heartbeat;
-pub use impact::{Impact, Users};
+pub use impact::{Impact, Users, users_in_words};
 pub use lifecycle::Lifecycle;
 pub use outbox::{Delivered, Deliveries, Outbox};
 pub use record::Recorded;

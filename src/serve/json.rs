@@ -2,9 +2,9 @@
 //! UTC, durations `_ns`, ratios 0..1; what names a service also has its environment and namespace.
 
 use super::convert::from_proto;
+use crate::alert::users_in_words;
 use crate::api::v1;
 use crate::settings::{Seconds, Setting};
-use crate::sketch::EXACT_UP_TO;
 use crate::slo::share_in_words;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -381,10 +381,7 @@ pub(crate) fn budget_spent_text(of: &v1::Incident) -> String {
 #[must_use]
 pub(crate) fn users_text(affected: Option<u64>, all: Option<u64>) -> String {
     match (affected, all) {
-        (Some(affected), Some(all)) => {
-            let about = if all > EXACT_UP_TO as u64 { "about " } else { "" };
-            format!("{about}{affected} of {}", all.max(affected))
-        }
+        (Some(affected), Some(all)) => users_in_words(affected, all),
         _ => String::new(),
     }
 }

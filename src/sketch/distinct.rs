@@ -12,8 +12,8 @@ const PRECISION: u32 = 15;
 const REGISTERS: usize = 1 << PRECISION;
 /// Bits of a hash that are left: a register holds at most one more than that.
 const REST: u32 = 64 - PRECISION;
-/// So many are kept one by one, in half of what the registers take: up to here the size is exact.
-pub const EXACT_UP_TO: usize = 2_048;
+/// So many are kept one by one, in half of what the registers take.
+const EXACT_UP_TO: usize = 2_048;
 
 /// A set of which only the size can be told. Merging is exact: the union's sketch is the same, bit for bit,
 /// in whatever order and from whatever parts it was made.
@@ -35,6 +35,9 @@ impl Default for Distinct {
 }
 
 impl Distinct {
+    /// Up to here the size is exact.
+    pub const EXACT_UP_TO: usize = EXACT_UP_TO;
+
     /// Adds a thing by its name.
     pub fn insert(&mut self, name: &[u8]) {
         let hash = blake3::hash(name);

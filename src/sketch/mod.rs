@@ -7,6 +7,6 @@ mod histogram;
 mod recording;
 
 pub use accumulator::Accumulator;
-pub use distinct::{Distinct, EXACT_UP_TO};
+pub use distinct::Distinct;
 pub use histogram::{Histogram, SCALE};
 pub use recording::{Recording, Recordings};
