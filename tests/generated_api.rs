@@ -4,7 +4,8 @@ use prost::Message as _;
 use std::fs;
 use std::path::Path;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
+    "barograph/v1/adjustment.proto",
     "barograph/v1/anomaly.proto",
     "barograph/v1/change.proto",
     "barograph/v1/common.proto",

@@ -21,6 +21,8 @@ pub struct Attachment {
     pub change: Option<String>,
     /// Budget left and burn, in words.
     pub budget: Option<String>,
+    /// What a synthetic check asked that fails with it, and why it failed, in words.
+    pub check: Option<String>,
     /// What it has cost so far.
     pub impact: Impact,
     /// Where the evidence can be seen.
@@ -42,6 +44,7 @@ impl Attachment {
         }
         self.change = news.change.or(self.change.take());
         self.budget = news.budget.or(self.budget.take());
+        self.check = news.check.or(self.check.take());
         if news.impact != Impact::default() {
             self.impact = news.impact;
         }

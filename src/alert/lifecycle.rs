@@ -336,7 +336,7 @@ fn link(config: &Config, attachment: &Attachment, id: &AnomalyId) -> Option<Stri
 
 /// Whether a change cannot wait: all but new figures in the text.
 fn is_urgent(before: &Alert, after: &Alert) -> bool {
-    const WAITING: [&str; 5] = ["summary", "description", "onset", "budget_spent", "users_affected"];
+    const WAITING: [&str; 6] = ["summary", "description", "onset", "check", "budget_spent", "users_affected"];
     before.state != after.state
         || before.labels != after.labels
         || before

@@ -124,6 +124,7 @@ pub(super) fn annotations(
     if let Some(probability) = attachment.cause_probability {
         put("cause_probability", &format!("{probability:.2}"));
     }
+    put("check", attachment.check.as_deref().unwrap_or_default());
     put("budget_spent", &attachment.impact.budget_in_words(&anomaly.service));
     put("users_affected", &attachment.impact.users_in_words());
     put("evidence", links.evidence.unwrap_or_default());
@@ -149,6 +150,7 @@ fn description(anomaly: &Anomaly, attachment: &Attachment, links: Links<'_>) -> 
         "Users",
         &if users.is_empty() || seen.is_empty() { users + &seen } else { format!("{users}; {seen}") },
     );
+    line("Synthetic check", attachment.check.as_deref().unwrap_or_default());
     line("Also affected", &others(anomaly));
     line("Error budget", attachment.budget.as_deref().unwrap_or_default());
     line("Budget spent on it", &attachment.impact.budget_in_words(&anomaly.service));

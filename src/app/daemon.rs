@@ -311,6 +311,7 @@ impl App {
             let mut judging = judging.lock();
             judging.link(format!("{external}/evidence/"));
             judging.tell_without_ledger(outbox.clone());
+            judging.watch(prober.standings());
             judging.go_live()?;
         }
 

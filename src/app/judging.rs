@@ -9,6 +9,7 @@ use crate::context::{Change, ChangeId, ToldExemption};
 use crate::detect::{ForeignAlert, Score, Symptom};
 use crate::diagnose::{self, CauseKind, Evidence, Pass};
 use crate::model::Timestamp;
+use crate::probe::Standings;
 use crate::slo::{self, Adjustment, Budgets};
 use crate::store::{Ledger, NewRecord, PieceKey, Stage};
 use crate::window::{Registry, SealedWindow, Tick, Topology};
@@ -60,6 +61,8 @@ pub struct Judging {
     /// Who is handed alerts that the ledger cannot take.
     outbox: Option<Outbox>,
     registry: Arc<Registry>,
+    /// How the synthetic checks stand.
+    checks: Arc<Standings>,
     /// Where an anomaly's evidence can be seen: this, then the id, then `/`.
     evidence_url: Option<String>,
     /// How long after the first pass of a diagnosis late spans are waited for.
@@ -86,6 +89,7 @@ impl Judging {
             unwritten: Unwritten::default(),
             outbox: None,
             registry,
+            checks: Arc::default(),
             evidence_url: None,
             complete_after: diagnose::Config::default().complete_after.0,
             read_through: 0,
@@ -100,6 +104,11 @@ impl Judging {
     /// From now on alerts carry links that begin with `evidence_url`.
     pub fn link(&mut self, evidence_url: String) {
         self.evidence_url = Some(evidence_url);
+    }
+
+    /// From now on alerts say why a check fails that they are about.
+    pub fn watch(&mut self, checks: Arc<Standings>) {
+        self.checks = checks;
     }
 
     /// While the ledger cannot be written, alerts go to `outbox` without it.
@@ -201,8 +210,9 @@ impl Judging {
             }
         }
         self.tell_impacts(at);
-        let budgets = &self.judge.budgets;
-        let alerts = self.lifecycle.step_with(at, &anomalies, |anomaly| figures(budgets, anomaly, at));
+        let (budgets, checks) = (&self.judge.budgets, &self.checks);
+        let figures = |anomaly: &Anomaly| figures(budgets, checks, anomaly, at);
+        let alerts = self.lifecycle.step_with(at, &anomalies, figures);
         self.tell(alerts, records)?;
         let jobs = if self.replaying { Vec::new() } else { self.take_jobs(at, topology) };
         Ok(Judged { jobs, scores: judged.scores })
@@ -248,7 +258,7 @@ impl Judging {
     }
 
     fn tell_impact(&mut self, anomaly: &Anomaly, at: Timestamp) {
-        let figures = figures(&self.judge.budgets, anomaly, at);
+        let figures = figures(&self.judge.budgets, &self.checks, anomaly, at);
         self.lifecycle.attach(&anomaly.id, figures);
     }
 
@@ -323,11 +333,11 @@ impl Judging {
             evidence_url: self.evidence_url.as_ref().map(|base| format!("{base}{id}/")),
             traces: evidence.bundle.traces,
             log_records: evidence.bundle.log_records,
-            ..figures(&self.judge.budgets, &anomaly, self.at)
+            ..figures(&self.judge.budgets, &self.checks, &anomaly, self.at)
         };
         self.lifecycle.attach(id, attachment);
-        let (budgets, at) = (&self.judge.budgets, self.at);
-        let alerts = self.lifecycle.step_with(at, &[], |anomaly| figures(budgets, anomaly, at));
+        let (budgets, checks, at) = (&self.judge.budgets, &self.checks, self.at);
+        let alerts = self.lifecycle.step_with(at, &[], |anomaly| figures(budgets, checks, anomaly, at));
         self.tell(alerts, vec![record])
     }
 
@@ -352,9 +362,9 @@ impl Judging {
     }
 }
 
-/// How the budgets of an anomaly's service stand at a moment, and what it has cost the services that it concerns
-/// since its onset.
-fn figures(budgets: &Budgets, anomaly: &Anomaly, at: Timestamp) -> Attachment {
+/// How the budgets of an anomaly's service stand at a moment, what it has cost the services that it concerns
+/// since its onset, and which check fails with it.
+fn figures(budgets: &Budgets, checks: &Standings, anomaly: &Anomaly, at: Timestamp) -> Attachment {
     let services = std::iter::once(&anomaly.service)
         .chain(anomaly.members.iter().map(|member| &member.service))
         .collect();
@@ -368,7 +378,7 @@ fn figures(budgets: &Budgets, anomaly: &Anomaly, at: Timestamp) -> Attachment {
     let burning: Vec<&str> =
         anomaly.members.iter().filter(burns).map(|member| member.signal.as_str()).collect();
     let budget = slo::in_words(&budgets.of(&anomaly.service, at), &anomaly.service, &burning);
-    Attachment { impact, budget, ..Attachment::default() }
+    Attachment { impact, budget, check: checks.failure_in_words(&services), ..Attachment::default() }
 }
 
 #[cfg(test)]

@@ -208,6 +208,7 @@ fn slo(budget: &Budget) -> v1::Slo {
         users: budget.users.map(|(_, all)| all),
         counted_since: budget.counted_since.map(to_proto),
         silent_until: budget.silent_until.map(to_proto),
+        excluded_ns: i64::try_from(budget.excluded.as_nanos()).unwrap_or(i64::MAX),
     }
 }
 

@@ -32,7 +32,6 @@ mod operations;
 mod series;
 mod services;
 mod slo;
-mod slo_advice;
 mod status;
 
 pub use dispatch::main;

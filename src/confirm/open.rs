@@ -1,7 +1,7 @@
 //! An open anomaly and its members.
 
 use super::anomaly::{Anomaly, AnomalyState, Member, Severity};
-use crate::detect::{Finding, Symptom};
+use crate::detect::{Finding, Symptom, is_remark};
 use crate::model::{SeriesId, ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -84,12 +84,14 @@ pub(super) fn patience(symptom: Symptom) -> Duration {
     }
 }
 
-/// Every member is healthy again. Burn rates lag behind by their windows: where a detector of what users meet spoke
+/// Every member is healthy again. What only remarks upon something keeps nothing open but what it opened. Burn rates lag behind by their windows: where a detector of what users meet spoke
 /// first they are not waited for. Where a budget or a metric did, those of a page are: a metric's band widens to
 /// what goes on. Those of a ticket only if nothing else speaks, for their windows hold a page's minutes for hours.
 pub(super) fn has_recovered(anomaly: &Anomaly) -> bool {
     let is_burn = |member: &&Member| member.symptom == Symptom::BudgetBurn;
-    let others = || anomaly.members.iter().filter(|member| !is_burn(member));
+    let counts =
+        |member: &&Member| anomaly.symptom == Symptom::Rule || !is_remark(member.symptom, &member.attributes);
+    let others = || anomaly.members.iter().filter(|member| !is_burn(member) && counts(member));
     let others_recovered = others().all(|member| member.recovered);
     if !matches!(anomaly.symptom, Symptom::BudgetBurn | Symptom::Level) && others().next().is_some() {
         return others_recovered;

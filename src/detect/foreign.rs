@@ -11,6 +11,16 @@ const AT_MOST: usize = 1_000;
 /// An alert that goes on is said again so often.
 const REMIND: Duration = Duration::from_secs(10);
 
+/// An attribute of findings by rules that only remark upon something, and its value.
+const SEVERITY: &str = "severity";
+const INFO: &str = "info";
+
+/// Whether a finding with these attributes is by a rule that only remarks upon something.
+#[must_use]
+pub fn is_remark(symptom: Symptom, attributes: &[(String, String)]) -> bool {
+    symptom == Symptom::Rule && attributes.iter().any(|(key, value)| key == SEVERITY && value == INFO)
+}
+
 /// An alert as somebody else's rule tells it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ForeignAlert {
@@ -89,6 +99,9 @@ fn finding(held: &Held, now: Timestamp, ended: bool) -> Finding {
     let earliest = held.alert.starts_at.max(now.saturating_sub(Duration::from_secs(300))).min(now);
     finding.onset = Interval { earliest, latest: now };
     finding.attributes.push(("rule".to_owned(), held.alert.foreign_alert.clone()));
+    if held.alert.severity <= Gravity::Info {
+        finding.attributes.push((SEVERITY.to_owned(), INFO.to_owned()));
+    }
     if !held.alert.summary.is_empty() {
         finding.attributes.push(("summary".to_owned(), held.alert.summary.clone()));
     }

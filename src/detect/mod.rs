@@ -42,5 +42,5 @@ pub use config::Config;
 pub use detectors::{Census, Detected, Detectors, RestoreError};
 pub use evidence::SUSPICION;
 pub use finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
-pub use foreign::{Foreign, ForeignAlert};
+pub use foreign::{Foreign, ForeignAlert, is_remark};
 pub use score::Score;

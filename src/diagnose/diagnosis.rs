@@ -19,7 +19,7 @@ use super::{Config, Error};
 use crate::confirm::Anomaly;
 use crate::context::{Change, ChangeKind};
 use crate::detect::Symptom;
-use crate::model::{Timestamp, TraceId};
+use crate::model::{ServiceKey, Timestamp, TraceId};
 use crate::window::Topology;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -172,12 +172,31 @@ pub fn judge(
     // That requests fail or are slow beyond chance has been judged: a short past leaves that in no doubt.
     let is_judged = matches!(anomaly.symptom, Symptom::Errors | Symptom::Latency);
     let past_s = if is_judged { past_s.max(explain::ENOUGH_PAST_S) } else { past_s };
+    if is_unknown(anomaly, [healthy, faulty], &calls) {
+        let reason = "a rule outside says so; nothing that it is about sends telemetry".to_owned();
+        let operation = anomaly.members.first().map(|member| member.signal.clone());
+        let cause = blame::inconclusive(&anomaly.service, operation, reason.clone(), vec![reason]);
+        return Explanation { causes: vec![cause], suspects: Vec::new(), lines: Vec::new() };
+    }
     let known = Known { told: alarm(anomaly), calls, past_s };
     let mut found = explain::compare_with(healthy, faulty, since, known);
     if found.causes.is_empty() {
         found.causes.push(best_guess(anomaly, &found));
     }
     found
+}
+
+/// Whether rules of others alone speak, of services that neither send anything nor are called: what goes on elsewhere
+/// at that time has nothing to do with it, as far as anybody can tell.
+fn is_unknown(anomaly: &Anomaly, rows: [&Rows; 2], calls: &blame::Edges) -> bool {
+    let services: BTreeSet<&ServiceKey> = anomaly.members.iter().map(|member| &member.service).collect();
+    anomaly.members.iter().all(|member| member.symptom == Symptom::Rule)
+        && !rows.iter().any(|rows| {
+            rows.spans.iter().any(|span| services.contains(span.service()))
+                || rows.logs.iter().any(|log| services.contains(log.service()))
+                || rows.points.iter().any(|point| services.contains(&point.resource.service))
+        })
+        && !calls.iter().any(|(client, server)| services.contains(client) || services.contains(server))
 }
 
 /// One line for the alert: the most likely cause and what speaks for it.

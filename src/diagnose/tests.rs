@@ -379,6 +379,29 @@ fn the_page_escapes_what_telemetry_says_and_shows_no_secret() {
 }
 
 #[test]
+fn what_goes_on_elsewhere_is_not_blamed_for_a_rule_about_what_sends_nothing() {
+    let source = shop(Fault::Code, 7);
+    let rows = rows(&source);
+    let split = Timestamp::from_secs(ONSET_S);
+    let (healthy, faulty) = (
+        rows.between(Timestamp::from_secs(START_S), split),
+        rows.between(split, Timestamp::from_secs(END_S)),
+    );
+    let named = |service: &str, calls: &[(&str, &str)]| {
+        let mut anomaly = anomaly(Symptom::Rule);
+        anomaly.service = ServiceKey::named(service);
+        anomaly.members[0].service = ServiceKey::named(service);
+        let key = |&(client, server): &(&str, &str)| (ServiceKey::named(client), ServiceKey::named(server));
+        let calls = calls.iter().map(key).collect();
+        let found = super::diagnosis::judge(&anomaly, &healthy, &faulty, split, 600.0, calls);
+        (found.causes[0].service.clone(), found.causes[0].kind)
+    };
+    assert_eq!(named("printer", &[]), ("printer".to_owned(), CauseKind::Inconclusive));
+    assert_eq!(named("printer", &[("printer", "orders")]).0, "billing", "it is called by what is unwell");
+    assert_eq!(named("orders", &[]).0, "billing");
+}
+
+#[test]
 fn a_drop_of_traffic_shows_the_last_good_traces_and_blames_the_entry() {
     let directory = tempfile::tempdir().unwrap();
     let evidence = run(Fault::TrafficDrop, Symptom::TrafficDrop, directory.path());

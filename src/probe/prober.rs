@@ -3,10 +3,11 @@
 use super::run::Runner;
 use super::span::{self, Context};
 use super::{Check, Config};
-use crate::model::{Clock, Signal, Timestamp};
+use crate::model::{Clock, ServiceKey, Signal, Timestamp};
 use crate::observe::{Collect, Exposition, Kind};
 use crate::receive::Inlet;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,18 @@ impl Standings {
     #[must_use]
     pub fn now(&self) -> Vec<Standing> {
         self.0.lock().clone()
+    }
+
+    /// What a check asks and why its last run failed, in words: of the first one, in the order of the configuration,
+    /// that runs as one of these services and fails now.
+    #[must_use]
+    pub fn failure_in_words(&self, services: &BTreeSet<&ServiceKey>) -> Option<String> {
+        let all = self.0.lock();
+        let mut of_them = all.iter().filter(|standing| services.contains(&standing.check.runs_as()));
+        of_them.find_map(|standing| {
+            let error = standing.last.as_ref()?.2.error.as_ref()?;
+            Some(format!("{}: {error}", standing.check.target))
+        })
     }
 
     fn note(&self, number: usize, at: Timestamp, took: Duration, outcome: Outcome) {

@@ -42,7 +42,8 @@ fn message(board: &Board, told: &ToldExemption) -> Result<v1::Exemption, Error> 
     })
 }
 
-fn author(of: Option<v1::Author>) -> Result<String, Error> {
+/// The name of whoever does something; `operator` if it is empty.
+pub(super) fn author(of: Option<v1::Author>) -> Result<String, Error> {
     let name = of.map(|author| author.name).unwrap_or_default();
     let name = if name.trim().is_empty() { "operator".to_owned() } else { name.trim().to_owned() };
     if name.len() > AUTHOR_BYTES {

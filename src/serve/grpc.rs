@@ -3,6 +3,7 @@
 use super::api::Api;
 use super::guarded::Guarding;
 use crate::access::{Listener, Port};
+use crate::api::v1::adjustment_service_server::AdjustmentServiceServer;
 use crate::api::v1::anomaly_service_server::AnomalyServiceServer;
 use crate::api::v1::change_service_server::ChangeServiceServer;
 use crate::api::v1::evidence_service_server::EvidenceServiceServer;
@@ -55,6 +56,7 @@ pub async fn serve_grpc(listener: TcpListener, api: Api) -> Result<(), tonic::tr
         .add_service(service!(JournalServiceServer))
         .add_service(service!(ChangeServiceServer))
         .add_service(service!(ExemptionServiceServer))
+        .add_service(service!(AdjustmentServiceServer))
         .add_service(service!(StatusServiceServer));
     match reflection {
         Ok(reflection) => router = router.add_service(reflection),

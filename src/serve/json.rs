@@ -178,6 +178,7 @@ pub fn slo_json(of: &v1::Slo) -> Value {
             "users": of.users,
             "counted_since": time(of.counted_since.as_ref()),
             "silent_until": time(of.silent_until.as_ref()),
+            "excluded_ns": of.excluded_ns,
         }),
     )));
     Value::Object(row)
@@ -221,6 +222,12 @@ pub fn check_json(of: &v1::Check) -> Value {
 #[must_use]
 pub(crate) fn window_text(ns: i64) -> String {
     Seconds(Duration::from_nanos(u64::try_from(ns).unwrap_or_default())).show().trim_matches('"').to_owned()
+}
+
+/// How much of its period does not count for an objective: `90m`; empty if all of it does.
+#[must_use]
+pub(crate) fn excluded_text(ns: i64) -> String {
+    if ns > 0 { window_text(ns) } else { String::new() }
 }
 
 /// `ok`, `quiet`, `silent`, `gone`.
@@ -414,6 +421,25 @@ pub fn exemption_json(of: &v1::Exemption) -> Value {
         "ended_at": time(of.ended_at.as_ref()),
         "ended_by": of.ended_by,
         "anomalies": of.anomalies,
+    })
+}
+
+/// A time that was taken out of budgets.
+#[must_use]
+pub fn adjustment_json(of: &v1::Adjustment) -> Value {
+    json!({
+        "id": of.id,
+        "slo": of.slo,
+        "service": of.service,
+        "from": time(of.from.as_ref()),
+        "until": time(of.until.as_ref()),
+        "author": of.author,
+        "reason": of.reason,
+        "incident": of.incident,
+        "told_at": time(of.told_at.as_ref()),
+        "undone_at": time(of.undone_at.as_ref()),
+        "undone_by": of.undone_by,
+        "undone_because": of.undone_because,
     })
 }
 

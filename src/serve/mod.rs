@@ -49,13 +49,13 @@ pub use http::routes;
 pub use incidents::Act;
 pub use journal_json::{Bar, Waterfall, log_json, searched_json, severity_text, span_json, trace_json};
 pub use json::{
-    anomaly_json, cause_json, change_json, check_json, edge_json, evidence_json, exemption_json,
-    incident_json, latency_json, operation_json, refused_file_json, service_json, slo_json, status_json,
-    time_series_json,
+    adjustment_json, anomaly_json, cause_json, change_json, check_json, edge_json, evidence_json,
+    exemption_json, incident_json, latency_json, operation_json, refused_file_json, service_json, slo_json,
+    status_json, time_series_json,
 };
 pub(crate) use json::{
-    anomaly_state_name, budget_spent_text, change_kind_name, data_state_name, kind_name, severity_name,
-    users_text, window_text,
+    anomaly_state_name, budget_spent_text, change_kind_name, data_state_name, excluded_text, kind_name,
+    severity_name, users_text, window_text,
 };
 pub use meter::{Meter, Turnstile};
 pub(crate) use objectives::{refused_files_text, silent_text};

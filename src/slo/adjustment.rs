@@ -39,17 +39,11 @@ impl Adjustment {
     }
 }
 
-/// The times of all that concern an objective, disjoint and in order, in seconds. They are widened to whole
+/// The times of adjustments, disjoint and in order, in seconds. They are widened to whole
 /// grains (the coarsest on which anything is counted), so that a time does not count from end to end.
-pub(super) fn excluded<'a>(
-    all: impl Iterator<Item = &'a Adjustment>,
-    slo: &str,
-    service: &ServiceKey,
-    grain_s: u64,
-) -> Vec<(u64, u64)> {
+pub(super) fn excluded<'a>(all: impl Iterator<Item = &'a Adjustment>, grain_s: u64) -> Vec<(u64, u64)> {
     let grain_s = grain_s.max(1);
     let mut times: Vec<(u64, u64)> = all
-        .filter(|adjustment| adjustment.concerns(slo, service))
         .map(|adjustment| {
             let until = adjustment.until.secs().div_ceil(grain_s).saturating_mul(grain_s);
             (adjustment.from.secs() / grain_s * grain_s, until)

@@ -3,11 +3,13 @@
 
 use super::oracle::{MONTH, begun, counted, definition, shop, tick};
 use super::{
-    Adjustment, Budgets, Burn, BurnRule, Calendar, Config, DataState, Definition, Method, Period, RULES,
-    Rule, Undone, Unit, in_words,
+    Adjustment, Budgets, Burn, BurnRule, Calendar, Config, Counting, DataState, Definition, Method, Period,
+    RULES, Rule, Undone, Unit, in_words, of_checks,
 };
-use crate::aggregate::{Cell, Lines, Users};
+use crate::aggregate::{Cell, Lines, Meaning, Source, Users};
 use crate::model::{SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
+use crate::probe::Check;
+use crate::settings::Setting as _;
 use crate::window::Tick;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,6 +214,104 @@ fn an_adjustment_gives_the_budget_back_ends_the_page_and_can_be_undone() {
     budgets.adjust(other);
     run(&mut budgets, begin + OUTAGE + 20, 20, 0);
     assert!(left(&budgets) < -5.0, "that of another objective changes nothing");
+}
+
+#[test]
+fn what_is_taken_out_of_a_composite_is_taken_out_of_its_parts() {
+    let whole = Definition {
+        name: "whole".into(),
+        parts: Vec::new(),
+        composed_of: vec![("part".into(), 1.0)],
+        ..definition("whole", 0.99, Method::Occurrences, MONTH)
+    };
+    let of = |name: &str| definition(name, 0.99, Method::Occurrences, MONTH);
+    let (mut budgets, registry) = begun(&config(), &[of("part"), of("other"), whole], START);
+    let run = |budgets: &mut Budgets, from: u64, seconds: u64, bad: u64| {
+        for now in from..from + seconds {
+            budgets.step(&counted(budgets, now, now, 10 - bad, 10), &registry);
+        }
+    };
+    run(&mut budgets, START + 1, 600, 0);
+    run(&mut budgets, START + 601, 600, 5);
+    budgets.adjust(Adjustment {
+        adjustment: "1".into(),
+        slo: "whole".into(),
+        service: String::new(),
+        from: Timestamp::from_secs(START + 601),
+        until: Timestamp::from_secs(START + 1_201),
+        author: "ada".into(),
+        reason: "maintenance".into(),
+        incident: None,
+        told_at: Timestamp::from_secs(START + 1_201),
+        undone: None,
+    });
+    run(&mut budgets, START + 1_201, 120, 0);
+    let all = budgets.published().load_full();
+    let excluded = |name: &str| {
+        let of = all.iter().find(|of| of.slo == name).expect("its budget");
+        (of.excluded.as_secs(), of.budget_remaining_ratio == 1.0)
+    };
+    // Widened to whole minutes.
+    assert_eq!(excluded("part"), (660, true));
+    assert_eq!(excluded("whole"), (660, true));
+    assert_eq!(excluded("other"), (0, false));
+}
+
+#[test]
+fn points_of_a_share_are_told_as_points() {
+    let counted_as = Meaning::Ratio { of_good: true };
+    let source = Source::Metric { name: "success.ratio".into(), counted: counted_as };
+    let parts = vec![Counting { source, only: Vec::new() }];
+    let minute = Duration::from_secs(60);
+    let rule = Rule::Burn(BurnRule { long: minute, short: minute, factor: 4.0, ..RULES[0] });
+    let of = Definition { parts, ..with_rules("share", 0.9, vec![rule]) };
+    let (mut budgets, registry) = begun(&config(), &[of], START);
+    let mut burns = Vec::new();
+    for second in 1..=120 {
+        let now = START + second;
+        let good = if second > 60 { 200_000 } else { 1_000_000 };
+        burns.extend(budgets.step(&counted(&budgets, now, now, good, 1_000_000), &registry));
+    }
+    let all = budgets.published().load_full();
+    assert_eq!((all[0].good, all[0].total), (72, 120), "60 whole ones and 60 fifths");
+    let (window, seen) = (all[0].burn[0].0, all[0].seen[0]);
+    assert_eq!((window, seen), ("5m", (48, 120)));
+    let burn = burns.iter().find(|burn| burn.burning).expect("it burns");
+    assert!(
+        (60..=61).contains(&burn.total) && (24..=31).contains(&burn.bad),
+        "half of it and a little: {burn:?}"
+    );
+    let at = Timestamp::from_secs(START + 60);
+    let lost = budgets.lost(&[&ServiceKey::named("shop")].into(), at, Timestamp::from_secs(START + 120));
+    assert!((47..=48).contains(&lost[0].bad), "{lost:?}");
+}
+
+#[test]
+fn a_checks_page_ends_when_as_many_runs_were_good_as_had_to_fail() {
+    let table = r#"{ name = "front", url = "http://127.0.0.1:1/", every = "10s" }"#.parse().expect("a table");
+    let check = Check::read(&table).expect("a check");
+    let of = Definition { service: "shop".into(), ..of_checks(&[check]).pop().expect("its objective") };
+    // Runs that fail, those that are good and those that fail again, at each phase of the windows.
+    for phase in 0..10 {
+        let (mut budgets, registry) = begun(&config(), std::slice::from_ref(&of), START);
+        let mut said = Vec::new();
+        for second in 1..400 {
+            let now = START + second;
+            let step = if (second + phase).is_multiple_of(10) {
+                let fails = (100..200).contains(&second) && !(150..160).contains(&second);
+                counted(&budgets, now, now, u64::from(!fails), 1)
+            } else {
+                tick(now)
+            };
+            let burns = budgets.step(&step, &registry);
+            said.extend(burns.into_iter().filter(|burn| burn.page).map(|burn| (second, burn.burning)));
+        }
+        let ends: Vec<u64> = said.iter().filter(|of| !of.1).map(|of| of.0).collect();
+        assert!(said.first().is_some_and(|of| of.1 && (120..130).contains(&of.0)), "{phase}: {said:?}");
+        assert_eq!(ends.len(), 1, "one good run between them ends nothing: {phase}: {said:?}");
+        // With the third good run of a row, or at most two later.
+        assert!((220..=250).contains(&ends[0]), "{phase}: {said:?}");
+    }
 }
 
 #[test]
@@ -428,7 +528,14 @@ fn the_six_approaches_detect_and_reset_where_the_formulas_say() {
         .map(|(name, rows)| {
             let rules = rows.into_iter().map(|(long, short, factor, after)| {
                 let (long, short) = (Duration::from_secs(long), Duration::from_secs(short));
-                Rule::Burn(BurnRule { long, short, factor, page: false, after: Duration::from_secs(after) })
+                Rule::Burn(BurnRule {
+                    long,
+                    short,
+                    factor,
+                    page: false,
+                    after: Duration::from_secs(after),
+                    ..RULES[0]
+                })
             });
             with_rules(name, 0.999, rules.collect())
         })

@@ -54,6 +54,8 @@ pub struct Budget {
     pub seen: Vec<(u64, u64)>,
     /// Distinct users of the last hour that something bad happened to, and all; `None` where nobody counts them.
     pub users: Option<(u64, u64)>,
+    /// How much of the period so far adjustments take out.
+    pub excluded: Duration,
     /// Since when the budget has been used up.
     pub exhausted_at: Option<Timestamp>,
     /// When it will be at the rate of the last hour.
@@ -189,6 +191,7 @@ mod tests {
             burn: WINDOWS.iter().zip(burn).map(|(&(name, _), rate)| (name, rate)).collect(),
             seen: vec![seen; 7],
             users: None,
+            excluded: Duration::ZERO,
             exhausted_at: None,
             ends_at: None,
             counted_since: Some(at.saturating_sub(Duration::from_secs(age_s))),

@@ -17,7 +17,7 @@ use crate::window::{Registry, Tick};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,9 +159,30 @@ impl Budgets {
             self.published_adjustments.store(Arc::new(self.state.adjustments.clone()));
         }
         let State { services, objectives, adjustments, .. } = &mut self.state;
-        for objective in objectives {
+        // What is taken out of a composite is taken out of its parts.
+        let mut of_composites: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
+        for &at in &self.composites {
+            let Some(composite) = objectives.get(at as usize) else { continue };
+            let Some(service) = services.get(composite.service as usize) else { continue };
+            let concerns = |told: &&Adjustment| told.concerns(&composite.name, &service.key);
+            let told: Vec<usize> = (0..)
+                .zip(adjustments.iter())
+                .filter(|(_, told)| concerns(told))
+                .map(|(place, _)| place)
+                .collect();
+            for &(member, _) in &composite.members {
+                of_composites.entry(member).or_default().extend(&told);
+            }
+        }
+        for (at, objective) in (0..).zip(objectives) {
             let Some(service) = services.get(objective.service as usize) else { continue };
-            let times = excluded(adjustments.iter(), &objective.name, &service.key, objective.grain_s());
+            let of_composites = of_composites.get(&at);
+            let concern = |(place, told): &(usize, &Adjustment)| {
+                told.concerns(&objective.name, &service.key)
+                    || of_composites.is_some_and(|places| places.contains(place))
+            };
+            let all = (0..).zip(adjustments.iter()).filter(concern).map(|(_, told)| told);
+            let times = excluded(all, objective.grain_s());
             objective.adjusted |= objective.excluded != times;
             objective.excluded = times;
             // Whether its rules still hold is asked anew.
@@ -291,7 +312,7 @@ impl Budgets {
 
     fn judge(&mut self, now: Timestamp, at: usize, all: bool, burns: &mut Vec<Burn>) {
         let Some(objective) = self.state.objectives.get_mut(at) else { return };
-        let burning = objective.standing.iter().any(|standing| standing.since != Timestamp::ZERO);
+        let burning = objective.standing.iter().any(|standing| !standing.is_idle());
         let touched = std::mem::take(&mut objective.touched);
         let adjusted = std::mem::take(&mut objective.adjusted);
         if objective.rules.is_empty() || !(touched || all && burning) {
@@ -304,8 +325,10 @@ impl Budgets {
         let Some(service) = services.get(objective.service as usize) else { return };
         let silent_until = objective.silent_until(self.config.default_silent.0);
         let young = silent_until.is_some_and(|until| now < until);
-        // A slice is many events already.
-        let usual = if objective.is_sliced() { 1 } else { self.config.bad_requests };
+        // A slice, or a share, is many events already.
+        let mut members = objective.members.iter().filter_map(|&(place, _)| objectives.get(place as usize));
+        let is_of_parts = objective.unit() != 1 || members.any(|member| member.unit() != 1);
+        let usual = if is_of_parts { 1 } else { self.config.bad_requests };
         let floor = objective.floor.unwrap_or(usual);
         let caution = Caution { floor, improbable: self.config.improbable };
         let first = first(objectives, objective);
@@ -337,8 +360,18 @@ impl Budgets {
                 standing.began = objective.began(now, rule.long().min(BEGAN_WITHIN).max(seen.short_window));
                 standing.fresh = if adjusted { now } else { objective.last_bad(now) };
             }
-            let after = if let Rule::Burn(rule) = rule { rule.after } else { Duration::ZERO };
-            let burns_now = seen.holds && now.since(standing.since) >= after;
+            let (after, keep_firing_for) = match rule {
+                Rule::Burn(rule) => (rule.after, rule.keep_firing_for),
+                _ => (Duration::ZERO, Duration::ZERO),
+            };
+            let burns_now = if seen.holds {
+                now.since(standing.since) >= after
+            } else {
+                // What was taken out of the budget does not burn, and ends at once.
+                was && !adjusted
+                    && standing.ceased != Timestamp::ZERO
+                    && now.since(standing.ceased) < keep_firing_for
+            };
             if burns_now == was && (!burns_now || now.since(standing.said) < REMIND) {
                 continue;
             }

@@ -16,6 +16,8 @@ pub struct BurnRule {
     pub page: bool,
     /// How long it has to burn before it is said.
     pub after: Duration,
+    /// How long it must not burn before its end is said.
+    pub keep_firing_for: Duration,
 }
 
 /// When an objective alerts.
@@ -78,7 +80,7 @@ pub const WINDOWS: [(&str, u64); 7] = [
 
 const fn rule(long_s: u64, short_s: u64, factor: f64, page: bool) -> BurnRule {
     let (long, short) = (Duration::from_secs(long_s), Duration::from_secs(short_s));
-    BurnRule { long, short, factor, page, after: Duration::ZERO }
+    BurnRule { long, short, factor, page, after: Duration::ZERO, keep_firing_for: Duration::ZERO }
 }
 
 /// Rows that others alert by. `workbook` and `sloth` are the same four; `None` for a name that is none.
@@ -102,7 +104,8 @@ fn pyrra(period: Duration) -> Vec<Rule> {
         (7.0, 112.0, 1.0, false, 224.0),
     ]
     .map(|(long, short, factor, page, after)| {
-        Rule::Burn(BurnRule { long: part(long), short: part(short), factor, page, after: part(after) })
+        let rule = BurnRule { long: part(long), short: part(short), factor, page, ..RULES[0] };
+        Rule::Burn(BurnRule { after: part(after), ..rule })
     })
     .to_vec()
 }

@@ -22,7 +22,10 @@ fn of_check(check: &Check) -> Definition {
     let window = check.every.saturating_mul(failures).saturating_add(check.every / 2);
     let share = f64::from(failures) / f64::from(failures.saturating_add(1));
     let factor = share / (1.0 - check.objective).max(1e-6);
-    let rule = BurnRule { long: window, short: window, factor, page: true, after: Duration::ZERO };
+    // A single good run is no recovery: as many in a row as have to fail. By then what goes on failing burns again.
+    let keep_firing_for = check.every.saturating_mul(failures);
+    let rule =
+        BurnRule { long: window, short: window, factor, page: true, after: Duration::ZERO, keep_firing_for };
     let good = GoodSpans { errors_are_bad: true, ..GoodSpans::default() };
     let service = check.runs_as();
     Definition {

@@ -1,6 +1,7 @@
 //! What is wrong with objectives that can be read: those that say nothing, or that people will learn to ignore.
 
 use super::advice::TARGETS;
+use super::burn::Rule;
 use super::definition::{Counting, Definition, Origin, Period};
 use crate::aggregate::{Meaning, Part, Source, same_name};
 use crate::model::ServiceKey;
@@ -50,6 +51,7 @@ pub enum Smell {
     LittleTraffic,
     LongPolls,
     CountsNothing,
+    CannotAlert,
 }
 
 impl Smell {
@@ -62,6 +64,7 @@ impl Smell {
             Self::LittleTraffic => "little-traffic",
             Self::LongPolls => "long-polls",
             Self::CountsNothing => "counts-nothing",
+            Self::CannotAlert => "cannot-alert",
         }
     }
 }
@@ -100,6 +103,9 @@ pub fn lint(definitions: &[Definition], traffic: &[Traffic], known: &[Known]) ->
         };
         if let Some((text, advice)) = cannot_fail(definition) {
             warn(Smell::CannotFail, text.to_owned(), advice.to_owned());
+        }
+        if let Some((text, advice)) = cannot_alert(definition) {
+            warn(Smell::CannotAlert, text, advice);
         }
         if let Some((text, advice)) = no_ratio(&definition.parts) {
             warn(Smell::NoRatio, text, advice);
@@ -268,6 +274,30 @@ fn counts_nothing(definition: &Definition, traffic: &[Traffic], known: &[Known])
 }
 
 /// What is wrong, and what to do about it.
+/// A condition of its own that stays unmet when everything fails.
+fn cannot_alert(definition: &Definition) -> Option<(String, String)> {
+    // Where everything fails, it burns so fast.
+    let fastest = 1.0 / (1.0 - definition.target);
+    definition.rules.iter().flatten().find_map(|rule| match rule {
+        Rule::Burn(rule) if rule.factor > fastest * (1.0 + 1e-9) => Some((
+            format!(
+                "a burn rate of {} is never reached: with a target of {} % it is {} when everything fails",
+                plain_number(rule.factor),
+                plain_number(definition.target * 100.0),
+                plain_number(fastest)
+            ),
+            format!("ask for a `threshold` below {}, or for a higher target", plain_number(fastest)),
+        )),
+        Rule::Burn(_) | Rule::EndsWithin { .. } | Rule::Dropped { .. } => None,
+    })
+}
+
+/// Two digits behind the point at most.
+fn plain_number(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn cannot_fail(definition: &Definition) -> Option<(&'static str, &'static str)> {
     if definition.target <= 0.0 {
         return Some((
@@ -350,6 +380,10 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn slo(indicator: &str, target: f64) -> Vec<Definition> {
+        slo_with(indicator, target, "")
+    }
+
+    fn slo_with(indicator: &str, target: f64, more: &str) -> Vec<Definition> {
         let text = format!(
             "apiVersion: openslo/v1
 kind: SLO
@@ -360,7 +394,7 @@ spec:
   timeWindow: [{{ duration: 30d, isRolling: true }}]
   budgetingMethod: Occurrences
   objectives: [{{ target: {target} }}]
-"
+{more}"
         );
         read(Path::new("slo.yaml"), &text).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -509,6 +543,24 @@ spec:
         assert_eq!(smells(&latency(10), &normal), ["always-fails"]);
         assert_eq!(smells(&errors(0.9999), &normal), ["always-fails"]);
         assert_eq!(smells(&errors(0.999), &normal), nothing);
+        // Alerts that cannot be: nothing burns faster than when everything fails.
+        let alerting = |target: f64, condition: &str| {
+            let policy = format!(
+                "  alertPolicies:
+    - kind: AlertPolicy
+      metadata: {{ name: fast }}
+      spec:
+        conditions:
+          - kind: AlertCondition
+            metadata: {{ name: fast }}
+            spec: {{ severity: page, condition: {{ {condition} }} }}
+"
+            );
+            smells(&slo_with(&own("good: not_error"), target, &policy), &[])
+        };
+        let burn = "kind: burnrate, op: gte, threshold: 14.4, lookbackWindow: 1h";
+        assert_eq!(alerting(0.9, burn), ["cannot-alert"]);
+        assert_eq!(alerting(0.95, burn), nothing);
         // No ratio.
         let ratio = |good, total| smells(&slo(&sums(good, total), 0.9), &[]);
         assert_eq!(ratio("jobs_done_total", "http_requests_total"), ["no-ratio"]);

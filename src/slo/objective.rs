@@ -7,7 +7,7 @@ use super::grain::Grain;
 use super::slices::Slices;
 use super::tail::at_least;
 use super::users::UserHistory;
-use crate::aggregate::{IndicatorId, RATIO_UNIT, Source};
+use crate::aggregate::{IndicatorId, Meaning, RATIO_UNIT, Source};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -333,10 +333,17 @@ impl Objective {
         matches!(self.kept, Kept::Slices(_))
     }
 
-    /// What a window that ends now held. Of slices, whole ones.
+    /// What one event counts as: slices, and points of a gauge that is itself a share, count by their parts.
+    pub fn unit(&self) -> u64 {
+        let is_share =
+            |part: &Counting| matches!(part.source, Source::Metric { counted: Meaning::Ratio { .. }, .. });
+        if self.is_sliced() || self.parts.iter().any(is_share) { RATIO_UNIT } else { 1 }
+    }
+
+    /// What a window that ends now held, in whole events or slices.
     pub fn reading(&self, now: u64, seconds: u64) -> Reading {
         let (good, total) = self.since(now, now.saturating_sub(seconds));
-        let unit = if self.is_sliced() { RATIO_UNIT } else { 1 };
+        let unit = self.unit();
         let burn = burn_rate(good, total, self.target);
         Reading { bad: (total - good.min(total)).div_ceil(unit), total: total / unit, burn }
     }
@@ -366,13 +373,20 @@ impl Objective {
         }
     }
 
+    /// How much of its period so far adjustments take out.
+    pub fn excluded(&self, now: Timestamp) -> Duration {
+        let begin = self.period_around(now).0;
+        let within = |&(from, until): &(u64, u64)| until.min(now.secs()).saturating_sub(from.max(begin));
+        Duration::from_secs(self.excluded.iter().map(within).fold(0, u64::saturating_add))
+    }
+
     /// Good and total of its period so far, in whole events or slices, and how much of its budget is spent:
     /// 1 = all.
     pub fn spent(&self, now: Timestamp) -> (u64, u64, f64) {
         let begin = self.period_around(now).0;
         let (good, total) = self.since(now.secs(), begin);
         let spent = self.budget_share(total.saturating_sub(good), total, now);
-        let unit = if self.is_sliced() { RATIO_UNIT } else { 1 };
+        let unit = self.unit();
         (good / unit, total / unit, spent)
     }
 

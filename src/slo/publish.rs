@@ -49,7 +49,7 @@ impl Budgets {
         let State { services, objectives, .. } = &self.state;
         let now = self.latest.max(self.at).secs();
         let of = |objective: &Objective| {
-            let unit = if objective.is_sliced() { crate::aggregate::RATIO_UNIT } else { 1 };
+            let unit = objective.unit();
             let (good, total) = objective.since(now, 0);
             (good / unit, total / unit)
         };
@@ -121,7 +121,7 @@ impl Budgets {
     ) -> Option<Lost> {
         let service = self.state.services.get(objective.service as usize)?.key.clone();
         let (bad, share) = objective.lost(now, from, until);
-        let unit = if objective.is_sliced() { crate::aggregate::RATIO_UNIT } else { 1 };
+        let unit = objective.unit();
         Some(Lost { slo: objective.name.clone(), service, bad: bad.div_ceil(unit), share })
     }
 
@@ -189,6 +189,7 @@ impl Budgets {
             burn,
             seen,
             users: objective.users.between(second, second.saturating_sub(3_600), second),
+            excluded: excluded(objectives, objective, now),
             exhausted_at,
             ends_at,
             counted_since: (first != Timestamp::ZERO).then_some(first),
@@ -244,6 +245,12 @@ pub(super) fn first(all: &[Objective], of: &Objective) -> Timestamp {
     let members = of.members.iter().filter_map(|&(place, _)| all.get(place as usize));
     let firsts = members.map(|member| member.first).filter(|first| *first != Timestamp::ZERO);
     firsts.min().unwrap_or(of.first)
+}
+
+/// How much of its period so far adjustments take out; of a composite, of the part with most of it.
+fn excluded(all: &[Objective], of: &Objective, now: Timestamp) -> Duration {
+    let members = of.members.iter().filter_map(|&(place, _)| all.get(place as usize));
+    members.map(|member| member.excluded(now)).fold(of.excluded(now), Duration::max)
 }
 
 /// Good, total and the spent share of the budget of the period so far.

@@ -31,7 +31,7 @@ pub(super) const KEYS: TableDefinition<(u8, &str), u64> = TableDefinition::new("
 pub(super) const LATEST: TableDefinition<(u8, &str), u64> = TableDefinition::new("ledger_latest");
 
 /// Format of everything in the data directory that the store writes.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 const CACHE_BYTES: usize = 8 << 20;
 
 /// The database. When the disk was full redb refuses further writes until the file is opened again; this

@@ -173,6 +173,7 @@ pub(super) fn seen(minutes: u64) -> Seen {
             users_affected: (name == "payment").then_some(1_240),
             users: (name == "payment").then_some(8_300),
             counted_since: None,
+            excluded_ns: 0,
             silent_until: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
         });
         if rate > 0.0 {

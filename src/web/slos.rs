@@ -4,7 +4,9 @@ use super::dashboard::path_of;
 use super::head::Head;
 use crate::api::v1;
 use crate::serve::text::{count, plain, three_digits, time};
-use crate::serve::{data_state_name, refused_files_text, silent_text, users_text, window_text};
+use crate::serve::{
+    data_state_name, excluded_text, refused_files_text, silent_text, users_text, window_text,
+};
 use crate::slo::share_in_words;
 use askama::Template;
 
@@ -68,6 +70,7 @@ struct Row {
     period: String,
     state: &'static str,
     counted: String,
+    excluded: String,
     budget: BudgetCell,
     burns: Vec<(&'static str, String, &'static str)>,
     users: String,
@@ -99,6 +102,7 @@ impl SlosPage {
                 period: window_text(of.window_ns),
                 state: data_state_name(of.state()),
                 counted: format!("{} of {}", count(of.good), count(of.total)),
+                excluded: excluded_text(of.excluded_ns),
                 budget: BudgetCell::of(of),
                 burns: ["5m", "1h", "6h"]
                     .map(|window| {

@@ -3,7 +3,8 @@
 use super::access::Authority;
 use crate::support::daemon::Daemon;
 use crate::support::otlp::{Client, Export, now_ns, span, spans};
-use crate::support::{eventually, free_port, http};
+use crate::support::receiver::Request;
+use crate::support::{Receiver, eventually, free_port, http};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
@@ -103,7 +104,9 @@ async fn a_failed_check_opens_an_incident_that_holds_its_backend_trace() {
     ]
     .map(|(name, url, more)| format!("{{ name = {name:?}, url = {url:?}, every = \"1s\"{more} }},"))
     .concat();
-    let daemon = Daemon::start(folder.path(), &[&format!("probe.checks=[{checks}]")]);
+    let mut receiver = Receiver::start().await;
+    let webhook = format!("alert.webhooks=[{:?}]", receiver.url());
+    let daemon = Daemon::start(folder.path(), &[&format!("probe.checks=[{checks}]"), &webhook]);
 
     // The shop exports a span for each request, within the trace that it was asked in.
     let mut client = Client::new(&daemon.url("otlp_grpc"));
@@ -164,6 +167,17 @@ async fn a_failed_check_opens_an_incident_that_holds_its_backend_trace() {
     .await;
     let page = check(&daemon.ask(&["checks"]), "shop-page").clone();
     assert_eq!((&page["state"], &page["error"]), (&"failing".into(), &"HTTP status 503".into()));
+
+    // The alert says what was asked and what came of it.
+    let asked = format!("http://127.0.0.1:{port}/health: HTTP status 503");
+    let says = |request: &Request| {
+        let annotations = &request.body["data"]["annotations"];
+        annotations["check"] == *asked
+            && annotations["description"]
+                .as_str()
+                .is_some_and(|text| text.contains(&format!("Synthetic check: {asked}")))
+    };
+    receiver.wait("why the check fails", PATIENCE, |requests| requests.iter().any(says)).await;
 
     let id = anomaly["id"].as_str().expect("an id");
     let out = folder.path().join("bundle");

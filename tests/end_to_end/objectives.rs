@@ -134,6 +134,39 @@ async fn objectives_are_read_again_and_a_bad_file_leaves_them_as_they_were() {
         row(&daemon, "shop-ok").filter(|row| row["total"] == total)
     })
     .await;
+    let taken_out = |row: &Value| row["excluded_ns"].as_u64().expect("a length");
+    assert_eq!(taken_out(&row(&daemon, "shop-ok").expect("still there")), 0);
+    // From the command line, too.
+    let told = daemon.ask(&[
+        "slo",
+        "adjust",
+        "shop-ok",
+        "--from",
+        "10m",
+        "--because",
+        "load test",
+        "--author",
+        "eve",
+    ]);
+    let row_now = eventually("it is taken out", PATIENCE, async || {
+        row(&daemon, "shop-ok").filter(|row| taken_out(row) >= 600_000_000_000)
+    })
+    .await;
+    assert!(taken_out(&row_now) < 720_000_000_000, "widened to whole minutes: {row_now}");
+    assert!(daemon.command(&["slo"]).contains("TAKEN OUT"));
+    let (_, page) = http::get(&format!("{}/slos", daemon.url("http"))).await.expect("a page");
+    assert!(String::from_utf8_lossy(&page).contains(" taken out</span>"));
+    let list = daemon.command(&["slo", "adjustments", "shop-ok"]);
+    assert!(
+        list.contains("load test") && list.contains("eve") && list.contains("by bob: it was us"),
+        "{list}"
+    );
+    let id = told["id"].as_str().expect("an id");
+    daemon.ask(&["slo", "undo", id, "--because", "nobody ran it", "--author", "eve"]);
+    eventually("it counts again", PATIENCE, async || {
+        row(&daemon, "shop-ok").filter(|row| taken_out(row) == 0)
+    })
+    .await;
     let kept = http::get_json(&url).await.expect("a list");
     assert_eq!((&kept[0]["author"], &kept[0]["undone"]["author"]), (&"ada".into(), &"bob".into()));
     post(&url, &json!({ "slo": "shop-ok", "from": until, "until": from, "author": "a", "reason": "b" }), 400)

@@ -153,6 +153,35 @@ fn found(second: u64, signal: &str, symptom: Symptom, gravity: Gravity) -> Findi
 }
 
 #[test]
+fn a_rule_that_only_remarks_upon_something_keeps_no_page_open() {
+    let rule = |second: u64, severity: &str| {
+        let mut rule = found(second, "DiskFull", Symptom::Rule, Gravity::Info);
+        rule.attributes = vec![("rule".into(), "a".into()), ("severity".into(), severity.into())];
+        rule
+    };
+    let errors = |second: u64, phase| {
+        let mut errors = found(second, "POST /pay", Symptom::Errors, Gravity::Page);
+        errors.phase = phase;
+        errors
+    };
+    for (severity, end) in [("info", AnomalyState::Recovered), ("ticket", AnomalyState::Confirmed)] {
+        let mut told = Told(Confirm::new(Config::default()));
+        told.step(0, vec![errors(0, Phase::Active)]);
+        told.step(5, vec![rule(5, severity)]);
+        told.step(50, vec![rule(50, severity)]);
+        let last = told.step(60, vec![errors(60, Phase::Cleared)]).expect("news");
+        assert_eq!((last.state, last.members.len()), (end, 2), "{severity}");
+    }
+    // What it opened lasts as long as it does.
+    let mut told = Told(Confirm::new(Config::default()));
+    told.step(0, vec![rule(0, "info")]);
+    assert_eq!(told.step(5, Vec::new()).map(|of| of.state), Some(AnomalyState::Confirmed));
+    assert_eq!(told.step(60, Vec::new()), None);
+    let over = Finding { phase: Phase::Cleared, ..rule(70, "info") };
+    assert_eq!(told.step(70, vec![over]).map(|of| of.state), Some(AnomalyState::Recovered));
+}
+
+#[test]
 fn a_budget_that_pages_leads_the_words_of_the_ticket_that_it_joins() {
     let mut told = Told(Confirm::new(Config::default()));
     told.step(0, vec![found(0, "pool", Symptom::Level, Gravity::Ticket)]);

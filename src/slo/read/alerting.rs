@@ -234,7 +234,8 @@ pub(super) fn rule(document: &Document<'_>, spec: &Spanned<ConditionSpec>) -> Re
                     "has to be shorter than lookbackWindow",
                 ));
             }
-            Ok(Rule::Burn(BurnRule { long, short, factor, page, after }))
+            let keep_firing_for = Duration::ZERO;
+            Ok(Rule::Burn(BurnRule { long, short, factor, page, after, keep_firing_for }))
         }
         "exhaustion" => {
             let within = length(&condition.within, "within")?.ok_or_else(|| missing("within"))?;

@@ -56,6 +56,21 @@ fn metric(definition: &Definition, part: usize) -> (&str, Meaning) {
 }
 
 #[test]
+fn the_files_of_the_documentation_are_read() {
+    let documented = include_str!("../../../docs/slo.md");
+    let files = documented.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let names: Vec<String> = files
+        .filter(|text| text.starts_with("apiVersion"))
+        .flat_map(load)
+        .map(|definition| definition.name)
+        .collect();
+    assert!(names.len() >= 6, "{names:?}");
+    for name in ["charge-fast", "checkout-minutes", "cache-hits", "purchase"] {
+        assert!(names.iter().any(|known| known.contains(name)), "{name} of {names:?}");
+    }
+}
+
+#[test]
 fn a_file_is_read() {
     let read = load(GOOD);
     let [one] = read.as_slice() else { panic!("{read:?}") };

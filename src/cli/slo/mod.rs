@@ -1,19 +1,31 @@
 //! `barograph slo`.
 
+mod adjustments;
+mod known;
+mod lint;
+mod suggest;
+mod test;
+
 use super::connection::Daemon;
-use super::failure::finish;
+use super::failure::{Failure, finish};
 use super::graph::service_path;
 use super::output::{Answer, Output, Watch};
 use super::services::query;
-use super::slo_advice::{self, Lint, Suggest, Test};
 use super::table::Table;
 use crate::api::v1;
 use crate::serve::text::{count, plain, three_digits, time};
-use crate::serve::{data_state_name, refused_files_text, silent_text, slo_json, users_text, window_text};
-use crate::slo::share_in_words;
+use crate::serve::{
+    data_state_name, excluded_text, refused_files_text, silent_text, slo_json, users_text, window_text,
+};
+use crate::slo::{Taken, read_all, share_in_words};
+use adjustments::{Adjust, Adjustments, Undo};
 use clap::{Args, Subcommand};
+use lint::Lint;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use suggest::Suggest;
+use test::Test;
 
 /// What is left of each error budget, and how fast it burns; advice on objectives.
 #[derive(Debug, Args)]
@@ -23,6 +35,9 @@ Examples:
   barograph slo charge-fast
   barograph slo --service cart --watch
   barograph slo -o json
+  barograph slo adjust charge-fast --from 2026-11-25T08:00:00Z --until 2026-11-25T09:30:00Z --because 'moved the database'
+  barograph slo adjustments
+  barograph slo undo 9f86d081884c7d65 --because 'it was us'
   barograph slo lint objectives/
   barograph slo suggest --service cart --since 14d
   barograph slo test objectives/cart.yaml --backtest recording.jsonl.zst")]
@@ -53,14 +68,20 @@ enum Act {
     Lint(Lint),
     Suggest(Suggest),
     Test(Test),
+    Adjust(Adjust),
+    Adjustments(Adjustments),
+    Undo(Undo),
 }
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
     let Arguments { act, name, service, output, watch, daemon } = arguments;
     match act {
-        Some(Act::Lint(lint)) => return finish(slo_advice::run_lint(lint, &output)),
-        Some(Act::Suggest(suggest)) => return finish(slo_advice::run_suggest(suggest, &output)),
-        Some(Act::Test(test)) => return finish(slo_advice::run_test(test, &output)),
+        Some(Act::Lint(lint)) => return finish(lint::run(lint, &output)),
+        Some(Act::Suggest(suggest)) => return finish(suggest::run(suggest, &output)),
+        Some(Act::Test(test)) => return finish(test::run(test, &output)),
+        Some(Act::Adjust(adjust)) => return finish(adjust.run(&output, &daemon)),
+        Some(Act::Adjustments(list)) => return finish(list.run(&output, &daemon)),
+        Some(Act::Undo(undo)) => return finish(undo.run(&output, &daemon)),
         None => {}
     }
     finish(output.ask(&daemon, &watch, async |channel| {
@@ -81,6 +102,16 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     }))
 }
 
+/// Reads files; each that is refused is told in a line of its own.
+fn read(files: &[PathBuf]) -> Result<Taken, Failure> {
+    read_all(files).map_err(|refused| Failure::usage(plain_lines(&refused.to_string())))
+}
+
+/// Lines in which nothing acts on a terminal.
+fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
 /// Lines below a table, of those that say something.
 fn remarks(texts: &[String]) -> String {
     texts.iter().flat_map(|text| text.lines()).map(|line| format!("{}\n", plain(line))).collect()
@@ -95,6 +126,7 @@ fn table(slos: &[v1::Slo]) -> String {
         "STATE",
         ">GOOD",
         ">TOTAL",
+        ">TAKEN OUT",
         ">BUDGET LEFT",
         ">BURN 5m",
         ">BURN 1h",
@@ -116,6 +148,7 @@ fn table(slos: &[v1::Slo]) -> String {
             data_state_name(slo.state()).to_owned(),
             count(slo.good),
             count(slo.total),
+            excluded_text(slo.excluded_ns),
             share_in_words(slo.budget_remaining_ratio),
             burn("5m"),
             burn("1h"),
