@@ -20,6 +20,15 @@ const SMALLEST_REACH: f64 = 0.1;
 /// What is left of a clue that was there when the faulty period began, while others began within it.
 const OLDER: f64 = 0.4;
 
+/// The past is of another state of the system when so large a share of the series left its range as soon as it
+/// ended, so large a share of them upwards and as large a one downwards: a fault moves what depends on it, and
+/// mostly in one direction. Fewer series say nothing of that.
+const MISFITS: f64 = 0.4;
+const EACH_WAY: f64 = 0.1;
+const SERIES_TO_TELL: usize = 24;
+/// Points of the nearest past that is taken then.
+const NEAREST: usize = 2;
+
 /// Points from which on a past tells how rare a level is, the rarity (−ln of its share) that happens
 /// all the time somewhere, and the most that rarity alone weighs.
 const LONG_PAST: usize = 100;
@@ -151,11 +160,53 @@ fn metric_of(key: &Key) -> Metric {
 }
 
 /// Clues of all services: the strongest of each mechanism, the points of `bad` judged against those
-/// of `good`. A short past says little about how far a series wanders, so what the same metric does
-/// at the other services is mixed in, the more the fewer healthy points there are (shrinkage of
-/// scales, as Smyth, 2004, does for many short series).
+/// of `good`. Where `good` is of another state of the system, the first points of `bad` are the past, if there are
+/// enough of them.
 #[must_use]
 pub fn clues(good: &[PointRow], bad: &[PointRow], since: Timestamp) -> Vec<Clue> {
+    let (clues, fits) = against(good, bad, since, FEWEST);
+    if !fits && let Some((past, now, split)) = nearest(bad, since) {
+        let (nearer, _) = against(&past, &now, split, NEAREST);
+        if !nearer.is_empty() {
+            return nearer;
+        }
+    }
+    clues
+}
+
+/// The first half of what came after `since`, what comes after it, and the moment between them.
+fn nearest(bad: &[PointRow], since: Timestamp) -> Option<(Vec<PointRow>, Vec<PointRow>, Timestamp)> {
+    let mut times: Vec<Timestamp> = bad.iter().map(|point| point.time).filter(|time| *time > since).collect();
+    times.sort_unstable();
+    times.dedup();
+    let half = (times.len() / 2).max(NEAREST);
+    let (last, next) = (*times.get(half.checked_sub(1)?)?, *times.get(half)?);
+    let later = bad.iter().filter(|point| point.time > since).cloned();
+    let (past, now) = later.partition(|point| point.time <= last);
+    // What began, began before it was first told of.
+    Some((past, now, Timestamp(last.0.saturating_add(1)).min(next)))
+}
+
+/// Whether the past is of the same state of the system as what followed it.
+#[expect(clippy::cast_precision_loss, reason = "a count of series")]
+fn fits(judged: &[Judged]) -> bool {
+    let left = |one: &&Judged| {
+        let reach = if one.change > 0.0 { one.reach.0 } else { one.reach.1 };
+        one.began_inside && one.change.abs() > reach.max(SMALLEST_REACH)
+    };
+    let all = judged.len();
+    let (up, down): (Vec<&Judged>, Vec<&Judged>) =
+        judged.iter().filter(left).partition(|one| one.change > 0.0);
+    let share = |count: usize| count as f64 / all.max(1) as f64;
+    all < SERIES_TO_TELL
+        || share(up.len() + down.len()) < MISFITS
+        || share(up.len().min(down.len())) < EACH_WAY
+}
+
+/// Clues by one past of at least `fewest` points a series, and whether it fits. A short past says little about how
+/// far a series wanders, so what the same metric does at the other services is mixed in, the more the fewer healthy
+/// points there are (shrinkage of scales, as Smyth, 2004, does for many short series).
+fn against(good: &[PointRow], bad: &[PointRow], since: Timestamp, fewest: usize) -> (Vec<Clue>, bool) {
     let split = bad.iter().map(|point| point.time).min().unwrap_or(Timestamp::MAX);
     // One series over both, so that the first rate of the faulty period has its predecessor.
     let all: Vec<PointRow> = good.iter().chain(bad).cloned().collect();
@@ -165,7 +216,7 @@ pub fn clues(good: &[PointRow], bad: &[PointRow], since: Timestamp) -> Vec<Clue>
         .into_iter()
         .filter_map(|(key, values)| {
             let usual = typical.get(&key.2).copied().unwrap_or(0.0);
-            judge(key, &values, (split, since), usual)
+            judge(key, &values, (split, since), usual, fewest)
         })
         .collect();
     let mut reaches: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
@@ -173,6 +224,7 @@ pub fn clues(good: &[PointRow], bad: &[PointRow], since: Timestamp) -> Vec<Clue>
         reaches.entry(metric_of(&one.key)).or_default().extend([one.reach.0, one.reach.1]);
     }
     reaches.values_mut().for_each(sort);
+    let fits = fits(&judged);
     coverage(&mut judged);
     let elsewhere =
         |one: &Judged| reaches.get(&metric_of(&one.key)).and_then(|all| quantile(all, 0.75)).unwrap_or(0.0);
@@ -202,7 +254,7 @@ pub fn clues(good: &[PointRow], bad: &[PointRow], since: Timestamp) -> Vec<Clue>
             (one, known)
         })
         .collect();
-    strongest(found)
+    (strongest(found), fits)
 }
 
 /// A series that is there now and then, where the same metric of others always is, is there because
@@ -275,6 +327,7 @@ fn judge(
     values: &[(Timestamp, f64)],
     (split, since): (Timestamp, Timestamp),
     typical: f64,
+    fewest: usize,
 ) -> Option<Judged> {
     let mut before: Vec<f64> =
         values.iter().filter(|(time, _)| *time < split).map(|(_, value)| *value).collect();
@@ -296,7 +349,7 @@ fn judge(
         values.iter().filter(|(time, _)| *time >= split && *time < until).map(|(_, value)| *value).collect();
     sort(&mut first);
     sort(&mut now);
-    if before.len() < FEWEST {
+    if before.len() < fewest {
         return None;
     }
     let (median, level) = (quantile(&before, 0.5)?, quantile(&now, 0.5)?);
