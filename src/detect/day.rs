@@ -1,9 +1,10 @@
 //! What a metric usually is at a time of day.
 //!
 //! Half-hour slots hold the mean over days, and the envelope: the lowest and highest value seen then or
-//! an hour before or after on days before. What a nightly job does every night, though not to the
+//! an hour before or after on days before; and hours of the week before their range. What a nightly job does every night, though not to the
 //! minute, lies in the envelope and is no news.
 
+use super::last_week::LastWeek;
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -44,12 +45,19 @@ struct Today {
 pub struct Day {
     slots: Vec<Slot>,
     today: Vec<Today>,
+    /// From the third day on.
+    week: Option<Box<LastWeek>>,
 }
 
 impl Default for Day {
     fn default() -> Self {
-        Self { slots: vec![Slot::default(); SLOTS], today: Vec::with_capacity(AROUND + 2) }
+        Self { slots: vec![Slot::default(); SLOTS], today: Vec::with_capacity(AROUND + 2), week: None }
     }
+}
+
+fn widened(low: f64, high: f64, noise: f64) -> (f64, f64) {
+    let margin = MARGIN * (high - low).max(noise);
+    (low - margin, high + margin)
 }
 
 fn number(at: Timestamp) -> u64 {
@@ -81,15 +89,23 @@ impl Day {
                 high = high.max(slot.high);
             }
         }
-        let (low, high) = (f64::from(low), f64::from(high));
-        let margin = MARGIN * (high - low).max(noise);
-        Some((low - margin, high + margin))
+        Some(widened(f64::from(low), f64::from(high), noise))
+    }
+
+    /// The same of this hour a week ago, once that is known.
+    #[must_use]
+    pub fn last_week(&self, at: Timestamp, noise: f64) -> Option<(f64, f64)> {
+        let (low, high) = self.week.as_ref()?.range(at)?;
+        Some(widened(low, high, noise))
     }
 
     /// Learns a value; `cadence_s` is the usual pause between two.
     pub fn learn(&mut self, at: Timestamp, value: f64, cadence_s: f64) {
         let number = number(at);
         let share = (cadence_s.max(1.0) / SLOT_S as f64).min(1.0) as f32;
+        if self.week.is_some() || self.usual(at).is_some() {
+            self.week.get_or_insert_default().learn(at, value);
+        }
         let value = value as f32;
         if let Some(today) = self.today.iter_mut().find(|today| today.slot == number) {
             today.low = today.low.min(value);

@@ -20,8 +20,8 @@ const MEMORY_S: f64 = 7_200.0;
 pub struct Latency {
     baseline: Baseline,
     pub test: ShareTest,
-    /// Median while slow, in nanoseconds, for the report.
-    worst_ns: f32,
+    /// Median while slow, for the report.
+    worst: f32,
 }
 
 fn coarse(histogram: &Histogram) -> impl Iterator<Item = (i32, u64)> + '_ {
@@ -61,10 +61,10 @@ impl Latency {
         if self.test.evidence.is_active() {
             if let Some(now) = histogram.quantile(0.5) {
                 let now = now as f32;
-                self.worst_ns = if self.worst_ns == 0.0 { now } else { 0.7 * self.worst_ns + 0.3 * now };
+                self.worst = if self.worst == 0.0 { now } else { 0.7 * self.worst + 0.3 * now };
             }
         } else {
-            self.worst_ns = 0.0;
+            self.worst = 0.0;
             // Nothing slow is learned of a run-up until it is over, and then no more than one cluster.
             let bad = verdict.learned.map_or(0.0, |(_, bad)| bad);
             let share = if slow == 0 { 1.0 } else { (bad / slow as f64).min(1.0) };
@@ -75,29 +75,29 @@ impl Latency {
             self.learn(histogram, limit, share);
         }
         if verdict.stand == Stand::Cleared {
-            self.worst_ns = 0.0;
+            self.worst = 0.0;
         }
         verdict
     }
 
-    /// Durations that nearly all requests keep below while healthy, in nanoseconds.
+    /// Durations that nearly all requests keep below while healthy, in the unit of what was observed.
     #[must_use]
-    pub fn limit_ns(&self) -> f64 {
+    pub fn limit(&self) -> f64 {
         match self.threshold() {
             (i32::MAX, _) => f64::INFINITY,
             (bucket, _) => (f64::from(bucket + 1) / f64::from(COARSE).exp2()).exp2(),
         }
     }
 
-    /// Quantile of the baseline, in nanoseconds.
+    /// Quantile of the baseline, in the same unit.
     #[must_use]
-    pub fn quantile_ns(&self, q: f64) -> Option<f64> {
+    pub fn quantile(&self, q: f64) -> Option<f64> {
         self.baseline.quantile(q).map(|bucket| Histogram::middle_of(bucket, COARSE))
     }
 
-    /// A recent median while slow, in nanoseconds.
+    /// A recent median while slow, in the same unit.
     #[must_use]
-    pub fn slow_ns(&self) -> f64 {
-        f64::from(self.worst_ns)
+    pub fn slow(&self) -> f64 {
+        f64::from(self.worst)
     }
 }

@@ -131,8 +131,12 @@ impl Level {
             ((value - usual).abs() / off_rhythm, drift.abs() / off_rhythm)
         });
         let envelope = self.day.as_ref().and_then(|day| day.envelope(at, residual));
-        let outside = envelope.map(|(low, high)| {
-            let outside = (low - value).max(value - high).max(0.0);
+        // What is as it was at this time of days before, or of the same day a week ago, is no surprise.
+        let last_week = self.day.as_ref().and_then(|day| day.last_week(at, residual));
+        let ranges = || envelope.iter().chain(&last_week);
+        let outside = envelope.is_some().then(|| {
+            let beyond = |(low, high): &(f64, f64)| (low - value).max(value - high).max(0.0);
+            let outside = ranges().map(beyond).fold(f64::INFINITY, f64::min);
             [residual, step, spread, off_rhythm].map(|unit| outside / unit)
         });
         let (low, high) = envelope.unwrap_or((self.long - 3.0 * spread, self.long + 3.0 * spread));
@@ -269,6 +273,20 @@ mod tests {
         let nights = highest(&spiky[6 * 288..9 * 288]);
         assert!(nights < 9.0, "{nights}");
         assert!(spiky[2_700] > 12.0, "{}", spiky[2_700]);
+    }
+
+    #[test]
+    fn a_weekly_peak_is_news_on_the_first_weeks_and_on_another_day_again() {
+        let weekly = |n: u64| n % 2_016 == 1_700;
+        let odd = 5 * 2_016 + 500;
+        let spiky =
+            surprises(42, |n, value| value + if n > 288 && weekly(n) || n == odd { 200.0 } else { 0.0 });
+        assert!(spiky[1_700] > 12.0, "{}", spiky[1_700]);
+        for week in 2..6 {
+            let peak = spiky[week * 2_016 + 1_700];
+            assert!(peak < 9.0, "week {week}: {peak}");
+        }
+        assert!(spiky[odd as usize] > 12.0, "{}", spiky[odd as usize]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What is known of one metric series.
 
 use super::Config;
+use super::evidence::{Observed, Stand};
 use super::exhaustion::{Exhaustion, Outlook};
 use super::finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
 use super::forget::{IDLE, IDLE_WAITING};
+use super::latency::Latency;
 use super::level::Level;
 use super::saturation::{Role, Saturated, Saturation, is_pool, role};
 use super::score::Score;
@@ -11,11 +13,15 @@ use super::service::Service;
 use super::together::MANY;
 use crate::aggregate::Cell;
 use crate::model::{SeriesId, SeriesKey, Timestamp};
+use crate::sketch::Histogram;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What is left of a surprise with the next point: members of an episode need not jump with one tick.
 const FADES: f32 = 0.7;
+/// Evidence that a distribution has another shape, a natural logarithm: chance alone gives as much of a series once in
+/// ten million of its points.
+const RESHAPED: f64 = 16.0;
 /// A metric above this joins an episode of its service that is open.
 const JOINS: f32 = 6.0;
 
@@ -27,6 +33,8 @@ pub struct MetricSeries {
     resource: String,
     pub level: Level,
     pub saturation: Option<Box<Saturation>>,
+    /// Of a histogram: how much of what it holds lies above what nearly all did.
+    shape: Option<Box<Latency>>,
     exhaustion: Option<Box<Exhaustion>>,
     /// How surprising the last points were: negative natural logarithm of their probability, fading.
     pub surprise: f32,
@@ -53,6 +61,7 @@ impl MetricSeries {
             resource,
             level: Level::default(),
             saturation,
+            shape: None,
             exhaustion: may_fill.then(Box::default),
             surprise: 0.0,
             heard_s: 0,
@@ -89,6 +98,9 @@ impl MetricSeries {
         };
         self.heard_s = u32::try_from(now.secs()).unwrap_or(u32::MAX);
         self.saturate((now, at), id, value, service, config, findings);
+        if let Cell::Distribution(all) = cell {
+            self.reshape(now, id, &all.histogram, config, findings);
+        }
         let seen = self.level.observe(at, value);
         service.together.add(seen.alone, seen.among, self.level.cadence_s());
         let surprise = if service.metrics < MANY { seen.alone } else { seen.among };
@@ -125,6 +137,43 @@ impl MetricSeries {
         finding.unit = self.key.unit.to_string();
         finding.onset = Interval { earliest: self.before_last_at, latest: self.last_at };
         finding
+    }
+
+    /// Whether more of what a histogram holds is high than was: a second, slow mode, which neither its mean nor its
+    /// median need show. No user is known to be hit, so it is a ticket.
+    fn reshape(
+        &mut self,
+        now: Timestamp,
+        id: SeriesId,
+        histogram: &Histogram,
+        config: &Config,
+        findings: &mut Vec<Finding>,
+    ) {
+        let has_learned = self.level.has_learned();
+        let shape = self.shape.get_or_insert_default();
+        if !has_learned {
+            return shape.learn(histogram, i32::MAX, 1.0);
+        }
+        let seen = Observed { now, interval: now.secs(), last: now };
+        let verdict = shape.observe(seen, histogram, config.healthy.0);
+        let evidence = &shape.test.evidence;
+        if verdict.stand == Stand::Quiet {
+            return;
+        }
+        let mut finding = Finding::of(now, &self.key, id, Symptom::Level);
+        finding.attributes.push(("statistic".to_owned(), "distribution".to_owned()));
+        finding.phase = if verdict.stand == Stand::Cleared { Phase::Cleared } else { Phase::Active };
+        finding.gravity = Gravity::Ticket;
+        finding.log_evidence = if evidence.is_bad() { evidence.log() as f32 } else { 0.0 };
+        finding.decided = evidence.is_bad() && evidence.log() >= RESHAPED;
+        finding.tail = (-evidence.log()).exp().clamp(0.0, 1.0);
+        finding.observed = histogram.quantile(0.99).unwrap_or_default();
+        let low = shape.quantile(0.05).unwrap_or_default();
+        finding.expected = Band { low, high: shape.limit() };
+        finding.unit = self.key.unit.to_string();
+        let (earliest, latest) = evidence.onset();
+        finding.onset = Interval { earliest, latest };
+        findings.push(finding);
     }
 
     fn saturate(
@@ -192,5 +241,58 @@ impl MetricSeries {
         finding.unit = "s".to_owned();
         finding.onset = exhaustion.onset();
         findings.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::Distribution;
+    use crate::model::{ServiceKey, Signal, SpanKind};
+
+    /// What a histogram of durations says each ten seconds, of which `slow` of a hundred are twenty times as long at
+    /// these points.
+    fn said(points: u64, slow: impl Fn(u64) -> u64) -> Vec<(u64, Finding)> {
+        let service = ServiceKey::named("shop");
+        let key = SeriesKey {
+            service: service.clone(),
+            signal: Signal::Metrics,
+            operation: "http.server.request.duration".into(),
+            kind: SpanKind::Unspecified,
+            entry: false,
+            unit: "s".into(),
+            attributes: Vec::new(),
+        };
+        let (id, mut service) = (key.id(), Service::new(service));
+        let mut series = MetricSeries::new(Arc::new(key), 0);
+        let (config, mut random, mut all) = (Config::default(), fastrand::Rng::with_seed(5), Vec::new());
+        for point in 0..points {
+            let mut of = Distribution { histogram: Histogram::new(), sum: 0.0, points: 1 };
+            for number in 0..100 {
+                let spread: f64 = (0..4).map(|_| random.f64() - 0.5).sum();
+                let duration = 0.1 * (spread / 2.0).exp() * if number < slow(point) { 20.0 } else { 1.0 };
+                of.histogram.record(duration);
+                of.sum += duration;
+            }
+            let now = Timestamp::from_secs(1_700_000_000 + 10 * point);
+            let mut findings = Vec::new();
+            series.observe(now, id, &Cell::Distribution(Box::new(of)), &mut service, &config, &mut findings);
+            let shaped =
+                findings.into_iter().filter(|of| of.attributes.iter().any(|(key, _)| key == "statistic"));
+            all.extend(shaped.map(|finding| (point, finding)));
+        }
+        all
+    }
+
+    #[test]
+    fn a_slow_mode_is_a_ticket_while_the_median_stands_still_and_health_is_none() {
+        assert!(said(8_640, |_| 0).iter().all(|(_, of)| !of.decided), "a day of health");
+        let said = said(2_000, |point| if (1_000..1_300).contains(&point) { 8 } else { 0 });
+        let first = said.iter().find(|(_, of)| of.decided).expect("told");
+        assert!((1_000..1_012).contains(&first.0), "after {} points", first.0 - 1_000);
+        assert_eq!((first.1.gravity, first.1.symptom), (Gravity::Ticket, Symptom::Level));
+        assert!(first.1.observed > 1.0 && first.1.expected.high < 0.5, "{:?}", first.1);
+        let last = said.last().expect("it ends");
+        assert!((1_300..1_400).contains(&last.0) && last.1.phase == Phase::Cleared, "{last:?}");
     }
 }

@@ -13,8 +13,10 @@ mod exhaustion;
 mod finding;
 mod foreign;
 mod forget;
+mod half;
 mod instances;
 mod job;
+mod last_week;
 mod lateness;
 mod latency;
 mod level;
@@ -35,6 +37,7 @@ mod together;
 mod traffic;
 mod usual;
 mod wandering;
+mod week;
 #[cfg(test)]
 mod schedule_tests;
 

@@ -132,9 +132,9 @@ impl RequestSeries {
         if verdict.stand != Stand::Quiet {
             let mut finding =
                 self.finding(now, id, Symptom::Latency, verdict.stand, config, &self.latency.test);
-            finding.observed = self.latency.slow_ns();
-            let low = self.latency.quantile_ns(0.05).unwrap_or_default();
-            finding.expected = Band { low, high: self.latency.limit_ns() };
+            finding.observed = self.latency.slow();
+            let low = self.latency.quantile(0.05).unwrap_or_default();
+            finding.expected = Band { low, high: self.latency.limit() };
             finding.unit = "ns".to_owned();
             finding.exemplars.extend(cell.slowest);
             findings.push(finding);

@@ -1,10 +1,12 @@
 //! Fewer requests come than did: negative-binomial likelihood ratios over sealed windows, which are
-//! complete; whether they are back is seen by arrival.
+//! complete; whether they are back is seen by arrival. What comes as little at this time of other days or weeks is
+//! no drop ([`super::week`]).
 
 use super::evidence::{Evidence, Observed, Stand};
 use super::share::Mixture;
 use super::wandering::Wandering;
-use crate::model::Timestamp;
+use super::week::Week;
+use crate::model::{Timestamp, WindowId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -63,6 +65,7 @@ pub struct Traffic {
     memories: [Memory; 2],
     minutes: Minutes,
     wandering: Wandering,
+    week: Week,
     mixture: Mixture<5>,
     pub evidence: Evidence,
     /// By arrival, while down: since when is counted, how much came, whether the block before was good.
@@ -122,6 +125,7 @@ impl Traffic {
 
     /// What is usual is so many times what it was: requests are counted otherwise.
     pub fn rescale(&mut self, times: f64) {
+        self.week = Week::default();
         for memory in &mut self.memories {
             memory.mean *= times;
             memory.variance *= times * times;
@@ -139,6 +143,10 @@ impl Traffic {
         if !judged {
             return None;
         }
+        let began = WindowId(seen.interval).start();
+        if !partial {
+            self.week.learn(began, count as f64);
+        }
         if self.windows <= LEARN_WINDOWS {
             // The first window began before the service did.
             if self.windows > 0 {
@@ -148,7 +156,13 @@ impl Traffic {
             return None;
         }
         let (mean, shape) = self.null();
-        let mean = mean * (1.0 - self.wandering.deviation(WANDERING_PRIOR).min(WANDERS_AT_MOST));
+        let mut mean = mean * (1.0 - self.wandering.deviation(WANDERING_PRIOR).min(WANDERS_AT_MOST));
+        // Whether it is still down is asked of what it was before.
+        if !self.evidence.is_active()
+            && let Some(low) = self.week.low(began)
+        {
+            mean = mean.min(low.max(1e-3));
+        }
         let k = count as f64;
         let ratios = LEFT.map(|left| {
             let other = mean * left;
@@ -205,5 +219,51 @@ impl Traffic {
             recent.mean = recent.mean.min(back);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MONDAY: u64 = 1_700_438_400;
+
+    /// When drops began, in hours, of a shop that closes at six in the evening and has these outages.
+    fn drops(days: u64, outages: &[std::ops::Range<f64>]) -> Vec<f64> {
+        let (mut traffic, mut began) = (Traffic::default(), Vec::new());
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut was_active = false;
+        for window in 0..days * 8_640 {
+            let hours = window as f64 / 360.0;
+            let open = (8.0..18.0).contains(&(hours % 24.0)) && !outages.iter().any(|of| of.contains(&hours));
+            let usual = if open { 50.0 } else { 2.0 };
+            let count = (usual * (0.8 + 0.4 * random.f64())) as u64;
+            let id = WindowId(MONDAY / 10 + window);
+            let now = id.end().saturating_add(Duration::from_secs(10));
+            traffic.arrived(now, count);
+            let seen = Observed { now, interval: id.0, last: id.end() };
+            traffic.window(seen, count, true, 1.0);
+            let active = traffic.evidence.is_active();
+            if active && !was_active {
+                began.push(hours);
+            }
+            was_active = active;
+        }
+        began
+    }
+
+    #[test]
+    fn what_closes_each_evening_is_told_twice_and_an_outage_always() {
+        let began = drops(6, &[]);
+        assert_eq!(began.len(), 2, "{began:?}");
+        assert!((18.0..18.1).contains(&began[0]) && (42.0..42.1).contains(&began[1]), "{began:?}");
+        // At the same hour on two days that do not follow each other, at other hours, and just before closing time.
+        let noon = |day: f64| day * 24.0 + 12.0..day * 24.0 + 12.5;
+        let early = 5.0 * 24.0 + 16.0..5.0 * 24.0 + 17.0;
+        let began = drops(6, &[noon(3.0), noon(4.0), early]);
+        assert_eq!(began.len(), 5, "{began:?}");
+        for (found, outage) in began[2..].iter().zip([84.0, 108.0, 136.0]) {
+            assert!((outage..outage + 0.1).contains(found), "{began:?}");
+        }
     }
 }
