@@ -9,14 +9,13 @@ use super::objectives::Reloading;
 use super::reading::{AllWindows, Daemon, LedgerRecords, Published};
 use super::supervision::{DEADLINE, Supervisor};
 use super::totals::{Sums, Totals};
-use super::uploading::Uploading;
 use super::{Config, Error};
 use crate::access::Access;
 use crate::aggregate::{Indicator, Partial, Shard};
 use crate::alert::{Heartbeat, Lifecycle, Outbox};
 use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
-use crate::diagnose::{Diagnosis, Keeper, Keepsakes, Retry};
+use crate::diagnose::{Diagnosis, Keeper, Keepsakes, Retry, Uploading};
 use crate::journal::{self, Cut, Journal, Lanes, Position, Sequencer, Step, StepReceiver};
 use crate::limits::{give_back_free_memory, raise_open_files};
 use crate::model::{Clock, SystemClock, Timestamp};
@@ -305,7 +304,8 @@ impl App {
             Retry::default(),
             ledger.clone(),
             clock.clone(),
-        )?;
+        )
+        .map_err(Error::EvidenceStore)?;
         let (prober, probed) = Prober::new(&config.probe, clock.clone());
         {
             let mut judging = judging.lock();

@@ -2,9 +2,8 @@
 
 use super::Error;
 use super::judging::{Job, Judging};
-use super::uploading::Uploading;
 use crate::confirm::{Anomaly, AnomalyId};
-use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Redaction, run_collector};
+use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Redaction, Uploading, run_collector};
 use crate::journal::Recorder;
 use crate::limits::give_back_free_memory;
 use crate::model::Clock;

@@ -16,7 +16,6 @@ mod reading;
 mod supervision;
 mod totals;
 mod unwritten;
-mod uploading;
 
 pub use backtest::{Backtest, Outcome};
 #[cfg(test)]

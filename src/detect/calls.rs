@@ -84,7 +84,7 @@ impl Detectors {
         if active.is_empty() {
             return;
         }
-        let standing = self.standing(now);
+        let standing = self.standing(now, active.iter().map(|(key, _)| &key.server));
         for (key, verdict) in active {
             let of = standing.get(&key.server).copied().unwrap_or_default();
             let server = service_of(key);
@@ -114,27 +114,36 @@ impl Detectors {
         }
     }
 
-    /// Of each server, what its callers see of it now.
-    fn standing(&self, now: Timestamp) -> BTreeMap<&Node, Standing> {
-        let mut standing: BTreeMap<&Node, Standing> = BTreeMap::new();
-        let heard = |call: &Call| now.since(call.last);
+    /// What the callers of these servers see of them now.
+    fn standing<'a>(
+        &'a self,
+        now: Timestamp,
+        servers: impl Iterator<Item = &'a Node>,
+    ) -> BTreeMap<&'a Node, Standing> {
+        let mut standing: BTreeMap<&Node, Standing> =
+            servers.map(|server| (server, Standing::default())).collect();
+        let mut well = Vec::new();
         for (key, call) in &self.state.calls {
-            if call.fails() && heard(call) <= STILL {
-                let of = standing.entry(&key.server).or_default();
+            let heard = now.since(call.last);
+            let Some(of) = Some(heard).filter(|heard| *heard <= STILL).and(standing.get_mut(&key.server))
+            else {
+                continue;
+            };
+            if call.fails() {
                 let onset = call.errors.test.evidence.onset().0;
                 of.onset = if of.failing == 0 { onset } else { of.onset.min(onset) };
                 of.failing += 1;
                 of.recent += 1;
                 of.since += 1;
+            } else if heard <= RECENT {
+                well.push((&key.server, call.last));
             }
         }
-        for (key, call) in &self.state.calls {
-            if let Some(of) = standing.get_mut(&key.server)
-                && !call.fails()
-                && heard(call) <= RECENT
-            {
+        for (server, last) in well {
+            // Of one that fails for nobody there is no onset to go by.
+            if let Some(of) = standing.get_mut(server).filter(|of| of.failing > 0) {
                 of.recent += 1;
-                of.since += usize::from(call.last > of.onset.saturating_add(ARRIVES_WITHIN));
+                of.since += usize::from(last > of.onset.saturating_add(ARRIVES_WITHIN));
             }
         }
         standing

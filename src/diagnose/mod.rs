@@ -58,4 +58,4 @@ pub use search::{Condition, Found, Search, conditions};
 pub use search::{logs as find_logs, trace as find_trace, traces as find_traces};
 pub use source::{Memory, Recorded, Source};
 pub use templates::{TemplateId, Templates};
-pub use upload::{Bucket, Failure, ObjectUrl, Retry, Uploaded};
+pub use upload::{Bucket, Failure, ObjectUrl, Retry, Uploaded, Uploading};

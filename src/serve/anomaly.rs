@@ -6,6 +6,7 @@ use crate::alert::{Alert, AlertState};
 use crate::api::v1;
 use crate::confirm::{Anomaly, AnomalyState, Member, Severity};
 use crate::diagnose::{Cause, CauseKind, Evidence};
+use crate::model::ServiceKey;
 use std::path::Path;
 
 /// An anomaly as the API says it. `alert` and `evidence` are the latest of it, if there are any: until
@@ -98,11 +99,7 @@ fn signal(member: &Member) -> v1::AnomalySignal {
 pub(super) fn cause(cause: &Cause) -> v1::Cause {
     v1::Cause {
         rank: cause.rank,
-        service: Some(v1::Service {
-            environment: cause.environment.clone(),
-            namespace: cause.namespace.clone(),
-            name: cause.service.clone(),
-        }),
+        service: Some(service(&ServiceKey::new(&cause.environment, &cause.namespace, &cause.service))),
         kind: cause_kind(cause.kind).to_owned(),
         operation: cause.operation.clone(),
         score: cause.score,

@@ -1,11 +1,11 @@
 //! Incidents, and what operators do about them.
 
 use super::board::Board;
-use super::convert::to_proto;
+use super::convert::{service, to_proto};
 use super::{Error, Range};
 use crate::api::v1;
 use crate::incident::{Error as Refused, Incident, Incidents, Write};
-use crate::model::Timestamp;
+use crate::model::{ServiceKey, Timestamp};
 use crate::slo::Lost;
 use crate::store::Stage;
 
@@ -27,11 +27,7 @@ fn incident_message(of: &Incident) -> v1::Incident {
         anomalies: of.anomalies.clone(),
         state: of.state.as_str().to_owned(),
         title: of.title.clone(),
-        service: Some(v1::Service {
-            environment: of.environment.to_string(),
-            namespace: of.namespace.to_string(),
-            name: of.service.to_string(),
-        }),
+        service: Some(service(&ServiceKey::new(&of.environment, &of.namespace, &of.service))),
         onset: Some(to_proto(of.onset)),
         detected_at: Some(to_proto(of.detected_at)),
         alerted_at: Some(to_proto(of.alerted_at)),
@@ -57,16 +53,7 @@ fn incident_message(of: &Incident) -> v1::Incident {
 }
 
 fn budget_spent(of: &Lost) -> v1::BudgetSpent {
-    v1::BudgetSpent {
-        slo: of.slo.clone(),
-        service: Some(v1::Service {
-            environment: of.service.environment.to_string(),
-            namespace: of.service.namespace.to_string(),
-            name: of.service.name.to_string(),
-        }),
-        bad: of.bad,
-        ratio: of.share,
-    }
+    v1::BudgetSpent { slo: of.slo.clone(), service: Some(service(&of.service)), bad: of.bad, ratio: of.share }
 }
 
 fn refused(error: &Refused) -> Error {

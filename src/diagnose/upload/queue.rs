@@ -1,12 +1,12 @@
 //! Bundles on their way to the object store, one at a time and beside everything that counts. What waits is
 //! held in memory as it was when it was made, so that a later pass cannot change it under way.
 
-use super::Error;
+use super::{Bucket, Failure, Retry, Uploaded};
 use crate::confirm::{Anomaly, AnomalyId};
-use crate::diagnose::{Bucket, Config, Evidence, Failure, Pass, Retry, Uploaded, packed};
+use crate::diagnose::{Config, Evidence, Pass, packed};
 use crate::model::Clock;
 use crate::observe::{Collect, Counter, Exposition, Kind};
-use crate::store::{Ledger, Stage};
+use crate::store::{self, Ledger, Stage};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -39,7 +39,7 @@ impl Upload {
 }
 
 /// Puts bundles into an object store.
-pub(super) struct Uploading {
+pub struct Uploading {
     bucket: Bucket,
     retry: Retry,
     clock: Arc<dyn Clock>,
@@ -58,16 +58,16 @@ impl Uploading {
     /// Opens the store that is configured, if one is.
     ///
     /// # Errors
-    /// When it cannot be used as it is configured.
+    /// When it cannot be used as it is configured, in words.
     pub fn open(
         config: &Config,
         environment: impl IntoIterator<Item = (String, String)>,
         retry: Retry,
         ledger: Ledger,
         clock: Arc<dyn Clock>,
-    ) -> Result<Option<Arc<Self>>, Error> {
+    ) -> Result<Option<Arc<Self>>, String> {
         let Some(url) = &config.evidence_url else { return Ok(None) };
-        let bucket = Bucket::open(url, environment).map_err(Error::EvidenceStore)?;
+        let bucket = Bucket::open(url, environment)?;
         Ok(Some(Arc::new(Self {
             bucket,
             retry,
@@ -132,7 +132,7 @@ impl Uploading {
         }
     }
 
-    fn take_up(&self) -> Result<(), Error> {
+    fn take_up(&self) -> Result<(), store::Error> {
         let records = self.ledger.latest(Stage::Diagnose)?;
         let uploads: BTreeMap<AnomalyId, Uploaded> =
             records.iter().filter_map(Uploaded::read).map(|one| (one.uploaded.clone(), one)).collect();
