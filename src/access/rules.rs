@@ -27,6 +27,7 @@ const RPCS: &[(&str, Need)] = &[
     ("/barograph.v1.AdjustmentService/UndoAdjustment", OPERATE),
     ("/barograph.v1.AnomalyService/FollowAnomalies", READ),
     ("/barograph.v1.AnomalyService/GetAnomaly", READ),
+    ("/barograph.v1.AnomalyService/GetCurves", READ),
     ("/barograph.v1.AnomalyService/ListAnomalies", READ),
     ("/barograph.v1.ChangeService/ListChanges", READ),
     ("/barograph.v1.ChangeService/TellChange", OPERATE),

@@ -1,6 +1,6 @@
 //! An anomaly for the tests of this room and those below it.
 
-use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Member, Severity};
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Examined, Fingerprint, Member, Severity};
 use crate::detect::{Band, Interval, Symptom};
 use crate::model::{ServiceKey, Timestamp};
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub fn anomaly(id: &str, onset: Timestamp) -> Anomaly {
         suspects: Vec::new(),
         merged_into: None,
         suppressed_by: None,
+        budget_draw: None,
+        examined: Examined::default(),
         title: "payment: 31 % of requests fail".to_owned(),
         revision: 1,
     }

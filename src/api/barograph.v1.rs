@@ -653,6 +653,48 @@ pub struct GetAnomalyRequest {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCurvesRequest {
+    /// Id of the anomaly.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetCurvesResponse {
+    /// Of the strongest signals that counts tell of, in their order.
+    #[prost(message, repeated, tag = "1")]
+    pub curves: ::prost::alloc::vec::Vec<Curve>,
+}
+/// One signal over time.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Curve {
+    /// Which of the anomaly's `signals`, from 0.
+    #[prost(uint32, tag = "1")]
+    pub signal: u32,
+    /// What each value is, such as `99th percentile`.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// Of the values: `ns`, `1` (ratio), `{request}/s`, or the metric's own.
+    #[prost(string, tag = "3")]
+    pub unit: ::prost::alloc::string::String,
+    /// Where a healthy value would lie; unset where that end is open, both where nothing is known.
+    #[prost(double, optional, tag = "4")]
+    pub expected_low: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "5")]
+    pub expected_high: ::core::option::Option<f64>,
+    #[prost(int64, tag = "6")]
+    pub step_ns: i64,
+    /// Ascending; steps without data are left out.
+    #[prost(message, repeated, tag = "7")]
+    pub points: ::prost::alloc::vec::Vec<CurvePoint>,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct CurvePoint {
+    #[prost(message, optional, tag = "1")]
+    pub start: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(double, tag = "2")]
+    pub value: f64,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FollowAnomaliesRequest {
     /// The ledger's sequence after which to go on; 0 begins with the oldest record kept. Unset: first the
@@ -722,6 +764,52 @@ pub struct Anomaly {
     pub suspects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "20")]
     pub revision: u32,
+    /// Unset if a deadline or a limit decided, or if it opened as less than a page.
+    #[prost(message, optional, tag = "21")]
+    pub budget_draw: ::core::option::Option<BudgetDraw>,
+    /// How many exemptions were looked at when it was told, and those that came nearest to covering it.
+    #[prost(uint64, tag = "22")]
+    pub exemptions_examined: u64,
+    #[prost(message, repeated, tag = "23")]
+    pub nearest_exemptions: ::prost::alloc::vec::Vec<Uncovering>,
+    /// What would have kept it from being told, the narrowest first.
+    #[prost(message, repeated, tag = "24")]
+    pub silencers: ::prost::alloc::vec::Vec<Silencer>,
+}
+/// What a page took of the false-alarm budget, in false pages.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct BudgetDraw {
+    /// How much of a false page it may be.
+    #[prost(double, tag = "1")]
+    pub share: f64,
+    /// What the pages of the seven days up to it took, this one included.
+    #[prost(double, tag = "2")]
+    pub in_week: f64,
+    /// What is accepted in a week.
+    #[prost(double, tag = "3")]
+    pub per_week: f64,
+}
+/// An exemption that did not cover an anomaly.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Uncovering {
+    #[prost(string, tag = "1")]
+    pub line: ::prost::alloc::string::String,
+    /// In words.
+    #[prost(string, tag = "2")]
+    pub why_not: ::prost::alloc::string::String,
+}
+/// A way in which an anomaly would not have been told.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Silencer {
+    /// What it is good for, in words.
+    #[prost(string, tag = "1")]
+    pub when: ::prost::alloc::string::String,
+    /// The command to say so.
+    #[prost(string, tag = "2")]
+    pub command: ::prost::alloc::string::String,
+    /// The same as an element of `confirm.exemptions`; "" where there is none.
+    #[prost(string, tag = "3")]
+    pub line: ::prost::alloc::string::String,
 }
 /// A series that takes part.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -752,6 +840,12 @@ pub struct AnomalySignal {
     pub onset: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(bool, tag = "10")]
     pub recovered: bool,
+    /// Probability of something at least as unusual while healthy.
+    #[prost(double, tag = "11")]
+    pub p_value: f64,
+    /// Natural logarithm of the evidence that it came to.
+    #[prost(double, tag = "12")]
+    pub log_evidence: f64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Cause {
@@ -986,6 +1080,31 @@ pub mod anomaly_service_client {
                 .insert(GrpcMethod::new("barograph.v1.AnomalyService", "GetAnomaly"));
             self.inner.unary(req, path, codec).await
         }
+        /// How its strongest signals went around the onset, and where healthy values would lie.
+        pub async fn get_curves(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCurvesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCurvesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/barograph.v1.AnomalyService/GetCurves",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("barograph.v1.AnomalyService", "GetCurves"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Each change of an anomaly, as it happens. A follower that cannot keep up is cut off with
         /// RESOURCE_EXHAUSTED; it goes on with the last `resume` it got and misses nothing.
         pub async fn follow_anomalies(
@@ -1041,6 +1160,14 @@ pub mod anomaly_service_server {
             &self,
             request: tonic::Request<super::GetAnomalyRequest>,
         ) -> std::result::Result<tonic::Response<super::Anomaly>, tonic::Status>;
+        /// How its strongest signals went around the onset, and where healthy values would lie.
+        async fn get_curves(
+            &self,
+            request: tonic::Request<super::GetCurvesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCurvesResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the FollowAnomalies method.
         type FollowAnomaliesStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::FollowAnomaliesResponse, tonic::Status>,
@@ -1209,6 +1336,51 @@ pub mod anomaly_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetAnomalySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/barograph.v1.AnomalyService/GetCurves" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCurvesSvc<T: AnomalyService>(pub Arc<T>);
+                    impl<
+                        T: AnomalyService,
+                    > tonic::server::UnaryService<super::GetCurvesRequest>
+                    for GetCurvesSvc<T> {
+                        type Response = super::GetCurvesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCurvesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AnomalyService>::get_curves(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCurvesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -8,7 +8,7 @@ use super::output::{Answer, Format, Output, Watch, write_out};
 use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::anomaly_service_client::AnomalyServiceClient;
-use crate::serve::text::{between, percent, plain, time};
+use crate::serve::text::{percent, plain, time};
 use crate::serve::{anomaly_json, anomaly_state_name, severity_name};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -86,15 +86,27 @@ fn client(channel: Channel) -> AnomalyServiceClient<Channel> {
     AnomalyServiceClient::new(channel).max_decoding_message_size(ANSWER_LIMIT_BYTES)
 }
 
+/// An anomaly, and how its signals went.
+pub(super) async fn get(
+    channel: Channel,
+    id: &str,
+    daemon: &Daemon,
+) -> Result<(v1::Anomaly, Vec<v1::Curve>), Failure> {
+    let mut client = client(channel);
+    let anomaly = client.get_anomaly(v1::GetAnomalyRequest { id: id.to_owned() }).await;
+    let anomaly = anomaly.map_err(|status| daemon.failure(&status))?.into_inner();
+    let curves = client.get_curves(v1::GetCurvesRequest { id: id.to_owned() }).await;
+    Ok((anomaly, curves.map_err(|status| daemon.failure(&status))?.into_inner().curves))
+}
+
 fn list(arguments: &Arguments) -> Result<(), Failure> {
     let Arguments { id, service, states, history, output, watch, daemon, .. } = arguments;
     output.ask(daemon, watch, async |channel| {
         if let Some(id) = id {
-            let answer = client(channel).get_anomaly(v1::GetAnomalyRequest { id: id.clone() }).await;
-            let anomaly = answer.map_err(|status| daemon.failure(&status))?.into_inner();
+            let (anomaly, curves) = get(channel, id, daemon).await?;
             let again = anomaly.clone();
             return Ok(Answer {
-                table: Box::new(move || whole(&anomaly)),
+                table: Box::new(move || whole(&anomaly, &curves)),
                 json: Box::new(move || anomaly_json(&again)),
             });
         }
@@ -228,7 +240,7 @@ fn suspect(cause: &v1::Cause) -> String {
 }
 
 /// Everything of one anomaly.
-fn whole(anomaly: &v1::Anomaly) -> String {
+fn whole(anomaly: &v1::Anomaly, curves: &[v1::Curve]) -> String {
     use std::fmt::Write as _;
     let mut out = format!("{}\n\n", plain(&anomaly.title));
     let mut facts = Table::new(&["", ""]);
@@ -266,44 +278,6 @@ fn whole(anomaly: &v1::Anomaly) -> String {
             }
         }
     }
-    if !anomaly.signals.is_empty() {
-        let mut table =
-            Table::new(&["SERVICE", "SIGNAL", "SYMPTOM", ">OBSERVED", ">EXPECTED", "UNIT", "RECOVERED"]);
-        for signal in &anomaly.signals {
-            let (observed, expected, unit) = in_unit(signal);
-            table.row([
-                signal.service.as_ref().map(service_path).unwrap_or_default(),
-                which(signal),
-                signal.symptom.clone(),
-                observed,
-                expected,
-                unit,
-                if signal.recovered { "yes" } else { "no" }.to_owned(),
-            ]);
-        }
-        let _ = write!(out, "\n{}", table.show(""));
-    }
+    out.push_str(&super::told::told(anomaly, curves));
     out
-}
-
-/// What is judged, with the attributes that tell it from others of its name (a burn's windows, a caller).
-fn which(signal: &v1::AnomalySignal) -> String {
-    let attributes: Vec<String> =
-        signal.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    if attributes.is_empty() {
-        signal.metric.clone()
-    } else {
-        format!("{} {{{}}}", signal.metric, attributes.join(", "))
-    }
-}
-
-/// Observed, expected and their unit for people.
-fn in_unit(signal: &v1::AnomalySignal) -> (String, String, String) {
-    let show = |value: f64| match signal.unit.as_str() {
-        "ns" => crate::serve::text::duration(value as i64),
-        "1" => percent(value),
-        _ => crate::serve::text::three_digits(value),
-    };
-    let unit = if matches!(signal.unit.as_str(), "ns" | "1") { String::new() } else { signal.unit.clone() };
-    (show(signal.observed), between(signal.expected_low, signal.expected_high, show), unit)
 }

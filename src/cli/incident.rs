@@ -71,8 +71,8 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 
 fn show(id: &str, author: String, act: Option<Act>, output: &Output, daemon: &Daemon) -> Result<(), Failure> {
     let (id, author) = (id.to_owned(), Some(v1::Author { name: author }));
-    let incident = daemon.ask(async |channel| {
-        let mut client = client(channel);
+    let (incident, first) = daemon.ask(async |channel| {
+        let mut client = client(channel.clone());
         let answer = match act {
             None => client.get_incident(v1::GetIncidentRequest { id }).await,
             Some(Act::Acknowledge) => {
@@ -83,15 +83,21 @@ fn show(id: &str, author: String, act: Option<Act>, output: &Output, daemon: &Da
                 client.resolve_incident(v1::ResolveIncidentRequest { id, author, text }).await
             }
         };
-        Ok(answer.map_err(|status| daemon.failure(&status))?.into_inner())
+        let incident = answer.map_err(|status| daemon.failure(&status))?.into_inner();
+        // An anomaly that is very old may be held no more.
+        let first = match incident.anomalies.first() {
+            Some(first) => super::anomalies::get(channel, first, daemon).await.ok(),
+            None => None,
+        };
+        Ok((incident, first))
     })?;
     output.print(Answer {
-        table: Box::new(|| whole(&incident)),
+        table: Box::new(|| whole(&incident, first.as_ref())),
         json: Box::new(|| serde_json::json!([incident_json(&incident)])),
     })
 }
 
-fn whole(incident: &v1::Incident) -> String {
+fn whole(incident: &v1::Incident, first: Option<&(v1::Anomaly, Vec<v1::Curve>)>) -> String {
     let mut facts = Table::new(&["", ""]);
     for (name, value) in [
         ("id", incident.id.clone()),
@@ -112,8 +118,9 @@ fn whole(incident: &v1::Incident) -> String {
     for entry in &incident.timeline {
         timeline.row([time(entry.at.as_ref()), entry.who.clone(), entry.what.clone()]);
     }
+    let told = first.map(|(anomaly, curves)| super::told::told(anomaly, curves)).unwrap_or_default();
     format!(
-        "{}\n\n{}\n{}",
+        "{}\n\n{}\n{}{told}",
         plain(&incident.title),
         facts.show("").trim_start_matches('\n'),
         timeline.show("Nothing in the timeline.")

@@ -6,6 +6,7 @@ mod failure;
 mod connection;
 mod moment;
 mod table;
+mod told;
 mod traces;
 mod output;
 

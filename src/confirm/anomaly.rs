@@ -77,6 +77,34 @@ pub struct Member {
     pub recovered: bool,
 }
 
+/// What a page took of the false-alarm budget, in false pages.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BudgetDraw {
+    /// How much of a false page it may be: the less, the further its evidence was above what is asked for.
+    pub share: f64,
+    /// What the pages of the seven days up to it took, its own share included.
+    pub in_week: f64,
+    /// What is accepted in a week.
+    pub per_week: f64,
+}
+
+/// An exemption that did not cover an anomaly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncovering {
+    pub line: String,
+    /// In words.
+    pub why_not: String,
+}
+
+/// The exemptions that were looked at when an anomaly was confirmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examined {
+    /// How many there were.
+    pub exemptions: u64,
+    /// Those that came nearest to covering it, nearest first.
+    pub nearest: Vec<Uncovering>,
+}
+
 /// One fault. Id, fingerprint, service and symptom are fixed at opening; the rest may change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Anomaly {
@@ -100,6 +128,12 @@ pub struct Anomaly {
     pub suspects: Vec<ChangeId>,
     pub merged_into: Option<AnomalyId>,
     pub suppressed_by: Option<String>,
+    /// Nothing if a deadline or a limit decided, or if it opened as less than a page.
+    #[serde(default)]
+    pub budget_draw: Option<BudgetDraw>,
+    /// Why it was told all the same.
+    #[serde(default)]
+    pub examined: Examined,
     /// One line: what broke, how much.
     pub title: String,
     /// Grows by one with each change.

@@ -1,6 +1,6 @@
 //! Whether an anomaly is explained by what people said beforehand.
 
-use super::anomaly::{Anomaly, Member};
+use super::anomaly::{Anomaly, Examined, Member, Uncovering};
 use super::config::Config;
 use crate::context::{ChangeKind, Changes, Ended, Exemption, Subject, ToldExemption};
 use crate::detect::Symptom;
@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// Exemptions that are told and not over, at most.
 const TOLD_AT_MOST: usize = 1_000;
+/// Exemptions of which an anomaly says why they did not cover it.
+const NEAREST: usize = 5;
 
 /// The exemptions of the configuration, and those that were told while the daemon ran.
 #[derive(Debug)]
@@ -76,35 +78,102 @@ impl Exemptions {
         if let Some(exemption) = self.configured.iter().find(|exemption| covers(exemption, at, anomaly)) {
             return Some(Reason { because: exemption.because().to_owned(), told: None });
         }
-        let same = |exemption: &Exemption, told: &ToldExemption| {
-            !exemption.is_known_issue() || !deployed_since(told.told_at, &anomaly.service, changes)
-        };
-        let found = self
-            .told
-            .iter()
-            .find(|(_, (exemption, told))| covers(exemption, at, anomaly) && same(exemption, told));
+        let found = self.told.iter().find(|(_, (exemption, told))| {
+            covers(exemption, at, anomaly) && !is_outdated(exemption, told, &anomaly.service, changes)
+        });
         found.map(|(id, (exemption, _))| Reason {
             because: exemption.because().to_owned(),
             told: Some(id.clone()),
         })
     }
+
+    /// What there is that does not explain an anomaly, and why it does not.
+    pub fn examine(&self, at: Timestamp, anomaly: &Anomaly, changes: &Changes) -> Examined {
+        let configured = self.configured.iter().map(|exemption| (exemption, None));
+        let told = self.told.values().map(|(exemption, told)| (exemption, Some(told)));
+        let mut nearest: Vec<(Distance, &Exemption, String)> = configured
+            .chain(told)
+            .filter_map(|(exemption, told)| {
+                let (distance, why_not) = why_not(exemption, at, anomaly).or_else(|| {
+                    let outdated =
+                        told.is_some_and(|told| is_outdated(exemption, told, &anomaly.service, changes));
+                    let why_not = "another version was deployed since it was told".to_owned();
+                    outdated.then_some((Distance::Time, why_not))
+                })?;
+                Some((distance, exemption, why_not))
+            })
+            .collect();
+        // Stable: of equally near ones, those of the configuration first.
+        nearest.sort_by_key(|(distance, ..)| *distance);
+        let exemptions = nearest.len() as u64;
+        let shown = nearest.into_iter().take(NEAREST);
+        let nearest = shown.map(|(_, of, why_not)| Uncovering { line: of.line().to_owned(), why_not });
+        Examined { exemptions, nearest: nearest.collect() }
+    }
 }
 
-fn covers(exemption: &Exemption, at: Timestamp, anomaly: &Anomaly) -> bool {
+/// How far an exemption is from covering an anomaly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Distance {
+    /// It covers all that is wrong, but not now.
+    Time,
+    /// It covers some of what is wrong.
+    Part,
+    /// It is about something else.
+    All,
+}
+
+/// What an exemption has to cover.
+pub(super) fn wrong(anomaly: &Anomaly) -> impl Iterator<Item = &Member> {
     // A budget that burns because of the rest is no news of its own.
     let burns = |symptom| symptom == Symptom::BudgetBurn && anomaly.symptom != Symptom::BudgetBurn;
-    let wrong = |member: &&Member| !member.recovered && !burns(member.symptom);
-    exemption.holds(at)
-        && anomaly.members.iter().filter(wrong).all(|member| {
-            exemption.covers(&Subject {
-                service: &member.service,
-                symptom: member.symptom.as_str(),
-                signal: &member.signal,
-                fingerprint: &anomaly.fingerprint.0,
-                attributes: &member.attributes,
-                observed: member.observed,
-            })
-        })
+    anomaly.members.iter().filter(move |member| !member.recovered && !burns(member.symptom))
+}
+
+fn subject<'a>(anomaly: &'a Anomaly, member: &'a Member) -> Subject<'a> {
+    Subject {
+        service: &member.service,
+        symptom: member.symptom.as_str(),
+        signal: &member.signal,
+        fingerprint: &anomaly.fingerprint.0,
+        attributes: &member.attributes,
+        observed: member.observed,
+    }
+}
+
+pub(super) fn covers(exemption: &Exemption, at: Timestamp, anomaly: &Anomaly) -> bool {
+    exemption.holds(at) && wrong(anomaly).all(|member| exemption.covers(&subject(anomaly, member)))
+}
+
+/// Why [`covers`] says no, in words.
+fn why_not(exemption: &Exemption, at: Timestamp, anomaly: &Anomaly) -> Option<(Distance, String)> {
+    let mut first = None;
+    let (mut covered, mut missed) = (0u32, 0u32);
+    for member in wrong(anomaly) {
+        match exemption.why_not(&subject(anomaly, member)) {
+            None => covered += 1,
+            Some(why_not) => {
+                missed += 1;
+                first.get_or_insert((member, why_not));
+            }
+        }
+    }
+    match first {
+        None => exemption.why_not_at(at).map(|why_not| (Distance::Time, why_not)),
+        Some((member, why_not)) if covered > 0 => {
+            let Member { service, signal, symptom, .. } = member;
+            let more = if missed > 1 { format!(", nor {} more", missed - 1) } else { String::new() };
+            let symptom = symptom.as_str();
+            let told = format!("it does not cover {symptom} of {service} “{signal}”{more}: {why_not}");
+            Some((Distance::Part, told))
+        }
+        Some((_, why_not)) => Some((Distance::All, why_not)),
+    }
+}
+
+/// Whether it is a known issue of another version.
+fn is_outdated(exemption: &Exemption, told: &ToldExemption, service: &ServiceKey, changes: &Changes) -> bool {
+    exemption.is_known_issue() && deployed_since(told.told_at, service, changes)
 }
 
 fn deployed_since(at: Timestamp, service: &ServiceKey, changes: &Changes) -> bool {

@@ -1,6 +1,6 @@
 //! One fault, one anomaly: findings find each other by the call graph and by time.
 
-use super::anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Severity};
+use super::anomaly::{Anomaly, AnomalyId, AnomalyState, BudgetDraw, Examined, Fingerprint, Severity};
 use super::confirm::Confirm;
 use super::graph::{Around, Graph};
 use super::open::{MEMBERS_AT_MOST, MemberKey, Open, admit, is_absence, is_key_of, key_of};
@@ -137,11 +137,13 @@ impl Confirm {
             }
             let root = self.root(&opener, graph, census);
             let severity = self.severity_of(&opener, census);
-            let share = (-self.above(&opener, census)).exp().min(1.0);
-            if severity == Severity::Page && !opener.decided {
+            let budget_draw = (severity == Severity::Page && !opener.decided).then(|| {
+                let share = (-self.above(&opener, census)).exp().min(1.0);
                 self.state.spent.retain(|(when, _)| at.since(*when) < Duration::from_secs(604_800));
                 self.state.spent.push((at, share));
-            }
+                let (per_week, in_week) = self.budget(at);
+                BudgetDraw { share, in_week, per_week }
+            });
             let fingerprint = fingerprint_of(&root.service, root.symptom);
             let id = name_of([&fingerprint, &at.secs().to_string()]);
             let mut open = Open {
@@ -161,6 +163,8 @@ impl Confirm {
                     suspects: Vec::new(),
                     merged_into: None,
                     suppressed_by: None,
+                    budget_draw,
+                    examined: Examined::default(),
                     title: String::new(),
                     revision: 0,
                 },

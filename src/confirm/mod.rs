@@ -13,11 +13,15 @@ mod judge;
 mod open;
 mod pace;
 mod settle;
+mod silencers;
 mod title;
 #[cfg(test)]
 mod tests;
 
-pub use anomaly::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Member, Severity};
+pub use anomaly::{
+    Anomaly, AnomalyId, AnomalyState, BudgetDraw, Examined, Fingerprint, Member, Severity, Uncovering,
+};
 pub use config::Config;
 pub use confirm::{Confirm, RestoreError};
 pub use judge::{Judge, JudgeRestoreError, Judged};
+pub use silencers::{Silencer, silencers};

@@ -31,6 +31,7 @@ impl Confirm {
                 open.exempt = reason.as_ref().and_then(|reason| reason.told.clone());
                 let reason = reason.map(|reason| reason.because);
                 if reason.is_none() {
+                    anomaly.examined = self.exemptions.examine(at, anomaly, changes);
                     anomaly.state = AnomalyState::Confirmed;
                     anomaly.fired_at = Some(at);
                 }

@@ -33,6 +33,7 @@ pub struct Exemption {
     daily: Option<(u64, u64)>,
     days: Option<[bool; 7]>,
     because: String,
+    line: String,
 }
 
 /// Most bytes of a line.
@@ -67,13 +68,31 @@ pub struct Subject<'a> {
     pub observed: f64,
 }
 
+impl<'a> Subject<'a> {
+    /// What it is, of what a scope may name.
+    fn known(&self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        let own = match key {
+            "service" => Some(&*self.service.name),
+            "environment" => Some(&*self.service.environment),
+            "namespace" => Some(&*self.service.namespace),
+            "symptom" => Some(self.symptom),
+            "signal" => Some(self.signal),
+            "fingerprint" => Some(self.fingerprint),
+            _ => None,
+        };
+        let attributes = if own.is_some() { &[] } else { self.attributes };
+        own.into_iter()
+            .chain(attributes.iter().filter(move |(name, _)| name == key).map(|(_, known)| known.as_str()))
+    }
+}
+
 impl Exemption {
     /// Reads a line.
     ///
     /// # Errors
     /// What is wrong, in words.
     pub fn parse(line: &str) -> Result<Self, String> {
-        let mut exemption = Self::default();
+        let mut exemption = Self { line: line.trim().to_owned(), ..Self::default() };
         let (words, because) = line.split_once("because=").ok_or("`because=` is missing, at the end")?;
         exemption.because = because.trim().to_owned();
         for word in words.split_whitespace() {
@@ -119,20 +138,56 @@ impl Exemption {
     /// Whether it is about this, and this is no worse than what is known.
     #[must_use]
     pub fn covers(&self, subject: &Subject<'_>) -> bool {
-        let is = |key: &str, value: &str| match key {
-            "service" => &*subject.service.name == value,
-            "environment" => &*subject.service.environment == value,
-            "namespace" => &*subject.service.namespace == value,
-            "symptom" => subject.symptom == value,
-            "signal" => subject.signal == value,
-            "fingerprint" => subject.fingerprint == value,
-            _ => subject.attributes.iter().any(|(name, known)| name == key && known == value),
-        };
-        self.scope.iter().all(|(key, value)| is(key, value))
-            && self.at_most.iter().all(|(symptom, most)| {
-                symptom.as_ref().is_some_and(|symptom| symptom != subject.symptom)
-                    || subject.observed <= *most
-            })
+        self.elsewhere(subject).is_none() && self.exceeded(subject).is_none()
+    }
+
+    /// What of its scope this is not.
+    fn elsewhere(&self, subject: &Subject<'_>) -> Option<&(String, String)> {
+        self.scope.iter().find(|(key, value)| !subject.known(key).any(|known| known == value))
+    }
+
+    /// The limit that this is above.
+    fn exceeded(&self, subject: &Subject<'_>) -> Option<f64> {
+        let limits = self
+            .at_most
+            .iter()
+            .filter(|(symptom, _)| symptom.as_ref().is_none_or(|symptom| symptom == subject.symptom));
+        // What is no number is no better than what is known.
+        limits
+            .map(|(_, most)| *most)
+            .find(|most| subject.observed.partial_cmp(most).is_none_or(std::cmp::Ordering::is_gt))
+    }
+
+    /// Why it does not cover this, in words, whatever the time; `None` if it does.
+    #[must_use]
+    pub fn why_not(&self, subject: &Subject<'_>) -> Option<String> {
+        if let Some((key, value)) = self.elsewhere(subject) {
+            return Some(match subject.known(key).next() {
+                Some("") | None => format!("it has no {key}"),
+                Some(known) => format!("{key} is {known}, not {value}"),
+            });
+        }
+        let most = self.exceeded(subject)?;
+        Some(format!("{} is more than {most}, which it may be at most", subject.observed))
+    }
+
+    /// Why it does not hold at a moment, in words; `None` if it does.
+    #[must_use]
+    pub fn why_not_at(&self, at: Timestamp) -> Option<String> {
+        if self.holds(at) {
+            return None;
+        }
+        Some(match (self.from, self.until) {
+            (Some(from), _) if at < from => format!("it begins at {from}"),
+            (_, Some(until)) if at >= until => format!("it ended at {until}"),
+            _ => format!("{at} is outside of its times of the day or days of the week"),
+        })
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        &self.line
     }
 
     /// Whether it is over when what it covers recovers.
@@ -241,6 +296,33 @@ mod tests {
         assert!(covers("errors", 0.2) && !covers("errors", 0.3), "nanoseconds are no share");
         assert!(covers("latency", 3e8) && !covers("latency", 4e8));
         assert!(covers("traffic_drop", 1e12));
+    }
+
+    #[test]
+    fn it_says_why_it_covers_something_not() {
+        let line = "service=search tier=gold at_most=0.2 daily=02:00-04:00 because=index work";
+        let exemption = Exemption::parse(line).unwrap();
+        assert_eq!(exemption.line(), line);
+        let (search, other) = (ServiceKey::named("search"), ServiceKey::named("other"));
+        let (gold, silver) =
+            ([("tier".to_owned(), "gold".to_owned())], [("tier".to_owned(), "silver".to_owned())]);
+        let why_not = |service, attributes, observed| {
+            let (symptom, signal, fingerprint) = ("errors", "GET /", "00");
+            let subject = Subject { service, symptom, signal, fingerprint, attributes, observed };
+            let why_not = exemption.why_not(&subject);
+            assert_eq!(why_not.is_none(), exemption.covers(&subject));
+            why_not.unwrap_or_default()
+        };
+        assert_eq!(why_not(&other, &gold, 0.1), "service is other, not search");
+        assert_eq!(why_not(&search, &silver, 0.1), "tier is silver, not gold");
+        assert_eq!(why_not(&search, &[], 0.1), "it has no tier");
+        assert_eq!(why_not(&search, &gold, 0.3), "0.3 is more than 0.2, which it may be at most");
+        assert_eq!(why_not(&search, &gold, 0.1), "");
+        assert!(exemption.why_not_at(at("2024-01-01T04:00:00Z")).unwrap().contains("times of the day"));
+        assert_eq!(exemption.why_not_at(at("2024-01-01T03:00:00Z")), None);
+        let over = Exemption::parse("service=a until=2024-01-01T00:00:00Z because=x").unwrap();
+        let told = over.why_not_at(at("2024-01-02T00:00:00Z")).unwrap();
+        assert!(told.starts_with("it ended at 2024-01-01"), "{told}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::log_clues::{ChangedLine, SHOWN};
 use super::series::{series, step_of};
 use super::span_clues::{Pair, duration, percent, short};
 use super::twin::{self, Twin};
-use crate::confirm::{Anomaly, Member};
+use crate::confirm::{Anomaly, Member, Silencer, Uncovering, silencers};
 use crate::context::Change;
 use crate::detect::Symptom;
 use crate::model::{ServiceKey, Timestamp};
@@ -52,6 +52,7 @@ struct Page {
     complete: bool,
     cause: Option<CauseView>,
     others: Vec<CauseView>,
+    told: Option<ToldView>,
     affected: Vec<Affected>,
     more_affected: usize,
     changes: Vec<ChangeView>,
@@ -89,6 +90,15 @@ struct CollectedView {
     is_cut: bool,
 }
 
+/// Why it was told.
+struct ToldView {
+    p_value: String,
+    budget: String,
+    nearest: Vec<Uncovering>,
+    examined: u64,
+    silencers: Vec<Silencer>,
+}
+
 struct Affected {
     service: String,
     signal: String,
@@ -109,6 +119,9 @@ struct Chart {
     top: String,
     /// Polylines in a box of 300 × 80, the newest shown boldest.
     lines: Vec<(&'static str, String)>,
+    /// Upper edge and height of where healthy values lie, if that is known.
+    band: Option<(String, String)>,
+    usual: String,
     onset_x: String,
     from: String,
     to: String,
@@ -179,6 +192,7 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         complete: shown.pass == Pass::Complete,
         cause: causes.next(),
         others: causes.take(4).collect(),
+        told: told(anomaly),
         affected: anomaly.members.iter().take(MEMBERS).map(affected).collect(),
         more_affected: anomaly.members.len().saturating_sub(MEMBERS),
         changes: shown.changes.iter().map(|change| change_view(change, onset)).collect(),
@@ -198,6 +212,30 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         version: env!("CARGO_PKG_VERSION"),
     };
     Ok(page.render()?)
+}
+
+/// Nothing where nobody was told.
+fn told(anomaly: &Anomaly) -> Option<ToldView> {
+    anomaly.fired_at?;
+    let share = |of: f64| format!("{of:.2}");
+    let budget = anomaly.budget_draw.map_or_else(
+        || "It took nothing of the false-alarm budget.".to_owned(),
+        |draw| {
+            format!(
+                "It took {} of a false page; the pages of this week come to {} of {} that are accepted.",
+                share(draw.share),
+                share(draw.in_week),
+                share(draw.per_week)
+            )
+        },
+    );
+    Some(ToldView {
+        p_value: format!("{:.1e}", anomaly.p_value),
+        budget,
+        nearest: anomaly.examined.nearest.clone(),
+        examined: anomaly.examined.exemptions,
+        silencers: silencers(anomaly),
+    })
 }
 
 /// Of what a collector said, so much is on the page.
@@ -300,21 +338,25 @@ pub fn quantity(value: f64, unit: &str) -> String {
     }
 }
 
-fn affected(member: &Member) -> Affected {
+/// Where healthy values lie, in words.
+fn usual(member: &Member) -> String {
     let (low, high) = (member.expected.low, member.expected.high);
-    let expected = if !high.is_finite() {
+    if !high.is_finite() {
         format!("at least {}", quantity(low, &member.unit))
     } else if low > 0.0 && low < high {
         format!("{} to {}", quantity(low, &member.unit), quantity(high, &member.unit))
     } else {
         format!("up to {}", quantity(high, &member.unit))
-    };
+    }
+}
+
+fn affected(member: &Member) -> Affected {
     Affected {
         service: member.service.to_string(),
         signal: member.signal.clone(),
         symptom: symptom(member.symptom),
         observed: quantity(member.observed, &member.unit),
-        expected,
+        expected: usual(member),
         recovered: member.recovered,
     }
 }
@@ -420,10 +462,15 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
     };
     let most =
         |value: &dyn Fn(&(u64, u64, f64, f64)) -> f64| steps.values().map(value).fold(0.0f64, f64::max);
-    let chart = |title: &str, top: String, lines| Chart {
+    let chart = |title: &str, top: String, lines, usual: Option<(f64, f64, String)>| Chart {
         title: title.to_owned(),
         top,
         lines,
+        band: usual.as_ref().map(|(low, high, _)| {
+            let [upper, lower] = [high, low].map(|end| 78.0 - 74.0 * end.clamp(0.0, 1.0));
+            (format!("{upper:.1}"), format!("{:.1}", (lower - upper).max(1.5)))
+        }),
+        usual: usual.map(|(.., words)| words).unwrap_or_default(),
         onset_x: format!("{:.1}", x(onset)),
         from: clock(times.start),
         to: clock(shown.at),
@@ -432,17 +479,60 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
     let seconds = step.as_secs_f64();
     let rate = |cell: &(u64, u64, f64, f64)| cell.0 as f64 / seconds;
     let (p50, p99) = (|cell: &(u64, u64, f64, f64)| cell.2, |cell: &(u64, u64, f64, f64)| cell.3);
-    let (errors_top, slow_top, rate_top) =
-        (most(&ratio).max(0.01), most(&p99).max(1.0), most(&rate).max(1e-9));
+    let judged = |symptom| judged(shown, symptom);
+    let (errors, slow, drop) =
+        (judged(Symptom::Errors), judged(Symptom::Latency), judged(Symptom::TrafficDrop));
+    // What is usual is on the chart, too.
+    let high = |member: Option<&Member>| member.map_or(0.0, |member| finite(member.expected.high));
+    let least_rate = drop.map_or(0.0, |member| finite(member.expected.low));
+    let (errors_top, slow_top, rate_top) = (
+        most(&ratio).max(0.01).max(high(errors)),
+        most(&p99).max(1.0).max(high(slow)),
+        most(&rate).max(1e-9).max(least_rate),
+    );
     vec![
-        chart("Requests that fail", percent(errors_top), vec![("bad", line(&ratio, errors_top))]),
+        chart(
+            "Requests that fail",
+            percent(errors_top),
+            vec![("bad", line(&ratio, errors_top))],
+            band(errors, errors_top),
+        ),
         chart(
             "Latency, median and 99th percentile",
             duration(slow_top),
             vec![("soft", line(&p50, slow_top)), ("bold", line(&p99, slow_top))],
+            band(slow, slow_top),
         ),
-        chart("Requests a second", quantity(rate_top, ""), vec![("bold", line(&rate, rate_top))]),
+        chart(
+            "Requests a second",
+            quantity(rate_top, ""),
+            vec![("bold", line(&rate, rate_top))],
+            band(drop, rate_top),
+        ),
     ]
+}
+
+/// The strongest member of this symptom among those that are drawn.
+fn judged<'a>(shown: &'a Shown<'_>, symptom: Symptom) -> Option<&'a Member> {
+    let is_drawn = |member: &&Member| {
+        let operation = (member.service.clone(), member.signal.clone());
+        member.service == shown.scope.service || shown.scope.operations.contains(&operation)
+    };
+    shown.anomaly.members.iter().filter(is_drawn).find(|member| member.symptom == symptom)
+}
+
+/// An end of a band that may be open; zero if it is.
+fn finite(end: f64) -> f64 {
+    if end.is_finite() && end < f64::MAX { end.max(0.0) } else { 0.0 }
+}
+
+/// Where healthy values lie, as shares of the chart's height, and in words.
+fn band(member: Option<&Member>, top: f64) -> Option<(f64, f64, String)> {
+    let member = member?;
+    let (low, high) = (member.expected.low, member.expected.high);
+    let low = finite(low) / top;
+    let high = if high.is_finite() && high < f64::MAX { high / top } else { 1.0 };
+    (high > low).then(|| (low, high, usual(member)))
 }
 
 /// None where requests or runs stay away: a bad request that came all the same is another matter.

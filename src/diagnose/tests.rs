@@ -1,7 +1,7 @@
 //! Synthetic traces with injected faults, through the whole diagnosis.
 
 use super::*;
-use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Member, Severity};
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Examined, Fingerprint, Member, Severity};
 use crate::detect::{Band, Interval, Symptom};
 use crate::model::{ServiceKey, Signal, SpanKind, Timestamp};
 use crate::window::Topology;
@@ -246,6 +246,8 @@ pub(super) fn anomaly(symptom: Symptom) -> Anomaly {
         suspects: vec![],
         merged_into: None,
         suppressed_by: None,
+        budget_draw: None,
+        examined: Examined::default(),
         title: "orders: 40 % of <script>POST /orders</script> fail".into(),
         revision: 1,
     }
@@ -372,6 +374,8 @@ fn the_page_escapes_what_telemetry_says_and_shows_no_secret() {
     let page = std::fs::read_to_string(evidence.bundle.path.join("index.html")).unwrap();
     assert!(!page.contains("<script>") && !page.contains("<b>invoice"));
     assert!(page.contains("billing") && page.contains("cannot bill order"));
+    assert!(page.contains("shaded: usual, up to 1 %") && page.contains("<rect class=\"band\""), "{page}");
+    assert!(page.contains("Why you were told") && page.contains("barograph exempt known 00112233445566aa"));
     for (name, ..) in &evidence.bundle.files {
         let content = std::fs::read(evidence.bundle.path.join(name)).unwrap();
         assert!(!content.windows(7).any(|window| window == b"hunter2"), "{name}");

@@ -4,7 +4,7 @@ use super::convert::{service, to_proto};
 use super::json::anomaly_json;
 use crate::alert::{Alert, AlertState};
 use crate::api::v1;
-use crate::confirm::{Anomaly, AnomalyState, Member, Severity};
+use crate::confirm::{Anomaly, AnomalyState, Member, Severity, Silencer, silencers};
 use crate::diagnose::{Cause, CauseKind, Evidence};
 use crate::model::ServiceKey;
 use std::path::Path;
@@ -53,6 +53,19 @@ pub fn anomaly_message(anomaly: &Anomaly, alert: Option<&Alert>, evidence: Optio
         suppressed_by: anomaly.suppressed_by.clone(),
         suspects: anomaly.suspects.iter().map(|change| change.0.clone()).collect(),
         revision: anomaly.revision,
+        budget_draw: anomaly.budget_draw.map(|draw| v1::BudgetDraw {
+            share: draw.share,
+            in_week: draw.in_week,
+            per_week: draw.per_week,
+        }),
+        exemptions_examined: anomaly.examined.exemptions,
+        nearest_exemptions: anomaly
+            .examined
+            .nearest
+            .iter()
+            .map(|of| v1::Uncovering { line: of.line.clone(), why_not: of.why_not.clone() })
+            .collect(),
+        silencers: silencers(anomaly).into_iter().map(silencer).collect(),
     }
 }
 
@@ -92,7 +105,13 @@ fn signal(member: &Member) -> v1::AnomalySignal {
         unit: member.unit.clone(),
         onset: Some(to_proto(member.onset.earliest)),
         recovered: member.recovered,
+        p_value: member.tail,
+        log_evidence: f64::from(member.log_evidence),
     }
+}
+
+fn silencer(of: Silencer) -> v1::Silencer {
+    v1::Silencer { when: of.when.to_owned(), command: of.command, line: of.line.unwrap_or_default() }
 }
 
 /// A suspect as the API says it.

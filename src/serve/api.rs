@@ -126,6 +126,16 @@ impl Api {
         self.board.incidents(None, at_most)
     }
 
+    /// How the strongest signals of an anomaly went.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none of this id, or the question's cost.
+    pub fn curves(&self, anomaly: &str, meter: &mut Meter) -> Result<Vec<v1::Curve>, Error> {
+        let whole = self.board.anomaly(anomaly)?;
+        let anomaly = whole.anomaly.as_ref();
+        anomaly.map_or_else(|| Ok(Vec::new()), |anomaly| self.queries.curves(anomaly, self.now(), meter))
+    }
+
     /// Directory of an anomaly's evidence bundle.
     ///
     /// # Errors

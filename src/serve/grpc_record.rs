@@ -45,6 +45,15 @@ impl AnomalyService for Api {
         Ok(Response::new(whole.message().ok_or_else(|| Status::not_found("no such anomaly"))?))
     }
 
+    async fn get_curves(
+        &self,
+        request: Request<v1::GetCurvesRequest>,
+    ) -> Result<Response<v1::GetCurvesResponse>, Status> {
+        let id = request.into_inner().id;
+        let curves = self.ask(move |api, meter| api.curves(&id, meter)).await?;
+        Ok(Response::new(v1::GetCurvesResponse { curves }))
+    }
+
     type FollowAnomaliesStream = ReceiverStream<Result<v1::FollowAnomaliesResponse, Status>>;
 
     async fn follow_anomalies(

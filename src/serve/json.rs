@@ -259,11 +259,20 @@ pub fn anomaly_json(of: &v1::Anomaly) -> Value {
                     "unit": signal.unit,
                     "onset": time(signal.onset.as_ref()),
                     "recovered": signal.recovered,
+                    "p_value": signal.p_value,
+                    "log_evidence": signal.log_evidence,
                 }),
             )
         })
         .collect();
     let causes: Vec<Value> = of.causes.iter().map(cause_json).collect();
+    let nearest: Vec<Value> =
+        of.nearest_exemptions.iter().map(|one| json!({ "line": one.line, "why_not": one.why_not })).collect();
+    let silencers: Vec<Value> = of
+        .silencers
+        .iter()
+        .map(|one| json!({ "when": one.when, "command": one.command, "line": one.line }))
+        .collect();
     let head = json!({
         "id": of.id,
         "state": anomaly_state_name(of.state()),
@@ -285,6 +294,14 @@ pub fn anomaly_json(of: &v1::Anomaly) -> Value {
             "evidence": of.evidence,
             "merged_into": of.merged_into,
             "suppressed_by": of.suppressed_by,
+            "budget_draw": of.budget_draw.map(|draw| json!({
+                "share": draw.share,
+                "in_week": draw.in_week,
+                "per_week": draw.per_week,
+            })),
+            "exemptions_examined": of.exemptions_examined,
+            "nearest_exemptions": nearest,
+            "silencers": silencers,
             "suspects": of.suspects,
             "fingerprint": of.fingerprint,
             "revision": of.revision,

@@ -8,6 +8,8 @@ mod convert;
 mod json;
 mod windows;
 mod query;
+mod curves;
+mod why;
 mod adjustments;
 mod anomaly;
 mod records;
@@ -63,6 +65,7 @@ pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
 pub use records::Records;
 pub use sources::{Condition, Objectives, Sources};
 pub use told::{Heard, HeardChange, read_change};
+pub(crate) use why::Why;
 pub use windows::{Piece, Windows};
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ impl Queries {
     }
 
     /// Calls `each` with every piece of the range while time lasts.
-    fn visit(
+    pub(super) fn visit(
         &self,
         range: Range,
         meter: &mut Meter,
@@ -482,14 +482,14 @@ impl Queries {
 }
 
 /// The step, rounded up to whole windows, at least one.
-fn whole_windows(step: Duration) -> Duration {
+pub(super) fn whole_windows(step: Duration) -> Duration {
     let windows = step.as_nanos().div_ceil(WINDOW.as_nanos()).max(1);
     WINDOW.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX))
 }
 
 /// Start of the step that `at` lies in. Steps are counted from the epoch, so that they stay where they
 /// are when the same is asked again.
-fn step_of(at: Timestamp, step: Duration) -> Timestamp {
+pub(super) fn step_of(at: Timestamp, step: Duration) -> Timestamp {
     let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
     Timestamp(at.ns() - at.ns() % step)
 }

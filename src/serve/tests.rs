@@ -5,7 +5,7 @@ use crate::access::Access;
 use crate::aggregate::{Cell, EdgeCell, Lines, Requests, Weight};
 use crate::alert::{Alert, AlertState, Impact};
 use crate::api::v1;
-use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Fingerprint, Severity};
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Examined, Fingerprint, Severity};
 use crate::detect::{Interval, Symptom};
 use crate::diagnose::{Evidence, Manifest, Pass};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, SystemClock, Timestamp, WindowId};
@@ -195,6 +195,8 @@ pub(super) fn anomaly(id: &str, state: AnomalyState, revision: u32) -> Anomaly {
         suspects: Vec::new(),
         merged_into: None,
         suppressed_by: None,
+        budget_draw: None,
+        examined: Examined::default(),
         title: format!("revision {revision}"),
         revision,
     }

@@ -96,6 +96,17 @@ pub fn percent(ratio: f64) -> String {
     format!("{} %", three_digits(percent))
 }
 
+/// A value in its unit: `1.23 ms`, `0.52 %`, `12.0 {request}/s`.
+#[must_use]
+pub fn quantity(value: f64, unit: &str) -> String {
+    match unit {
+        "ns" => duration(value as i64),
+        "1" => percent(value),
+        "" => three_digits(value),
+        unit => format!("{} {unit}", three_digits(value)),
+    }
+}
+
 /// `1 ms to 2 ms`, or what is left of it where an end is open.
 #[must_use]
 pub fn between(low: f64, high: f64, show: impl Fn(f64) -> String) -> String {

@@ -1,11 +1,12 @@
 //! The pages of one anomaly and of one incident, and of what went wrong with a request.
 
+use super::band::BandChart;
 use super::dashboard::{AnomalyLine, path_of};
 use super::head::Head;
 use crate::api::v1;
 use crate::model::Timestamp;
-use crate::serve::text::{between, duration, percent, span, three_digits, time};
-use crate::serve::{budget_spent_text, severity_name, users_text};
+use crate::serve::text::{between, percent, quantity, span, time};
+use crate::serve::{Why, budget_spent_text, from_proto, severity_name, users_text};
 use askama::Template;
 
 #[derive(Debug, Template)]
@@ -15,7 +16,37 @@ pub(super) struct AnomalyPage {
     of: AnomalyLine,
     facts: Vec<(&'static str, String)>,
     causes: Vec<CauseLine>,
+    told: Told,
+}
+
+/// What was seen of an anomaly, and why it was told.
+#[derive(Debug)]
+struct Told {
     signals: Vec<SignalLine>,
+    why: Why,
+    nearest: Vec<(String, String)>,
+    silencers: Vec<v1::Silencer>,
+}
+
+impl Told {
+    fn new(of: &v1::Anomaly, curves: &[v1::Curve]) -> Self {
+        let onset = of.onset.as_ref().map(from_proto).unwrap_or_default();
+        let chart = |signal: usize| {
+            let curve = curves.iter().find(|curve| usize::try_from(curve.signal) == Ok(signal))?;
+            BandChart::new(curve, onset)
+        };
+        let signals = of.signals.iter().enumerate();
+        Self {
+            signals: signals.map(|(at, signal)| SignalLine::new(signal, chart(at))).collect(),
+            why: Why::of(of),
+            nearest: of
+                .nearest_exemptions
+                .iter()
+                .map(|one| (one.line.clone(), one.why_not.clone()))
+                .collect(),
+            silencers: of.silencers.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -37,11 +68,13 @@ struct SignalLine {
     symptom: String,
     observed: String,
     expected: String,
+    p_value: String,
     recovered: bool,
+    chart: Option<BandChart>,
 }
 
 impl AnomalyPage {
-    pub fn new(head: Head, of: &v1::Anomaly, now: Timestamp) -> Self {
+    pub fn new(head: Head, of: &v1::Anomaly, curves: &[v1::Curve], now: Timestamp) -> Self {
         let line = AnomalyLine::new(of, now);
         let facts = [
             ("Onset", line.onset.clone()),
@@ -59,7 +92,7 @@ impl AnomalyPage {
             of: line,
             facts: facts.into_iter().filter(|(_, value)| !value.is_empty() && value != "-").collect(),
             causes: of.causes.iter().map(CauseLine::new).collect(),
-            signals: of.signals.iter().map(SignalLine::new).collect(),
+            told: Told::new(of, curves),
         }
     }
 }
@@ -79,12 +112,8 @@ impl CauseLine {
 }
 
 impl SignalLine {
-    fn new(of: &v1::AnomalySignal) -> Self {
-        let show = |value: f64| match of.unit.as_str() {
-            "ns" => duration(value as i64),
-            "1" => percent(value),
-            unit => format!("{} {unit}", three_digits(value)),
-        };
+    fn new(of: &v1::AnomalySignal, chart: Option<BandChart>) -> Self {
+        let show = |value: f64| quantity(value, &of.unit);
         let attributes: Vec<String> =
             of.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         Self {
@@ -94,7 +123,9 @@ impl SignalLine {
             symptom: of.symptom.replace('_', " "),
             observed: show(of.observed),
             expected: between(of.expected_low, of.expected_high, show),
+            p_value: format!("{:.1e}", of.p_value),
             recovered: of.recovered,
+            chart,
         }
     }
 }
@@ -110,6 +141,8 @@ pub(super) struct IncidentPage {
     service: String,
     facts: Vec<(&'static str, String)>,
     anomalies: Vec<String>,
+    /// The anomaly that it began with.
+    told: Option<Told>,
     timeline: Vec<TimelineLine>,
 }
 
@@ -121,7 +154,7 @@ struct TimelineLine {
 }
 
 impl IncidentPage {
-    pub fn new(head: Head, of: &v1::Incident) -> Self {
+    pub fn new(head: Head, of: &v1::Incident, first: Option<(&v1::Anomaly, &[v1::Curve])>) -> Self {
         let facts = [
             ("Onset", time(of.onset.as_ref())),
             ("Detected after", of.time_to_detect_ns.map(span).unwrap_or_default()),
@@ -141,6 +174,7 @@ impl IncidentPage {
             service: path_of(of.service.as_ref()),
             facts: facts.into_iter().filter(|(_, value)| !value.is_empty() && value != "-").collect(),
             anomalies: of.anomalies.clone(),
+            told: first.map(|(anomaly, curves)| Told::new(anomaly, curves)),
             timeline: of
                 .timeline
                 .iter()

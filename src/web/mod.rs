@@ -2,6 +2,7 @@
 //! scripts. Everything that telemetry says is escaped.
 
 mod spark;
+mod band;
 mod head;
 mod slos;
 mod dashboard;

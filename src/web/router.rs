@@ -137,11 +137,17 @@ async fn dashboard(State(api): State<Api>) -> Response {
 
 async fn anomaly(State(api): State<Api>, Path(id): Path<String>) -> Response {
     let asked = id.clone();
-    let found = api.ask(move |api, _| Ok(api.board().anomaly(&asked)?.message())).await;
+    let found = api
+        .ask(move |api, meter| {
+            let Some(of) = api.board().anomaly(&asked)?.message() else { return Ok(None) };
+            // Without curves rather than not at all.
+            Ok(Some((of, api.curves(&asked, meter).unwrap_or_default())))
+        })
+        .await;
     match found {
-        Ok(Some(of)) => {
+        Ok(Some((of, curves))) => {
             let head = Head::new(&of.title, &api.status(), api.now(), REFRESH_S);
-            page(StatusCode::OK, &AnomalyPage::new(head, &of, api.now()))
+            page(StatusCode::OK, &AnomalyPage::new(head, &of, &curves, api.now()))
         }
         Ok(None) => failure(&api, &Error::NotFound(format!("no anomaly {id:?}"))),
         Err(error) => failure(&api, &error),
@@ -149,10 +155,21 @@ async fn anomaly(State(api): State<Api>, Path(id): Path<String>) -> Response {
 }
 
 async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Response {
-    match api.ask(move |api, _| api.incident(&id)).await {
-        Ok(of) => {
+    let found = api
+        .ask(move |api, meter| {
+            let of = api.incident(&id)?;
+            let first = of.anomalies.first().and_then(|first| {
+                let anomaly = api.board().anomaly(first).ok()?.message()?;
+                Some((anomaly, api.curves(first, meter).unwrap_or_default()))
+            });
+            Ok((of, first))
+        })
+        .await;
+    match found {
+        Ok((of, first)) => {
             let head = Head::new(&of.title, &api.status(), api.now(), REFRESH_S);
-            page(StatusCode::OK, &IncidentPage::new(head, &of))
+            let first = first.as_ref().map(|(anomaly, curves)| (anomaly, curves.as_slice()));
+            page(StatusCode::OK, &IncidentPage::new(head, &of, first))
         }
         Err(error) => failure(&api, &error),
     }

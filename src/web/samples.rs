@@ -66,6 +66,8 @@ fn anomaly(id: &str, state: v1::AnomalyState, title: &str) -> v1::Anomaly {
                 unit: "ns".into(),
                 onset: Some(to_proto(ago(130))),
                 recovered: name == "frontend",
+                p_value: 3.2e-11,
+                log_evidence: 24.2,
             })
             .to_vec(),
         causes: vec![
@@ -90,8 +92,40 @@ fn anomaly(id: &str, state: v1::AnomalyState, title: &str) -> v1::Anomaly {
         ],
         p_value: 3.2e-11,
         evidence: Some(format!("evidence/{id}")),
+        budget_draw: Some(v1::BudgetDraw { share: 0.18, in_week: 0.31, per_week: 1.0 }),
+        exemptions_examined: 4,
+        nearest_exemptions: vec![v1::Uncovering {
+            line: "service=payment symptom=errors daily=02:00-04:00 because=nightly settlement".into(),
+            why_not: "symptom is latency, not errors".into(),
+        }],
+        silencers: vec![v1::Silencer {
+            when: "until it has recovered".into(),
+            command: "barograph exempt add 'service=payment symptom=latency until=recovery because=WHY'".into(),
+            line: "service=payment symptom=latency until=recovery because=WHY".into(),
+        }],
         ..v1::Anomaly::default()
     }
+}
+
+/// Latency of the first signal: usual for ten minutes, then not.
+fn curves() -> Vec<v1::Curve> {
+    let mut random = fastrand::Rng::with_seed(9);
+    let points = (0..72u64).map(|at| {
+        let start = ago(720 - 10 * at);
+        let healthy = 60e6 + 30e6 * random.f64();
+        let value = if start < ago(130) { healthy } else { 10.0 * healthy };
+        v1::CurvePoint { start: Some(to_proto(start)), value }
+    });
+    let curve = v1::Curve {
+        signal: 0,
+        what: "99th percentile".into(),
+        unit: "ns".into(),
+        expected_low: Some(41e6),
+        expected_high: Some(98e6),
+        step_ns: 10_000_000_000,
+        points: points.collect(),
+    };
+    vec![curve]
 }
 
 pub(super) fn seen(minutes: u64) -> Seen {
@@ -289,8 +323,16 @@ pub(super) fn pages() -> Vec<(&'static str, String)> {
         ("overview", Dashboard::new(head("Overview"), &broken).render().unwrap()),
         ("fresh", Dashboard::new(head("Overview"), &seen(3)).render().unwrap()),
         ("empty", Dashboard::new(head("Overview"), &Seen { now: NOW, ..Seen::default() }).render().unwrap()),
-        ("anomaly", AnomalyPage::new(head("Anomaly"), &broken.anomalies[0], NOW).render().unwrap()),
-        ("incident", IncidentPage::new(head("Incident"), &incident()).render().unwrap()),
+        (
+            "anomaly",
+            AnomalyPage::new(head("Anomaly"), &broken.anomalies[0], &curves(), NOW).render().unwrap(),
+        ),
+        (
+            "incident",
+            IncidentPage::new(head("Incident"), &incident(), Some((&broken.anomalies[0], &curves())))
+                .render()
+                .unwrap(),
+        ),
         ("slos", SlosPage::new(head("Objectives"), &broken.slos, &[refused("shop.yaml")]).render().unwrap()),
         ("message", message.render().unwrap()),
     ]
@@ -319,6 +361,20 @@ fn pages_say_what_matters() {
     ] {
         assert!(overview.contains(wanted), "the overview lacks {wanted:?}");
     }
+    for name in ["anomaly", "incident"] {
+        let page = &pages.iter().find(|(page, _)| *page == name).expect("a page").1;
+        for wanted in [
+            "41.0 ms to 98.0 ms",
+            "<rect x=\"0\"",
+            "class=\"o\"",
+            "18.0 % of a false page; the pages of this week come to 0.31 of 1.00",
+            "4 exemptions were looked at",
+            "symptom is latency, not errors",
+            "barograph exempt add &#39;service=payment symptom=latency until=recovery",
+        ] {
+            assert!(page.contains(wanted), "the page of the {name} lacks {wanted:?}");
+        }
+    }
     let slos = &pages.iter().find(|(name, _)| *name == "slos").expect("a page").1;
     let incident = &pages.iter().find(|(name, _)| *name == "incident").expect("a page").1;
     assert!(incident.contains("12.1 % of &#34;charge-fast&#34; (3017 bad)"), "{incident}");
@@ -345,12 +401,15 @@ fn what_telemetry_says_is_escaped() {
             (signal.metric, signal.symptom, signal.unit) = (hostile.into(), hostile.into(), hostile.into());
         }
     }
+    for one in &mut seen.anomalies[0].nearest_exemptions {
+        (one.line, one.why_not) = (hostile.into(), hostile.into());
+    }
     seen.changes[0].title = hostile.into();
     seen.services[0].service = Some(v1::Service { name: hostile.into(), ..v1::Service::default() });
     seen.slos[0].slo = hostile.into();
     let slos = SlosPage::new(head(hostile), &seen.slos, &[refused(hostile)]).render().unwrap();
     let overview = Dashboard::new(head(hostile), &seen).render().unwrap();
-    let detail = AnomalyPage::new(head(hostile), &seen.anomalies[0], NOW).render().unwrap();
+    let detail = AnomalyPage::new(head(hostile), &seen.anomalies[0], &curves(), NOW).render().unwrap();
     for html in [overview, detail, slos] {
         assert!(!html.contains("<script"), "{html}");
         assert!(!html.contains("(1)</script>\"'"), "{html}");

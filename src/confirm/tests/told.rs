@@ -84,3 +84,70 @@ fn a_known_issue_is_quiet_while_it_is_the_same() {
     world.run(30);
     assert!(world.only().fired_at.is_some(), "another shape");
 }
+
+#[test]
+fn what_was_told_says_which_exemptions_did_not_cover_it_and_what_it_took_of_the_budget() {
+    let lines = ["service=billing because=nobody", "service=payment symptom=latency because=index work"];
+    let mut world = World::new(3);
+    let payment = world.serve("payment", 20.0);
+    world.run(40);
+    let config = Config { exemptions: lines.map(str::to_owned).to_vec(), ..Config::default() };
+    world.judge.confirm = Confirm::new(config);
+    let night = "service=payment daily=01:00-02:00 because=backup";
+    world.judge.confirm.tell_exemption(told(night, 40));
+    world.series[payment].errors = 0.3;
+    world.run(30);
+    let anomaly = world.only();
+    assert!(anomaly.fired_at.is_some());
+    assert_eq!(anomaly.examined.exemptions, 3);
+    let nearest: Vec<(&str, &str)> =
+        anomaly.examined.nearest.iter().map(|of| (of.line.as_str(), of.why_not.as_str())).collect();
+    assert!(nearest[0].0 == night && nearest[0].1.contains("outside of its times"), "{nearest:?}");
+    let others =
+        [(lines[0], "service is payment, not billing"), (lines[1], "symptom is errors, not latency")];
+    assert_eq!(nearest[1..], others);
+    let drawn = anomaly.budget_draw.expect("evidence decided it");
+    assert!(drawn.share > 0.0 && drawn.share <= 1.0 && drawn.in_week >= drawn.share, "{drawn:?}");
+    assert_eq!(drawn.per_week, 1.0);
+}
+
+#[test]
+fn a_known_issue_of_another_version_says_so() {
+    let fingerprint = failing("service=nobody because=x", 0.3).0.only().fingerprint.0.clone();
+    let (mut world, _) = failing(&format!("fingerprint={fingerprint} because=ticket 17"), 0.3);
+    world.judge.changes.tell(Change {
+        id: ChangeId("c".into()),
+        at: Timestamp::from_secs(START + 65),
+        service: Some(ServiceKey::named("payment")),
+        kind: ChangeKind::Deploy,
+        title: "payment 1 → 2".into(),
+        inferred: true,
+        version: Some("2".into()),
+    });
+    world.run(3);
+    assert_eq!(world.only().examined.nearest[0].why_not, "another version was deployed since it was told");
+}
+
+#[test]
+fn what_would_have_silenced_it_does() {
+    for name in ["payment", "pay ment", "$(reboot)'"] {
+        let fails = |exemptions: Vec<String>| {
+            let mut world = World::new(3);
+            let at = world.serve(name, 20.0);
+            world.run(40);
+            world.judge.confirm = Confirm::new(Config { exemptions, ..Config::default() });
+            world.series[at].errors = 0.3;
+            world.run(30);
+            world.only().clone()
+        };
+        let told = fails(Vec::new());
+        assert!(told.fired_at.is_some());
+        let lines: Vec<String> = silencers(&told).into_iter().filter_map(|one| one.line).collect();
+        assert_eq!(lines.len(), 2);
+        for line in lines {
+            assert!(!line.contains(['$', '\'']), "it may be pasted into a shell: {line}");
+            assert_eq!(line.contains("service="), name == "payment", "{line}");
+            assert_eq!(fails(vec![line.clone()]).fired_at, None, "{line}");
+        }
+    }
+}
