@@ -67,36 +67,28 @@ impl Backtest {
             .map_err(Error::io(format!("cannot make {}", self.out.display())))?;
         let work = Work::new(&self.out)?;
         let mut bench = Bench::new(config, &work.0, self)?;
-        let mut outcome = Outcome::default();
-        let mut last = Timestamp::ZERO;
-        match self.inputs.as_slice() {
-            [one] if one.is_dir() => {
-                // Kept while it is read: it holds the directory's lock.
-                let (_writer, recorder) = open_journal(one, config)?;
-                for record in recorder.records(journal::Position(0)) {
-                    let Ok(request) = record.admitted() else { continue };
-                    last = last.max(record.arrived);
-                    bench.take(request, record.arrived)?;
-                    outcome.requests += 1;
-                }
-            }
-            files => {
-                for recorded in recordings(files)? {
-                    let Recorded { signal, body, arrived } = recorded?;
-                    last = last.max(arrived);
-                    bench.take(admitted(signal, body), arrived)?;
-                    outcome.requests += 1;
-                }
-            }
-        }
-        if last > Timestamp::ZERO {
-            bench.stages.judging.judge.detectors.end_of_recording();
-            bench.run_out(last.saturating_add(RUN_OUT))?;
-        }
-        outcome.counted = bench.stages.judging.judge.budgets.counted();
-        outcome.anomalies = bench.finish(&self.out)?;
-        Ok(outcome)
+        let requests = bench.replay(&self.inputs, config)?;
+        let counted = bench.stages.judging.judge.budgets.counted();
+        Ok(Outcome { requests, anomalies: bench.finish(&self.out)?, counted })
     }
+}
+
+/// What is told of recordings under some settings, in the order in which it is. Nothing is diagnosed or kept;
+/// what is needed meanwhile lies below `work` and goes again.
+///
+/// # Errors
+/// When something cannot be read or written.
+pub(super) fn told(inputs: &[PathBuf], config: &Config, work: &Path) -> Result<Vec<Anomaly>, Error> {
+    let backtest = Backtest { inputs: Vec::new(), out: work.to_owned(), scores: false, templates: false };
+    let work = Work::new(work)?;
+    let mut bench = Bench::new(config, &work.0, &backtest)?;
+    bench.stages.diagnosis = None;
+    bench.replay(inputs, config)?;
+    let anomalies: BTreeMap<String, Anomaly> = newest(&bench.stages.ledger, Stage::Confirm)?;
+    let mut told: Vec<Anomaly> =
+        anomalies.into_values().filter(|anomaly| anomaly.fired_at.is_some()).collect();
+    told.sort_by(|a, b| (a.fired_at, &a.id).cmp(&(b.fired_at, &b.id)));
+    Ok(told)
 }
 
 /// The recordings as one stream.
@@ -159,7 +151,8 @@ struct Stages {
     store: Store,
     ledger: Ledger,
     registry: Arc<Registry>,
-    diagnosis: Diagnosis,
+    /// Nothing where nobody asks for evidence.
+    diagnosis: Option<Diagnosis>,
     recorder: Recorder,
     scores: Option<Scores>,
     /// Second of the last commit.
@@ -196,13 +189,43 @@ impl Bench {
             store,
             ledger,
             registry,
-            diagnosis: Diagnosis::new(config.diagnose.clone(), evidence),
+            diagnosis: Some(Diagnosis::new(config.diagnose.clone(), evidence)),
             recorder: recorder.clone(),
             scores: backtest.scores.then(|| Scores::new(&backtest.out)).transpose()?,
             committed: 0,
         };
         let templates = backtest.templates.then(LogTemplates::default);
         Ok(Self { sequencer: sequencer.without_checkpoints(), recorder, stages, templates })
+    }
+
+    /// Takes in all that was recorded, until its end; gives the number of requests.
+    fn replay(&mut self, inputs: &[PathBuf], config: &Config) -> Result<u64, Error> {
+        let (mut requests, mut last) = (0u64, Timestamp::ZERO);
+        match inputs {
+            [one] if one.is_dir() => {
+                // Kept while it is read: it holds the directory's lock.
+                let (_writer, recorder) = open_journal(one, config)?;
+                for record in recorder.records(journal::Position(0)) {
+                    let Ok(request) = record.admitted() else { continue };
+                    last = last.max(record.arrived);
+                    self.take(request, record.arrived)?;
+                    requests += 1;
+                }
+            }
+            files => {
+                for recorded in recordings(files)? {
+                    let Recorded { signal, body, arrived } = recorded?;
+                    last = last.max(arrived);
+                    self.take(admitted(signal, body), arrived)?;
+                    requests += 1;
+                }
+            }
+        }
+        if last > Timestamp::ZERO {
+            self.stages.judging.judge.detectors.end_of_recording();
+            self.run_out(last.saturating_add(RUN_OUT))?;
+        }
+        Ok(requests)
     }
 
     /// A request that arrives then.
@@ -276,6 +299,7 @@ impl Stages {
     }
 
     fn diagnose(&mut self, job: &Job) -> Result<(), Error> {
+        let Some(diagnosis) = &self.diagnosis else { return Ok(()) };
         let case = Case {
             anomaly: &job.anomaly,
             changes: &job.suspects,
@@ -284,7 +308,7 @@ impl Stages {
             now: job.at,
             collected: &[],
         };
-        let evidence = self.diagnosis.run(&case, &self.recorder)?;
+        let evidence = diagnosis.run(&case, &self.recorder)?;
         self.judging.attach(job, &evidence)
     }
 }

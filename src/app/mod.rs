@@ -1,6 +1,7 @@
 //! Builds the rooms in order, runs them, drains them in order; replays recordings.
 
 mod backtest;
+mod comparison;
 mod config;
 mod counting;
 mod daemon;
@@ -20,6 +21,7 @@ mod unwritten;
 pub use backtest::{Backtest, Outcome};
 #[cfg(test)]
 pub(crate) use backtest::{Bench, admitted};
+pub use comparison::{Comparison, later_ns};
 pub use config::{Config, ConfigError, reference};
 pub use daemon::{Addresses, App};
 pub use error::Error;

@@ -96,6 +96,41 @@ fn a_backtest_finds_the_one_fault_and_answers_the_same_twice() {
 }
 
 #[test]
+fn a_backtest_shows_what_changed_settings_would_have_told_beside_the_present_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let labels = record(folder, "slow-database", "fault.jsonl.zst");
+    let compared = |changed: &[&str]| -> Value {
+        let arguments = [&["backtest", "fault.jsonl.zst", "-o", "json"], changed].concat();
+        serde_json::from_slice(&run(folder, &arguments)).expect("JSON")
+    };
+    // A gathering that takes longer tells the same fault so much later.
+    let later = compared(&["--set", "confirm.gather=12s"]);
+    assert_eq!(later["both"].as_array().map(Vec::len), Some(1), "{later:#}");
+    assert_eq!(later["both"][0]["later_ns"], 10_000_000_000u64, "{later:#}");
+    assert_eq!(
+        (&later["only_present"], &later["only_changed"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
+    // What is exempt would not have been told.
+    let line = "exemptions = [\"environment=demo because=it is known\"]";
+    std::fs::write(folder.join("new.toml"), format!("[confirm]\n{line}\n")).expect("a file");
+    let quiet = compared(&["--config", "new.toml"]);
+    let [only] = quiet["only_present"].as_array().expect("a list").as_slice() else { panic!("{quiet:#}") };
+    assert!(moment(&only["fired_at"]) > moment(&labels["injected_at"]), "{quiet:#}");
+    assert_eq!((&quiet["present"]["pages"], &quiet["changed"]["pages"]), (&1.into(), &0.into()), "{quiet:#}");
+    let table = run(folder, &["backtest", "fault.jsonl.zst", "--config", "new.toml"]);
+    let table = String::from_utf8(table).expect("text");
+    assert!(table.contains("present only") && table.contains("changed settings: 0 pages"), "{table}");
+    // Turned round, from the file of the present settings.
+    let turned = ["--set", "confirm.gather=2s", "--present", "new.toml"];
+    assert_eq!(compared(&turned)["only_changed"].as_array().map(Vec::len), Some(1));
+    let left: Vec<_> =
+        std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing is written: {left:?}");
+}
+
+#[test]
 fn a_backtest_of_a_healthy_shop_finds_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     record(folder.path(), "none", "healthy.jsonl.gz");
