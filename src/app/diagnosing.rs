@@ -10,7 +10,7 @@ use crate::model::Clock;
 use crate::observe::{Beat, Collect, Counter, Exposition, Kind};
 use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 /// Collectors that run at the same time, and anomalies whose output is kept until it is in their evidence.
 const COLLECTORS_AT_ONCE: usize = 4;
-const ANOMALIES_COLLECTED: usize = 16;
+const ANOMALIES_COLLECTED: usize = 64;
 
 /// What all threads that diagnose share.
 pub(super) struct Diagnosing {
@@ -32,11 +32,25 @@ pub(super) struct Diagnosing {
     /// Where collectors run, and which.
     side: tokio::runtime::Handle,
     collectors: Vec<Collector>,
-    at_once: Arc<Semaphore>,
-    /// What collectors said of anomalies whose complete evidence is still to come.
-    collected: Arc<Mutex<BTreeMap<AnomalyId, Vec<Output>>>>,
+    at_once: Semaphore,
+    /// What collectors said and is not in evidence yet, oldest anomaly first.
+    collected: Mutex<VecDeque<(AnomalyId, Collecting)>>,
+    late: Counter,
     /// Where bundles go from here, if anywhere.
     uploading: Option<Arc<Uploading>>,
+}
+
+/// The collectors of an anomaly.
+#[derive(Debug, Default)]
+struct Collecting {
+    /// What they said and is not in the evidence yet.
+    outputs: Vec<Output>,
+    /// How many have not ended.
+    running: usize,
+    /// Whether the complete pass is over: what is said from then on is added to its bundle.
+    is_complete: bool,
+    /// Whether somebody adds to the bundle at this moment.
+    is_added_to: bool,
 }
 
 /// How long diagnoses took from when they were due, or an alarm fired, until their evidence was told.
@@ -74,14 +88,15 @@ impl Diagnosing {
             failed: Counter::default(),
             side,
             collectors,
-            at_once: Arc::new(Semaphore::new(COLLECTORS_AT_ONCE)),
-            collected: Arc::default(),
+            at_once: Semaphore::new(COLLECTORS_AT_ONCE),
+            collected: Mutex::default(),
+            late: Counter::default(),
             uploading,
         }
     }
 
     /// Makes one diagnosis after the other until no more can come.
-    pub fn run(&self, jobs: &Receiver<Job>, judging: &Mutex<Judging>, beat: &Beat) {
+    pub fn run(self: &Arc<Self>, jobs: &Receiver<Job>, judging: &Arc<Mutex<Judging>>, beat: &Beat) {
         // Evidence may come later, spans must not.
         super::give_way();
         while let Ok(job) = jobs.recv() {
@@ -107,10 +122,11 @@ impl Diagnosing {
         }
     }
 
-    fn diagnose(&self, job: &Job, judging: &Mutex<Judging>) -> Result<(), Error> {
+    fn diagnose(self: &Arc<Self>, job: &Job, judging: &Arc<Mutex<Judging>>) -> Result<(), Error> {
+        let id = &job.anomaly.id;
         let collected = match job.pass {
             Pass::First => Vec::new(),
-            Pass::Complete => self.collected.lock().remove(&job.anomaly.id).unwrap_or_default(),
+            Pass::Complete => self.take_collected(id),
         };
         let case = Case {
             anomaly: &job.anomaly,
@@ -120,41 +136,133 @@ impl Diagnosing {
             now: job.at,
             collected: &collected,
         };
-        let evidence = self.diagnosis.run(&case, &self.recorder)?;
-        judging.lock().attach(job, &evidence)?;
-        if let Some(uploading) = &self.uploading {
-            uploading.offer(&job.anomaly, &evidence);
+        let made = self.diagnosis.run(&case, &self.recorder);
+        if job.pass == Pass::Complete && made.is_err() {
+            // They are added to what the first pass left.
+            self.give_back(id, collected);
         }
-        if job.pass == Pass::First
-            && let Some(cause) = evidence.causes.first()
-        {
-            self.collect(&job.anomaly, cause);
+        let done = made.map_err(Error::from).and_then(|evidence| {
+            judging.lock().attach(job, &evidence)?;
+            Ok(evidence)
+        });
+        if let Ok(evidence) = &done {
+            if let Some(uploading) = &self.uploading {
+                uploading.offer(&job.anomaly, evidence);
+            }
+            if job.pass == Pass::First
+                && let Some(cause) = evidence.causes.first()
+            {
+                self.collect(&job.anomaly, cause, judging);
+            }
         }
-        Ok(())
+        if job.pass == Pass::Complete {
+            self.complete(id);
+            self.add_late(&job.anomaly, judging);
+        }
+        done.map(drop)
     }
 
-    /// Starts the collectors that are for this cause; what they say goes into the complete evidence.
-    fn collect(&self, anomaly: &Anomaly, cause: &Cause) {
+    fn of<T>(&self, id: &AnomalyId, with: impl FnOnce(&mut Collecting) -> T) -> Option<T> {
+        let mut all = self.collected.lock();
+        let found = all.iter_mut().find(|(of, _)| of == id);
+        found.map(|(_, collecting)| with(collecting))
+    }
+
+    fn take_collected(&self, id: &AnomalyId) -> Vec<Output> {
+        self.of(id, |collecting| std::mem::take(&mut collecting.outputs)).unwrap_or_default()
+    }
+
+    fn give_back(&self, id: &AnomalyId, outputs: Vec<Output>) {
+        self.of(id, |collecting| collecting.outputs.splice(0..0, outputs).for_each(drop));
+    }
+
+    fn complete(&self, id: &AnomalyId) {
+        self.of(id, |collecting| collecting.is_complete = true);
+    }
+
+    /// Starts the collectors that are for this cause; what they say goes into the complete evidence, or is added
+    /// to it.
+    fn collect(self: &Arc<Self>, anomaly: &Anomaly, cause: &Cause, judging: &Arc<Mutex<Judging>>) {
         let redaction = Arc::new(Redaction::new(&self.diagnosis.config().redact_attributes));
-        for collector in &self.collectors {
-            if !collector.is_for(cause, &anomaly.service.name) {
-                continue;
-            }
-            let (collector, cause, anomaly) = (collector.clone(), cause.clone(), anomaly.id.clone());
-            let (redaction, clock, at_once) = (redaction.clone(), self.clock.clone(), self.at_once.clone());
-            let collected = self.collected.clone();
+        let collectors = self.collectors.iter();
+        let wanted: Vec<_> =
+            collectors.filter(|collector| collector.is_for(cause, &anomaly.service.name)).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let collecting = Collecting { running: wanted.len(), ..Collecting::default() };
+        let mut all = self.collected.lock();
+        all.push_back((anomaly.id.clone(), collecting));
+        if all.len() > ANOMALIES_COLLECTED {
+            all.pop_front();
+        }
+        drop(all);
+        for collector in wanted {
+            let (collector, cause, anomaly) = (collector.clone(), cause.clone(), anomaly.clone());
+            let (redaction, diagnosing, judging) = (redaction.clone(), self.clone(), judging.clone());
             self.side.spawn(async move {
-                let Ok(_permit) = at_once.acquire().await else { return };
-                let output = run_collector(&collector, &anomaly.0, &cause, &redaction, &*clock).await;
+                let Ok(_permit) = diagnosing.at_once.acquire().await else { return };
+                let id = &anomaly.id;
+                let output = run_collector(&collector, &id.0, &cause, &redaction, &*diagnosing.clock).await;
                 let (name, ended) = (&output.told.name, &output.told.ended);
-                tracing::info!(anomaly = %anomaly, collector = name, ended, "a collector ran");
-                let mut collected = collected.lock();
-                collected.entry(anomaly).or_default().push(output);
-                while collected.len() > ANOMALIES_COLLECTED {
-                    collected.pop_first();
+                tracing::info!(anomaly = %id, collector = name, ended, "a collector ran");
+                let known = diagnosing.of(id, |collecting| {
+                    collecting.running = collecting.running.saturating_sub(1);
+                    collecting.outputs.push(output);
+                });
+                if known.is_none() {
+                    tracing::warn!(anomaly = %id, "what a collector said is left out: too many ran since");
+                    return;
+                }
+                let adding = diagnosing.clone();
+                // Files are written.
+                let added = tokio::task::spawn_blocking(move || adding.add_late(&anomaly, &judging)).await;
+                if let Err(error) = added {
+                    tracing::error!(%error, "what a collector said is not in its evidence");
                 }
             });
         }
+    }
+
+    /// Adds what collectors said since the complete pass to its bundle, and tells it. One at a time: who comes
+    /// meanwhile leaves it to who is at it.
+    fn add_late(&self, anomaly: &Anomaly, judging: &Mutex<Judging>) {
+        let id = &anomaly.id;
+        let begin = |collecting: &mut Collecting| {
+            let begins = collecting.is_complete && !collecting.is_added_to;
+            collecting.is_added_to |= begins;
+            begins
+        };
+        if !self.of(id, begin).unwrap_or(false) {
+            return;
+        }
+        loop {
+            let next = self.of(id, |collecting| {
+                let next = (!collecting.outputs.is_empty()).then(|| collecting.outputs.remove(0));
+                collecting.is_added_to = next.is_some();
+                next
+            });
+            let Some(output) = next.flatten() else { break };
+            match self.add(anomaly, &output, judging) {
+                Ok(()) => self.late.add(1),
+                Err(error) => {
+                    let collector = &output.told.name;
+                    tracing::error!(anomaly = %id, collector, %error, "what a collector said is not in its evidence");
+                }
+            }
+        }
+        let is_over = |of: &Collecting| of.is_complete && of.running == 0 && of.outputs.is_empty();
+        self.collected.lock().retain(|(of, collecting)| of != id || !is_over(collecting));
+    }
+
+    fn add(&self, anomaly: &Anomaly, output: &Output, judging: &Mutex<Judging>) -> Result<(), Error> {
+        let Some(evidence) = judging.lock().evidence(&anomaly.id)? else { return Ok(()) };
+        let evidence = self.diagnosis.add_collected(&evidence, output)?;
+        judging.lock().amend(&evidence, &output.told.name)?;
+        if let Some(uploading) = &self.uploading {
+            uploading.offer(anomaly, &evidence);
+        }
+        Ok(())
     }
 }
 
@@ -181,6 +289,12 @@ impl Collect for Diagnosing {
         seconds("barograph_diagnosis_longest_seconds", Kind::Gauge, "The longest of those times.", |took| {
             took.longest_ns.load(Ordering::Relaxed)
         });
+        out.single(
+            "barograph_collected_late_total",
+            Kind::Counter,
+            "Outputs of collectors that ended after the complete diagnosis and were added to its evidence.",
+            self.late.get() as f64,
+        );
         out.single(
             "barograph_diagnosis_failures_total",
             Kind::Counter,

@@ -341,6 +341,25 @@ impl Judging {
         self.tell(alerts, vec![record])
     }
 
+    /// The evidence of an anomaly as it was told last.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn evidence(&self, id: &AnomalyId) -> Result<Option<Evidence>, Error> {
+        let record = self.ledger.latest_of(Stage::Diagnose, &id.0)?;
+        Ok(record.and_then(|record| serde_json::from_value(record.payload).ok()))
+    }
+
+    /// Keeps what was added to the evidence of an anomaly by a collector of this name.
+    ///
+    /// # Errors
+    /// When a record has no form in JSON.
+    pub fn amend(&mut self, evidence: &Evidence, collector: &str) -> Result<(), Error> {
+        let id = &evidence.anomaly;
+        let key = format!("{id}/collected/{collector}");
+        self.tell(Vec::new(), vec![NewRecord::new(evidence.at, Stage::Diagnose, &*id.0, key, evidence)?])
+    }
+
     /// Writes `records`, then the alerts that follow from them, as one: the ledger holds what was
     /// judged before anybody is told of it, for whoever tells reads it there. Only while it cannot be written
     /// are alerts handed over without it. When it can, whoever tells meets them there once more, and knows

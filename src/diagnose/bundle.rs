@@ -1,18 +1,17 @@
-//! The evidence bundle: a directory written whole or not at all.
+//! The evidence bundle: a directory written whole or not at all, also when the power fails.
 
 use super::capture::{Capture, Chosen, Period};
 use super::collect::Output;
-use super::evidence::{Cause, Manifest, Pass};
+use super::evidence::{Cause, Evidence, Manifest, Pass};
 use super::log_clues::{self, ChangedLine};
 use super::twin::Divergence;
-use super::{Error, parquet_files, series};
+use super::{Error, archive, page, parquet_files, series};
 use crate::confirm::Anomaly;
+use crate::disk;
 use crate::model::{Timestamp, TraceId};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything a bundle is made of, but the page.
 pub struct Contents<'a> {
@@ -40,11 +39,20 @@ fn pretty(value: &serde_json::Value, name: &'static str) -> Result<Vec<u8>, Erro
     Ok(bytes)
 }
 
-/// Writes `directory/<anomaly>`, in place of what an earlier pass wrote there.
+/// The files of a bundle and what they hold.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    /// By name; `manifest.json` is the last.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Where they are written is not in it yet.
+    pub manifest: Manifest,
+}
+
+/// Makes all files of a bundle.
 ///
 /// # Errors
-/// [`Error::File`] and what making the files can fail with; nothing is left behind then.
-pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Error> {
+/// What making them can fail with.
+pub fn make(contents: &Contents<'_>) -> Result<Made, Error> {
     let Contents { anomaly, capture, chosen, .. } = contents;
     let whole = capture.healthy_times.start..capture.faulty_times.end;
     let step = series::step_of(&whole);
@@ -58,21 +66,16 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         "divergence": contents.divergence,
         "lines": log_clues::shown(contents.lines),
     });
-    let mut files: Vec<(&str, Vec<u8>)> = vec![
-        ("causes.json", pretty(&causes, "causes.json")?),
-        ("exemplars.parquet", parquet_files::exemplars(chosen)?),
-        ("index.html", contents.page.as_bytes().to_vec()),
-        ("logs.parquet", parquet_files::logs(chosen)?),
-        ("spans.parquet", parquet_files::spans(chosen)?),
-        ("windows.parquet", parquet_files::windows(&points)?),
+    let mut files: Vec<(String, Vec<u8>)> = vec![
+        ("causes.json".to_owned(), pretty(&causes, "causes.json")?),
+        ("exemplars.parquet".to_owned(), parquet_files::exemplars(chosen)?),
+        ("index.html".to_owned(), contents.page.as_bytes().to_vec()),
+        ("logs.parquet".to_owned(), parquet_files::logs(chosen)?),
+        ("spans.parquet".to_owned(), parquet_files::spans(chosen)?),
+        ("windows.parquet".to_owned(), parquet_files::windows(&points)?),
     ];
-    files.extend(contents.collected.iter().map(|output| (output.file.as_str(), output.bytes.clone())));
-    let mut listed: Vec<(String, u64, String)> = files
-        .iter()
-        .map(|(name, bytes)| {
-            ((*name).to_owned(), bytes.len() as u64, blake3::hash(bytes).to_hex().to_string())
-        })
-        .collect();
+    files.extend(contents.collected.iter().map(|output| (output.file.clone(), output.bytes.clone())));
+    let mut listed: Vec<Listed> = files.iter().map(|(name, bytes)| listed(name, bytes)).collect();
     let rows = |rows: &super::rows::Rows| json!({ "spans": rows.spans.len(), "log_records": rows.logs.len(), "metric_points": rows.points.len(), "one_trace_in": rows.one_in });
     let range = |range: &std::ops::Range<Timestamp>| json!({ "from": range.start, "to": range.end });
     let traces = chosen.traces.len() as u64;
@@ -94,44 +97,103 @@ pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Erro
         "collected": contents.collected.iter().map(|output| &output.told).collect::<Vec<_>>(),
         "config": contents.config,
         "replay": format!("barograph explain --bundle {}", anomaly.id),
-        "files": listed.iter().map(|(name, bytes, hash)| json!({ "name": name, "bytes": bytes, "blake3": hash })).collect::<Vec<_>>(),
+        "files": files_json(&listed),
     });
     let manifest = pretty(&manifest, "manifest.json")?;
     // What fetches the bundle fetches what describes it, too.
-    let hash = blake3::hash(&manifest).to_hex().to_string();
-    listed.push(("manifest.json".to_owned(), manifest.len() as u64, hash));
-    let path = directory.join(&anomaly.id.0);
-    let (fresh, old) =
-        (directory.join(format!(".{}.new", anomaly.id)), directory.join(format!(".{}.old", anomaly.id)));
-    let written = (|| {
-        for stale in [&fresh, &old] {
-            if stale.exists() {
-                fs::remove_dir_all(stale).map_err(Error::file(stale))?;
-            }
-        }
-        fs::create_dir_all(&fresh).map_err(Error::file(&fresh))?;
-        for (name, bytes) in &files {
-            put(&fresh.join(name), bytes)?;
-        }
-        put(&fresh.join("manifest.json"), &manifest)?;
-        if path.exists() {
-            fs::rename(&path, &old).map_err(Error::file(&path))?;
-        }
-        fs::rename(&fresh, &path).map_err(Error::file(&path))
-    })();
-    for rest in [&fresh, &old] {
-        // Best effort: the next pass removes it, too.
-        let _ = fs::remove_dir_all(rest);
-    }
-    written?;
-    Ok(Manifest {
-        path,
+    listed.push(self::listed("manifest.json", &manifest));
+    files.push(("manifest.json".to_owned(), manifest));
+    let manifest = Manifest {
+        path: PathBuf::new(),
         traces,
         failed_traces: chosen.failed_traces,
         log_records: chosen.logs.len() as u64,
         files: listed,
         collected: contents.collected.iter().map(|output| output.told.clone()).collect(),
-    })
+    };
+    Ok(Made { files, manifest })
+}
+
+/// Writes `directory/<anomaly>`, in place of what an earlier pass wrote there.
+///
+/// # Errors
+/// [`Error::File`] and what making the files can fail with; nothing is left behind then.
+pub fn write(directory: &Path, contents: &Contents<'_>) -> Result<Manifest, Error> {
+    let Made { files, manifest } = make(contents)?;
+    let path = directory.join(&contents.anomaly.id.0);
+    let files = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+    put(directory, &contents.anomaly.id.0, files)?;
+    Ok(Manifest { path, ..manifest })
+}
+
+/// Adds what a collector said to a bundle that is there: its file, what the page shows of it, and both with
+/// their hashes to the manifest. The bundle is the one or the other at every moment.
+///
+/// # Errors
+/// [`Error::File`] and [`Error::Bundle`]; the bundle is as it was then.
+pub fn add(evidence: &Evidence, output: &Output) -> Result<Manifest, Error> {
+    let path = &evidence.bundle.path;
+    let mut files = archive::read(path)?;
+    if let Some(page) = files.get_mut("index.html") {
+        let text = String::from_utf8_lossy(page).replacen(
+            page::MORE_COLLECTED,
+            &format!("{}{}", page::collected(output)?, page::MORE_COLLECTED),
+            1,
+        );
+        *page = text.into_bytes();
+    }
+    files.insert(output.file.clone(), output.bytes.clone());
+    let manifest = files.remove("manifest.json").unwrap_or_default();
+    let mut manifest: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&manifest)
+        .map_err(|error| Error::Bundle(format!("manifest.json: {error}")))?;
+    let mut all: Vec<Listed> = files.iter().map(|(name, bytes)| listed(name, bytes)).collect();
+    let mut collected = evidence.bundle.collected.clone();
+    collected.push(output.told.clone());
+    manifest.insert("collected".to_owned(), json!(collected));
+    manifest.insert("files".to_owned(), files_json(&all));
+    let manifest = pretty(&manifest.into(), "manifest.json")?;
+    all.push(listed("manifest.json", &manifest));
+    files.insert("manifest.json".to_owned(), manifest);
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let files = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+    put(directory, &evidence.anomaly.0, files)?;
+    Ok(Manifest { files: all, collected, ..evidence.bundle.clone() })
+}
+
+/// Name, bytes and BLAKE3 of a file.
+type Listed = (String, u64, String);
+
+fn listed(name: &str, bytes: &[u8]) -> Listed {
+    (name.to_owned(), bytes.len() as u64, blake3::hash(bytes).to_hex().to_string())
+}
+
+fn files_json(of: &[Listed]) -> serde_json::Value {
+    let files = of.iter();
+    files.map(|(name, bytes, hash)| json!({ "name": name, "bytes": bytes, "blake3": hash })).collect()
+}
+
+/// Writes files into `directory/<name>`, in place of what is there, so that a power loss leaves either.
+fn put<'a>(
+    directory: &Path,
+    name: &str,
+    files: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<(), Error> {
+    let (path, fresh) = (directory.join(name), directory.join(format!(".{name}.new")));
+    let written = (|| {
+        disk::remove_folder(&fresh).map_err(Error::file(&fresh))?;
+        disk::make_folders(&fresh).map_err(Error::file(&fresh))?;
+        for (name, bytes) in files {
+            let file = fresh.join(name);
+            disk::write_file(&file, bytes).map_err(Error::file(&file))?;
+        }
+        disk::sync_folder(&fresh).map_err(Error::file(&fresh))?;
+        let placed = if path.exists() { disk::exchange(&path, &fresh) } else { disk::rename(&fresh, &path) };
+        placed.map_err(Error::file(&path))?;
+        disk::sync_folder(directory).map_err(Error::file(directory))
+    })();
+    // Best effort: what is left of it goes with the next pass.
+    let _ = disk::remove_folder(&fresh);
+    written
 }
 
 /// Traces from before what the journal holds, with when they ended.
@@ -155,9 +217,4 @@ fn of_services(chosen: &Chosen) -> serde_json::Value {
     }
     let counts = |(spans, log_records): (u64, u64)| json!({ "spans": spans, "log_records": log_records });
     of.into_iter().map(|(service, of)| (service, counts(of))).collect::<serde_json::Map<_, _>>().into()
-}
-
-fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut file = fs::File::create(path).map_err(Error::file(path))?;
-    file.write_all(bytes).map_err(Error::file(path))
 }

@@ -26,8 +26,8 @@ crate::settings! {
         complete_after: Seconds = Seconds(Duration::from_secs(30)), "1s to 10min", |time| (1..=600).contains(&time.0.as_secs());
         /// What else is asked when something broke: a table `[[diagnose.collectors]]` each, with `name`, `url`
         /// (an HTTP hook, which is posted what broke) or `command` (a list: program and arguments), and if
-        /// wanted `service` and `kind` (class of cause: runs for these alone), `timeout` (10s, 25s at most),
-        /// `max_bytes` (1 MiB). What they say goes into the bundle.
+        /// wanted `service` and `kind` (class of cause: runs for these alone), `timeout` (10s, 300s at most),
+        /// `max_bytes` (1 MiB). What they say goes into the bundle, also after it was complete.
         collectors: Vec<Collector> = Vec::new(), "up to 50 tables with names of their own", |collectors| {
             let names: BTreeSet<&str> = collectors.iter().map(|collector| collector.name.as_str()).collect();
             names.len() == collectors.len() && collectors.len() <= 50

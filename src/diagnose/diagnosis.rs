@@ -145,6 +145,14 @@ impl Diagnosis {
         })
     }
 
+    /// Adds what a collector said after the complete pass to a bundle that is there.
+    ///
+    /// # Errors
+    /// When the bundle cannot be read or written.
+    pub fn add_collected(&self, evidence: &Evidence, output: &Output) -> Result<Evidence, Error> {
+        Ok(Evidence { bundle: bundle::add(evidence, output)?, ..evidence.clone() })
+    }
+
     /// Keepsakes of before the onset for those bad traces that have no twin in the journal.
     fn kept_twins(&self, pair: &Pair<'_>, chosen: &Chosen, onset: Timestamp) -> Rows {
         let Some(keepsakes) = &self.keepsakes else { return Rows::default() };

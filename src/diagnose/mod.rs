@@ -39,6 +39,8 @@ mod upload;
 #[cfg(test)]
 mod capture_tests;
 #[cfg(test)]
+mod crash_images;
+#[cfg(test)]
 mod tests;
 
 pub use archive::{pack, packed};

@@ -238,6 +238,23 @@ fn told(anomaly: &Anomaly) -> Option<ToldView> {
     })
 }
 
+/// Stands on a page where what collectors say later is put before. askama escapes it in all that is shown.
+pub const MORE_COLLECTED: &str = "<!-- what collectors say later -->";
+
+#[derive(Template)]
+#[template(path = "diagnose/collected.html")]
+struct CollectedPart {
+    collected: Vec<CollectedView>,
+}
+
+/// What a page shows of a collector.
+///
+/// # Errors
+/// [`Error::Page`]
+pub fn collected(output: &Output) -> Result<String, Error> {
+    Ok(CollectedPart { collected: vec![collected_view(output)] }.render()?)
+}
+
 /// Of what a collector said, so much is on the page.
 const COLLECTED_LINES: usize = 40;
 

@@ -268,6 +268,11 @@ fn run(fault: Fault, symptom: Symptom, directory: &std::path::Path) -> Evidence 
     Diagnosis::new(Config::default(), directory).run(&case, &shop(fault, 7)).unwrap()
 }
 
+/// What a shop in which nothing is wrong sent.
+pub(super) fn healthy_shop() -> Memory {
+    shop(Fault::None, 7)
+}
+
 #[test]
 fn each_fault_is_blamed_on_its_service_with_its_kind() {
     let cases = [

@@ -2,11 +2,14 @@
 
 #[cfg(test)]
 use super::trace::{self, Op};
+use super::{DiskFile, Mode};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// Gives a file another name in the same folder, taking the place of what had it.
+/// Gives a file or a folder another name in the same folder, taking the place of the file that had it.
 ///
 /// # Errors
 /// What the file system says.
@@ -15,6 +18,52 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     return fs::rename(from, to);
     #[cfg(test)]
     trace::note(from, || fs::rename(from, to), || Op::Rename { from: from.to_owned(), to: to.to_owned() })
+}
+
+/// Exchanges the names of two folders that lie in one, so that at no moment there is none of either name. Where the
+/// file system cannot do so, the first is moved out of the way for a moment.
+///
+/// # Errors
+/// What the file system says.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let exchange = || match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            let aside = other.with_extension("aside");
+            fs::rename(one, &aside)?;
+            fs::rename(other, one)?;
+            fs::rename(&aside, other)
+        }
+        exchanged => Ok(exchanged?),
+    };
+    #[cfg(not(test))]
+    return exchange();
+    #[cfg(test)]
+    trace::note(one, exchange, || Op::Exchange { one: one.to_owned(), other: other.to_owned() })
+}
+
+/// Removes a folder with all that is in it; nothing if there is none.
+///
+/// # Errors
+/// What the file system says.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    let remove = || match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    };
+    #[cfg(not(test))]
+    return remove();
+    #[cfg(test)]
+    trace::note(path, remove, || Op::Remove { path: path.to_owned() })
+}
+
+/// Writes a file whole, and makes what it holds survive a power loss; its name does once the folder is synced.
+///
+/// # Errors
+/// What the file system says; part of it may be there then.
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = DiskFile::open(path, Mode::Replace)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()
 }
 
 /// # Errors

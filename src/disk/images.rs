@@ -1,9 +1,9 @@
 //! Crash images: what a disk may hold after a power loss.
 
 use super::Trace;
-use super::trace::Op;
+use super::trace::{Op, take_below};
 use fastrand::Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ struct Content {
 enum Naming {
     Is(PathBuf, u64),
     Moved(PathBuf, PathBuf),
+    Exchanged(PathBuf, PathBuf),
     Gone(PathBuf),
     Folder(PathBuf),
 }
@@ -34,7 +35,7 @@ enum Naming {
 #[derive(Clone, Debug, Default)]
 struct Names {
     files: BTreeMap<PathBuf, u64>,
-    folders: BTreeSet<PathBuf>,
+    folders: BTreeMap<PathBuf, ()>,
 }
 
 /// A disk that forgets, as a trace was played on it.
@@ -81,7 +82,7 @@ impl Disk {
     pub fn new(trace: &Trace) -> Self {
         let root = trace.root().to_owned();
         Self {
-            names: Names { folders: [root.clone()].into(), ..Names::default() },
+            names: Names { folders: [(root.clone(), ())].into(), ..Names::default() },
             root,
             ops: trace.ops().into_iter(),
             played: 0,
@@ -117,6 +118,10 @@ impl Disk {
             Op::Rename { from, to } => {
                 assert_eq!(from.parent(), to.parent(), "only within a folder");
                 self.name(&from.clone(), Naming::Moved(from, to));
+            }
+            Op::Exchange { one, other } => {
+                assert_eq!(one.parent(), other.parent(), "only within a folder");
+                self.name(&one.clone(), Naming::Exchanged(one, other));
             }
             Op::Remove { path } => self.name(&path.clone(), Naming::Gone(path)),
             Op::SyncFolder { path } => {
@@ -155,10 +160,10 @@ impl Disk {
             path.ancestors()
                 .skip(1)
                 .take_while(|above| above.starts_with(&self.root))
-                .all(|above| names.folders.contains(above))
+                .all(|above| names.folders.contains_key(above))
         };
         let place = |path: &Path| folder.join(path.strip_prefix(&self.root).expect("within the root"));
-        for path in names.folders.iter().filter(|path| **path != self.root && within(path)) {
+        for path in names.folders.keys().filter(|path| **path != self.root && within(path)) {
             fs::create_dir(place(path)).expect("a folder");
         }
         for (path, inode) in names.files.iter().filter(|(path, _)| within(path)) {
@@ -174,15 +179,25 @@ impl Names {
                 self.files.insert(path.clone(), *inode);
             }
             Naming::Moved(from, to) => {
-                if let Some(inode) = self.files.remove(from) {
-                    self.files.insert(to.clone(), inode);
-                }
+                let files = take_below(&mut self.files, from, to);
+                self.files.extend(files);
+                let folders = take_below(&mut self.folders, from, to);
+                self.folders.extend(folders);
+            }
+            Naming::Exchanged(one, other) => {
+                let files =
+                    [take_below(&mut self.files, one, other), take_below(&mut self.files, other, one)];
+                self.files.extend(files.into_iter().flatten());
+                let folders =
+                    [take_below(&mut self.folders, one, other), take_below(&mut self.folders, other, one)];
+                self.folders.extend(folders.into_iter().flatten());
             }
             Naming::Gone(path) => {
-                self.files.remove(path);
+                self.files.retain(|name, _| !name.starts_with(path));
+                self.folders.retain(|name, _| !name.starts_with(path));
             }
             Naming::Folder(path) => {
-                self.folders.insert(path.clone());
+                self.folders.insert(path.clone(), ());
             }
         }
     }
@@ -262,6 +277,7 @@ fn write_sparse(path: &Path, bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::disk::{DiskFile, Mode, make_folders, rename, sync_folder};
+    use std::collections::BTreeSet;
 
     #[test]
     fn what_is_synced_is_in_every_image_and_what_is_not_is_lost_kept_or_torn() {

@@ -12,7 +12,7 @@ mod images;
 mod trace;
 
 pub use file::{DiskFile, Mode};
-pub use folder::{make_folders, remove_file, rename, sync_folder};
+pub use folder::{exchange, make_folders, remove_file, remove_folder, rename, sync_folder, write_file};
 #[cfg(test)]
 pub use images::{Disk, Image, wanted};
 #[cfg(test)]

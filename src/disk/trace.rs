@@ -14,6 +14,7 @@ pub(super) enum Op {
     Make { path: PathBuf, inode: u64 },
     MakeFolder { path: PathBuf },
     Rename { from: PathBuf, to: PathBuf },
+    Exchange { one: PathBuf, other: PathBuf },
     Remove { path: PathBuf },
     SyncFolder { path: PathBuf },
     Write { inode: u64, offset: u64, bytes: Vec<u8> },
@@ -52,6 +53,21 @@ fn log_of(path: &Path) -> Option<Arc<Log>> {
     TRACES.lock().iter().find(|log| path.starts_with(&log.root)).cloned()
 }
 
+/// Takes out a name and those below it, each as it is called once `from` is called `to`.
+pub(super) fn take_below<T>(
+    names: &mut BTreeMap<PathBuf, T>,
+    from: &Path,
+    to: &Path,
+) -> BTreeMap<PathBuf, T> {
+    let below = names.extract_if(.., |name, _| name.starts_with(from));
+    // An empty rest would leave a slash behind it.
+    let renamed = below.map(|(name, of)| match name.strip_prefix(from) {
+        Ok(rest) if !rest.as_os_str().is_empty() => (to.join(rest), of),
+        _ => (to.to_owned(), of),
+    });
+    renamed.collect()
+}
+
 /// Whether what is done to a file is noted.
 #[must_use]
 pub fn is_traced(path: &Path) -> bool {
@@ -70,12 +86,15 @@ pub(super) fn note(
     let op = op();
     match &op {
         Op::Rename { from, to } => {
-            if let Some(inode) = state.names.remove(from) {
-                state.names.insert(to.clone(), inode);
-            }
+            let moved = take_below(&mut state.names, from, to);
+            state.names.extend(moved);
+        }
+        Op::Exchange { one, other } => {
+            let moved = [take_below(&mut state.names, one, other), take_below(&mut state.names, other, one)];
+            state.names.extend(moved.into_iter().flatten());
         }
         Op::Remove { path } => {
-            state.names.remove(path);
+            state.names.retain(|name, _| !name.starts_with(path));
         }
         _ => {}
     }

@@ -78,6 +78,61 @@ fn without_secrets(what: &str, text: &str) {
     }
 }
 
+/// Breaks something until it is found and all evidence of it is there; its anomaly.
+async fn broken(daemon: &Daemon) -> String {
+    let anomaly = std::sync::OnceLock::new();
+    tokio::join!(send(daemon, true, || anomaly.get().is_some()), async {
+        let id = eventually("the fault is found", Duration::from_secs(60), async || {
+            let rows = daemon.ask(&["anomalies"]);
+            let firing = rows.as_array()?.iter().find(|row| row["state"] == "firing")?.clone();
+            firing["id"].as_str().map(str::to_owned)
+        })
+        .await;
+        let _ = anomaly.set(id);
+    });
+    eventually("complete evidence", Duration::from_secs(60), async || {
+        let all = daemon.ask(&["evidence"]);
+        let complete = all.as_array()?.iter().any(|row| row["complete"] == true);
+        complete.then_some(())
+    })
+    .await;
+    anomaly.into_inner().expect("an anomaly")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_collector_says_after_the_complete_evidence_is_added_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let go_on = folder.path().join("go-on");
+    let script =
+        format!("until [ -e {} ]; do sleep 0.1; done; echo heap of $BAROGRAPH_SERVICE", go_on.display());
+    let collectors = format!(
+        r#"diagnose.collectors=[{{ name = "heap", command = ["sh", "-c", {script:?}], timeout = "120s" }}]"#
+    );
+    let settings = ["detect.learn=\"5s\"", "diagnose.complete_after=\"1s\"", &collectors];
+    let daemon = Daemon::start(&folder.path().join("data"), &settings);
+    let begun = std::time::Instant::now();
+    send(&daemon, false, || begun.elapsed() > Duration::from_secs(12)).await;
+    let anomaly = &*broken(&daemon).await;
+    let told = |daemon: &Daemon| daemon.ask(&["incident", anomaly]).to_string();
+    assert!(!told(&daemon).contains("Collector heap"), "it still runs");
+    std::fs::write(&go_on, "").expect("a file");
+    eventually("the timeline tells of it", Duration::from_secs(30), async || {
+        told(&daemon).contains("Collector heap: exit status: 0").then_some(())
+    })
+    .await;
+    let bundle = folder.path().join("bundle");
+    // Which checks the hash of each file.
+    daemon.ask(&["evidence", anomaly, "--out", &bundle.display().to_string()]);
+    let said = std::fs::read_to_string(bundle.join("collected-heap.txt")).expect("what it said");
+    assert_eq!(said, "heap of cart\n");
+    let page = std::fs::read_to_string(bundle.join("index.html")).expect("a page");
+    assert!(page.contains("What your collectors found") && page.contains("heap of cart"));
+    let manifest = std::fs::read_to_string(bundle.join("manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+    assert_eq!(manifest["collected"][0]["name"], "heap", "{manifest:#}");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_opens_everywhere_holds_no_secret_and_what_collectors_said() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -91,23 +146,7 @@ async fn a_bundle_opens_everywhere_holds_no_secret_and_what_collectors_said() {
     let daemon = Daemon::start(&folder.path().join("data"), &settings);
     let begun = std::time::Instant::now();
     send(&daemon, false, || begun.elapsed() > Duration::from_secs(12)).await;
-    let anomaly = std::sync::OnceLock::new();
-    tokio::join!(send(&daemon, true, || anomaly.get().is_some()), async {
-        let id = eventually("the fault is found", Duration::from_secs(60), async || {
-            let rows = daemon.ask(&["anomalies"]);
-            let firing = rows.as_array()?.iter().find(|row| row["state"] == "firing")?.clone();
-            firing["id"].as_str().map(str::to_owned)
-        })
-        .await;
-        let _ = anomaly.set(id);
-    });
-    let anomaly = anomaly.get().expect("an anomaly").as_str();
-    eventually("complete evidence", Duration::from_secs(60), async || {
-        let all = daemon.ask(&["evidence"]);
-        let complete = all.as_array()?.iter().any(|row| row["complete"] == true);
-        complete.then_some(())
-    })
-    .await;
+    let anomaly = &*broken(&daemon).await;
     let (bundle, packed) = (folder.path().join("bundle"), folder.path().join("bundle.tar.zst"));
     daemon.ask(&["evidence", anomaly, "--out", &bundle.display().to_string()]);
     daemon.ask(&["evidence", anomaly, "--out", &packed.display().to_string()]);

@@ -73,8 +73,9 @@ impl Collector {
 }
 
 const KEYS: [&str; 7] = ["name", "url", "command", "service", "kind", "timeout", "max_bytes"];
-/// The complete evidence follows after half a minute: what takes longer would come too late for it.
-const LONGEST: Duration = Duration::from_secs(25);
+/// What takes longer than half a minute is added to the complete evidence later; what takes longer than this tells of
+/// something else.
+const LONGEST: Duration = Duration::from_secs(300);
 
 impl Setting for Collector {
     fn read(value: &Value) -> Result<Self, String> {
@@ -163,7 +164,7 @@ mod tests {
             (r#"{ name = "a", command = [] }"#, "url, command: "),
             (r#"{ name = "a", url = "ftp://a/" }"#, "url: "),
             (r#"{ name = "a", url = "http://a/", kind = "weather" }"#, "kind: "),
-            (r#"{ name = "a", url = "http://a/", timeout = "30s" }"#, "timeout: "),
+            (r#"{ name = "a", url = "http://a/", timeout = "301s" }"#, "timeout: "),
             (r#"{ name = "a", url = "http://a/", max_bytes = "1 GiB" }"#, "max_bytes: "),
             (r#"{ name = "a", url = "http://a/", evry = "5s" }"#, "evry: unknown"),
         ] {
