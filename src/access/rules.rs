@@ -42,6 +42,7 @@ const RPCS: &[(&str, Need)] = &[
     ("/barograph.v1.IncidentService/GetIncident", READ),
     ("/barograph.v1.IncidentService/ListIncidents", READ),
     ("/barograph.v1.IncidentService/ResolveIncident", OPERATE),
+    ("/barograph.v1.JournalService/DownloadExplanation", READ),
     ("/barograph.v1.JournalService/Explain", READ),
     ("/barograph.v1.JournalService/GetTrace", READ),
     ("/barograph.v1.JournalService/SearchLogs", READ),

@@ -4078,6 +4078,33 @@ pub mod journal_service_client {
                 .insert(GrpcMethod::new("barograph.v1.JournalService", "Explain"));
             self.inner.unary(req, path, codec).await
         }
+        /// The same with its evidence: the files of a bundle as an alarm's, one after the other.
+        pub async fn download_explanation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DownloadEvidenceResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/barograph.v1.JournalService/DownloadExplanation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("barograph.v1.JournalService", "DownloadExplanation"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4122,6 +4149,23 @@ pub mod journal_service_server {
             &self,
             request: tonic::Request<super::ExplainRequest>,
         ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+        /// Server streaming response type for the DownloadExplanation method.
+        type DownloadExplanationStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::DownloadEvidenceResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The same with its evidence: the files of a bundle as an alarm's, one after the other.
+        async fn download_explanation(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::DownloadExplanationStream>,
+            tonic::Status,
+        >;
     }
     /// What the journal still holds: single spans and log records. Secrets are hidden as in evidence.
     ///
@@ -4380,6 +4424,53 @@ pub mod journal_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/barograph.v1.JournalService/DownloadExplanation" => {
+                    #[allow(non_camel_case_types)]
+                    struct DownloadExplanationSvc<T: JournalService>(pub Arc<T>);
+                    impl<
+                        T: JournalService,
+                    > tonic::server::ServerStreamingService<super::ExplainRequest>
+                    for DownloadExplanationSvc<T> {
+                        type Response = super::DownloadEvidenceResponse;
+                        type ResponseStream = T::DownloadExplanationStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JournalService>::download_explanation(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DownloadExplanationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -2,19 +2,17 @@
 
 use super::connection::{ANSWER_LIMIT_BYTES, Channel, Daemon};
 use super::failure::{Failure, finish};
+use super::fetch::{into, receive};
 use super::graph::service_path;
 use super::output::{Answer, Output};
 use super::table::Table;
 use crate::api::v1;
-use crate::api::v1::download_evidence_response::Part;
 use crate::api::v1::evidence_service_client::EvidenceServiceClient;
 use crate::serve::evidence_json;
 use crate::serve::text::{bytes, count, percent, plain, time};
 use clap::Args;
 use serde_json::json;
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The traces, logs and charts that show what broke: lists and fetches bundles.
@@ -118,29 +116,13 @@ async fn get(channel: Channel, anomaly: &str, daemon: &Daemon) -> Result<v1::Evi
 }
 
 fn fetch(anomaly: &str, out: &Path, output: &Output, daemon: &Daemon) -> Result<(), Failure> {
-    let packed = out.to_str().is_some_and(|name| name.ends_with(".tar.zst"));
-    // Fetched beside where it is to lie, so that nothing is left half done on another disk.
-    let mut directory = out.to_owned();
-    if packed {
-        directory.set_extension("");
-        directory.set_extension(format!("fetched-{}", std::process::id()));
-    }
-    let fetched = daemon.ask(async |channel| {
-        let evidence = get(channel.clone(), anomaly, daemon).await?;
-        download(channel, anomaly, &directory, daemon).await?;
-        Ok(evidence)
-    });
-    let evidence = if packed {
-        let done = fetched.and_then(|evidence| {
-            crate::diagnose::pack(&directory, out).map_err(|error| Failure::failed(error.to_string()))?;
+    let evidence = into(out, |directory| {
+        daemon.ask(async |channel| {
+            let evidence = get(channel.clone(), anomaly, daemon).await?;
+            download(channel, anomaly, directory, daemon).await?;
             Ok(evidence)
-        });
-        // It may never have been made.
-        let _ = std::fs::remove_dir_all(&directory);
-        done?
-    } else {
-        fetched?
-    };
+        })
+    })?;
     let path = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
     output.print(Answer {
         table: Box::new(|| format!("{}\n", plain(&path.display().to_string()))),
@@ -154,93 +136,8 @@ fn fetch(anomaly: &str, out: &Path, output: &Output, daemon: &Daemon) -> Result<
     })
 }
 
-/// A file being written, and what it must turn out to be.
-struct Incoming {
-    path: PathBuf,
-    file: File,
-    hash: blake3::Hasher,
-    expected: v1::EvidenceFile,
-}
-
-impl Incoming {
-    fn begin(out: &Path, expected: v1::EvidenceFile) -> Result<Self, Failure> {
-        let path = out.join(safe_path(&expected.path)?);
-        let cannot = |error| Failure::failed(format!("cannot write {}: {error}", path.display()));
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(cannot)?;
-        }
-        let file = File::create(&path).map_err(cannot)?;
-        Ok(Self { path, file, hash: blake3::Hasher::new(), expected })
-    }
-
-    fn write(&mut self, data: &[u8]) -> Result<(), Failure> {
-        self.hash.update(data);
-        self.file
-            .write_all(data)
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", self.path.display())))
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        let hash = self.hash.finalize().to_hex();
-        if self.expected.blake3.is_empty() || *hash == *self.expected.blake3 {
-            return Ok(());
-        }
-        Err(Failure::failed(format!(
-            "{} changed while it was fetched (late spans were being added): fetch it again",
-            self.path.display()
-        )))
-    }
-}
-
 async fn download(channel: Channel, anomaly: &str, out: &Path, daemon: &Daemon) -> Result<(), Failure> {
     let request = v1::DownloadEvidenceRequest { anomaly: anomaly.to_owned() };
     let answer = client(channel).download_evidence(request).await;
-    let mut parts = answer.map_err(|status| daemon.failure(&status))?.into_inner();
-    std::fs::create_dir_all(out)
-        .map_err(|error| Failure::failed(format!("cannot make {}: {error}", out.display())))?;
-    let mut open: Option<Incoming> = None;
-    while let Some(part) = parts.message().await.map_err(|status| daemon.failure(&status))? {
-        match part.part {
-            Some(Part::File(file)) => {
-                if let Some(done) = open.replace(Incoming::begin(out, file)?) {
-                    done.end()?;
-                }
-            }
-            Some(Part::Data(data)) => match &mut open {
-                Some(file) => file.write(&data)?,
-                None => return Err(Failure::failed("the daemon sent bytes before naming their file")),
-            },
-            None => {}
-        }
-    }
-    open.map_or(Ok(()), Incoming::end)
-}
-
-/// A path that stays within the directory: a daemon is not to write elsewhere on this machine.
-fn safe_path(path: &str) -> Result<PathBuf, Failure> {
-    let path = Path::new(path);
-    let stays = path.components().all(|part| matches!(part, Component::Normal(_)));
-    if stays && path.file_name().is_some() {
-        Ok(path.to_owned())
-    } else {
-        Err(Failure::failed(format!(
-            "the daemon named a file outside of the bundle, {:?}: nothing was written there",
-            plain(&path.display().to_string())
-        )))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_stay_within_the_directory() {
-        for good in ["index.html", "traces/spans.parquet"] {
-            assert_eq!(safe_path(good), Ok(PathBuf::from(good)));
-        }
-        for bad in ["", "/etc/passwd", "../x", "a/../../x", ".", "a/.."] {
-            assert_eq!(safe_path(bad).map_err(|failure| failure.code), Err(1), "{bad:?}");
-        }
-    }
+    receive(answer.map_err(|status| daemon.failure(&status))?.into_inner(), out, daemon).await
 }

@@ -8,7 +8,7 @@ use crate::app::{Config, Question, write_causes};
 use crate::diagnose::{Bundle, Cause};
 use crate::model::{Clock as _, SystemClock, Timestamp};
 use crate::serve::text::{percent, plain};
-use crate::serve::{from_proto, to_proto};
+use crate::serve::to_proto;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,9 +22,11 @@ use std::time::Duration;
       --baseline 2026-01-01T13:00:00Z/2026-01-01T13:50:00Z --out result
 
   barograph explain --at 14:02 --service cart
+  barograph explain --at 14:02 --service cart --out cart.tar.zst
   barograph explain --bundle 3f1c9a0d5e7b2468.tar.zst
 
-Without a recording, the daemon's journal is asked.
+Without a recording, the daemon's journal is asked; --out then fetches a bundle as that of an alarm: traces, logs,
+causes.json, index.html.
 Nothing timed after --at is looked at. Writes result/causes.json; an empty list means that nothing is wrong.
 A bundle is diagnosed again from what it holds, and what was told when it was made is shown beside it.")]
 pub struct Arguments {
@@ -49,7 +51,8 @@ pub struct Arguments {
         conflicts_with_all = ["recordings", "bundle"]
     )]
     service: String,
-    /// Folder to write into; it is made. Needed with recordings.
+    /// Folder to write into; it is made. Needed with recordings. Of the daemon's journal also a file that ends with
+    /// .tar.zst.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// TOML file with the configuration.
@@ -115,18 +118,23 @@ fn explain_live(
     out: Option<&Path>,
     daemon: &Daemon,
 ) -> Result<(), Failure> {
+    let request = v1::ExplainRequest { at: at.map(to_proto), service: service.to_owned() };
+    if let Some(out) = out {
+        super::fetch::into(out, |directory| {
+            daemon.ask(async |channel| {
+                let answer = super::traces::client(channel).download_explanation(request).await;
+                let parts = answer.map_err(|status| daemon.failure(&status))?.into_inner();
+                super::fetch::receive(parts, directory, daemon).await
+            })
+        })?;
+        let failed = |error: crate::diagnose::Error| Failure::failed(format!("{}: {error}", out.display()));
+        let bundle = Bundle::open(out).map_err(failed)?;
+        return super::output::write_out(&format!("{}\n{}\n", listed(&bundle.told), out.display()));
+    }
     let answer = daemon.ask(async |channel| {
-        let request = v1::ExplainRequest { at: at.map(to_proto), service: service.to_owned() };
         let answer = super::traces::client(channel).explain(request).await;
         Ok(answer.map_err(|status| daemon.failure(&status))?.into_inner())
     })?;
-    if let Some(out) = out {
-        let causes: Vec<_> = answer.causes.iter().map(crate::serve::cause_json).collect();
-        let at = answer.at.as_ref().map(from_proto).unwrap_or_default();
-        let text = format!("{:#}\n", serde_json::json!({ "at": at, "causes": causes }));
-        std::fs::create_dir_all(out)?;
-        std::fs::write(out.join("causes.json"), text)?;
-    }
     let mut text = String::new();
     if answer.causes.is_empty() {
         text.push_str("nothing is wrong\n");

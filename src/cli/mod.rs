@@ -9,6 +9,7 @@ mod table;
 mod told;
 mod traces;
 mod output;
+mod fetch;
 
 mod anomalies;
 mod backtest;

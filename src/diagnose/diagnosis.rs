@@ -1,7 +1,7 @@
 //! The diagnosis of an anomaly: capture, contrast, blame, bundle.
 
 use super::blame;
-use super::bundle::{self, Contents};
+use super::bundle::{self, Contents, Made};
 use super::capture::{self, Capture, Chosen, Scope};
 use super::clue::{Clue, Mechanism};
 use super::collect::Output;
@@ -9,6 +9,7 @@ use super::contrast::{self, Contrast};
 use super::evidence::{Cause, CauseKind, Evidence, Pass};
 use super::explain::{self, Explanation, Known};
 use super::keepsakes::Keepsakes;
+use super::moment;
 use super::page::{self, Shown};
 use super::redact::Redaction;
 use super::rows::{Rows, SpanRow};
@@ -89,13 +90,59 @@ impl Diagnosis {
         let calls = edges(case.topology);
         let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
         suspect_changes(&mut found.causes, &changes);
+        let bundle = self.shown(case, &capture, &scope, &found, &changes, |contents| {
+            bundle::write(&self.directory, contents)
+        })?;
+        Ok(Evidence {
+            anomaly: anomaly.id.clone(),
+            pass: case.pass,
+            at: case.now,
+            causes: found.causes,
+            bundle,
+        })
+    }
+
+    /// What broke at a moment of which no alarm told, with its evidence as an alarm's, which is not written
+    /// anywhere. See [`moment::at_moment`].
+    ///
+    /// # Errors
+    /// When what is recorded cannot be read, or the evidence not made.
+    pub fn of_moment(
+        &self,
+        at: Timestamp,
+        service: Option<&ServiceKey>,
+        changes: &[Change],
+        source: &dyn Source,
+    ) -> Result<Made, Error> {
+        let (capture, mut found) = moment::look(source, at, service, &self.config)?;
+        let changes = recent(changes, capture.faulty_times.start);
+        suspect_changes(&mut found.causes, &changes);
+        let anomaly = moment::unalarmed(at, service, &capture, &found);
+        let scope = Scope::of(&anomaly);
+        let case = Case {
+            anomaly: &anomaly,
+            changes: &changes,
+            topology: &Topology::default(),
+            pass: Pass::Complete,
+            now: at,
+            collected: &[],
+        };
+        self.shown(&case, &capture, &scope, &found, &changes, bundle::make)
+    }
+
+    /// Chooses what is shown of a capture, draws the page, and does something with all of it.
+    fn shown<T>(
+        &self,
+        case: &Case<'_>,
+        capture: &Capture,
+        scope: &Scope,
+        found: &Explanation,
+        changes: &[Change],
+        with: impl FnOnce(&Contents<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let suspect = found.suspects.first().map(|suspect| &suspect.service);
-        let mut chosen = capture::choose(
-            &capture,
-            &scope,
-            suspect,
-            usize::try_from(self.config.max_traces).unwrap_or(200),
-        );
+        let mut chosen =
+            capture::choose(capture, scope, suspect, usize::try_from(self.config.max_traces).unwrap_or(200));
         let journal_pair = Pair::new(&capture.healthy.spans, &capture.faulty.spans);
         let kept = self.kept_twins(&journal_pair, &chosen, capture.faulty_times.start);
         chosen.add_keepsakes(&kept);
@@ -107,41 +154,33 @@ impl Diagnosis {
             healthy = capture.healthy.spans.iter().chain(&kept.spans).cloned().collect();
             Pair::new(&healthy, &capture.faulty.spans)
         };
-        let contrasts = contrasts(&capture, &scope);
+        let contrasts = contrasts(capture, scope);
         let page = page::render(&Shown {
-            anomaly,
+            anomaly: case.anomaly,
             pass: case.pass,
             at: case.now,
             causes: &found.causes,
-            changes: &changes,
-            capture: &capture,
+            changes,
+            capture,
             chosen: &chosen,
             pair: &pair,
             lines: &found.lines,
             contrasts: &contrasts,
-            scope: &scope,
+            scope,
             collected: case.collected,
         })?;
-        let contents = Contents {
-            anomaly,
+        with(&Contents {
+            anomaly: case.anomaly,
             pass: case.pass,
             at: case.now,
             causes: &found.causes,
             divergence: twin::first(&pair, &chosen, &found.causes),
             lines: &found.lines,
-            capture: &capture,
+            capture,
             chosen: &chosen,
             config: &self.config.hash(),
             page: &page,
             collected: case.collected,
-        };
-        let bundle = bundle::write(&self.directory, &contents)?;
-        Ok(Evidence {
-            anomaly: anomaly.id.clone(),
-            pass: case.pass,
-            at: case.now,
-            causes: found.causes,
-            bundle,
         })
     }
 

@@ -44,6 +44,7 @@ mod crash_images;
 mod tests;
 
 pub use archive::{pack, packed};
+pub use bundle::Made;
 pub use collect::{Asked, Collector, Output, run as run_collector};
 pub use config::{Config, Effort};
 pub use decode::decode;

@@ -1,14 +1,16 @@
 //! What broke at any moment that is still recorded, without an alarm.
 
 use super::blame::Edges;
-use super::capture::{Scope, capture};
+use super::capture::{Capture, Scope, capture};
 use super::config::Effort;
 use super::evidence::Cause;
-use super::explain::{FAULTY, compare, edges_of};
+use super::explain::{Explanation, FAULTY, compare, edges_of};
 use super::source::Source;
 use super::{Config, Error, Pass};
-use crate::detect::Symptom;
-use crate::model::{ServiceKey, Timestamp};
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Examined, Fingerprint, Severity};
+use crate::detect::{Interval, Symptom};
+use crate::model::{ServiceKey, Timestamp, name_of};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to be said of a moment.
@@ -31,6 +33,17 @@ pub fn at_moment(
     service: Option<&ServiceKey>,
     config: &Config,
 ) -> Result<Moment, Error> {
+    let (capture, found) = look(source, at, service, config)?;
+    Ok(Moment { causes: found.causes, share: capture.share() })
+}
+
+/// What was read for a moment, and what came of it.
+pub(super) fn look(
+    source: &dyn Source,
+    at: Timestamp,
+    service: Option<&ServiceKey>,
+    config: &Config,
+) -> Result<(Capture, Explanation), Error> {
     let scope = Scope {
         service: service.cloned().unwrap_or_else(|| ServiceKey::named("")),
         services: service.cloned().into_iter().collect(),
@@ -39,19 +52,67 @@ pub fn at_moment(
     };
     let effort = Effort { healthy: config.healthy.0, ..config.effort(Pass::First) };
     let capture = capture(source, &scope, at.saturating_sub(FAULTY), at, &effort, config)?;
-    let since = capture.faulty_times.start;
-    let found = compare(&capture.healthy, &capture.faulty, since);
-    let mut causes = found.causes;
+    let mut found = compare(&capture.healthy, &capture.faulty, capture.faulty_times.start);
     if let Some(service) = service {
         let below = below(service, &edges_of(&capture.healthy, &capture.faulty));
-        causes.retain(|cause| {
-            below.contains(&ServiceKey::new(&cause.environment, &cause.namespace, &cause.service))
-        });
-        for (cause, rank) in causes.iter_mut().zip(1..) {
+        found.causes.retain(|cause| below.contains(&service_of(cause)));
+        for (cause, rank) in found.causes.iter_mut().zip(1..) {
             cause.rank = rank;
         }
     }
-    Ok(Moment { causes, share: capture.share() })
+    Ok((capture, found))
+}
+
+fn service_of(cause: &Cause) -> ServiceKey {
+    ServiceKey::new(&cause.environment, &cause.namespace, &cause.service)
+}
+
+/// What evidence of a moment is about, in place of an anomaly: the service that was asked for, else the likeliest
+/// cause, else the one that had most to do. Nobody was told of it.
+pub(super) fn unalarmed(
+    at: Timestamp,
+    service: Option<&ServiceKey>,
+    capture: &Capture,
+    found: &Explanation,
+) -> Anomaly {
+    let busiest = || {
+        let mut spans: BTreeMap<&ServiceKey, usize> = BTreeMap::new();
+        for span in &capture.faulty.spans {
+            *spans.entry(span.service()).or_default() += 1;
+        }
+        let most = spans.into_iter().max_by_key(|(service, spans)| (*spans, Reverse((*service).clone())));
+        most.map(|(service, _)| service.clone())
+    };
+    let cause = found.causes.first();
+    let about = service.cloned().or_else(|| cause.map(service_of)).or_else(busiest);
+    let about = about.unwrap_or_else(|| ServiceKey::named(""));
+    let title = match cause {
+        Some(cause) => format!("{}: {}", cause.service, cause.reason),
+        None => format!("nothing is wrong at {at}, as far as was recorded"),
+    };
+    let onset = at.saturating_sub(FAULTY);
+    let path = about.to_string();
+    Anomaly {
+        id: AnomalyId(name_of(["moment", &path, &at.to_string()])),
+        fingerprint: Fingerprint(name_of(["moment", &path])),
+        service: about,
+        symptom: Symptom::Latency,
+        severity: Severity::Info,
+        state: AnomalyState::Gathering,
+        opened_at: at,
+        fired_at: None,
+        ended_at: None,
+        onset: Interval { earliest: onset, latest: onset },
+        members: Vec::new(),
+        p_value: 1.0,
+        suspects: Vec::new(),
+        merged_into: None,
+        suppressed_by: None,
+        budget_draw: None,
+        examined: Examined::default(),
+        title,
+        revision: 0,
+    }
 }
 
 /// A service and all that it calls, directly or through others.

@@ -9,7 +9,7 @@ use super::archive::{Files, read};
 use super::blame::Edges;
 use super::diagnosis::judge;
 use super::evidence::Cause;
-use super::explain::Explanation;
+use super::explain::{Explanation, Known, compare_with};
 use super::rows::{Attribute, Gather, Limits, LogRow, Resource, Rows, SpanRow, Status};
 use crate::confirm::Anomaly;
 use crate::model::{ServiceKey, SpanId, SpanKind, Timestamp, TraceId};
@@ -103,6 +103,11 @@ impl Bundle {
     #[must_use]
     pub fn explain(&self) -> Explanation {
         let edges = Edges::new();
+        if self.anomaly.fired_at.is_none() {
+            // Nobody was told: that nothing is wrong is an answer.
+            let known = Known { past_s: self.past_s, ..Known::default() };
+            return compare_with(&self.healthy, &self.faulty, self.since, known);
+        }
         judge(&self.anomaly, &self.healthy, &self.faulty, self.since, self.past_s, edges)
     }
 }

@@ -187,7 +187,10 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         since: clock(onset),
         since_full: onset.to_string(),
         at: clock(shown.at),
-        what: format!("{}: {}", anomaly.service, symptom(anomaly.symptom)),
+        what: match anomaly.fired_at {
+            Some(_) => format!("{}: {}", anomaly.service, symptom(anomaly.symptom)),
+            None => format!("{}: looked at without an alarm", anomaly.service),
+        },
         anomaly: anomaly.id.to_string(),
         complete: shown.pass == Pass::Complete,
         cause: causes.next(),

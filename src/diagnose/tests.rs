@@ -274,6 +274,36 @@ pub(super) fn healthy_shop() -> Memory {
 }
 
 #[test]
+fn evidence_of_a_moment_is_as_that_of_an_alarm_and_says_that_there_was_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let diagnosis = Diagnosis::new(Config::default(), directory.path());
+    let at = Timestamp::from_secs(END_S);
+    let orders = ServiceKey::named("orders");
+    for (fault, service) in [(Fault::SlowDatabase, Some(&orders)), (Fault::Code, None)] {
+        let made = diagnosis.of_moment(at, service, &[], &shop(fault, 7)).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is written");
+        let names: Vec<&str> = made.files.iter().map(|(name, _)| name.as_str()).collect();
+        let alarmed = run(fault, Symptom::Latency, &directory.path().join("alarmed"));
+        assert_eq!(names, alarmed.bundle.files.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>());
+        std::fs::remove_dir_all(directory.path().join("alarmed")).unwrap();
+        let written = tempfile::tempdir().unwrap();
+        for (name, bytes) in &made.files {
+            std::fs::write(written.path().join(name), bytes).unwrap();
+        }
+        let bundle = Bundle::open(written.path()).unwrap();
+        let asked = at_moment(&shop(fault, 7), at, service, &Config::default()).unwrap();
+        assert_eq!(bundle.told, asked.causes, "{fault:?}: with evidence and without");
+        let page = std::fs::read_to_string(written.path().join("index.html")).unwrap();
+        assert!(page.contains("looked at without an alarm") && !page.contains("Why you were told"));
+        assert!(made.manifest.traces > 10, "{:?}", made.manifest);
+    }
+    let made = diagnosis.of_moment(at, None, &[], &healthy_shop()).unwrap();
+    let causes = made.files.iter().find(|(name, _)| name == "causes.json").unwrap();
+    let causes: serde_json::Value = serde_json::from_slice(&causes.1).unwrap();
+    assert_eq!(causes["causes"], serde_json::json!([]));
+}
+
+#[test]
 fn each_fault_is_blamed_on_its_service_with_its_kind() {
     let cases = [
         (Fault::SlowDatabase, "billing", CauseKind::Database),

@@ -2,6 +2,7 @@
 
 use crate::api::v1;
 use crate::api::v1::download_evidence_response::Part;
+use crate::diagnose::Made;
 use std::path::{Component, Path, PathBuf};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
@@ -38,6 +39,29 @@ pub(super) fn download(
                 Ok(false) => return,
                 Err(status) => {
                     let _ = sender.send(Err(status)).await;
+                    return;
+                }
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// Sends files that were made for this, one after the other as fast as the client takes them.
+pub(super) fn send(made: Made) -> ReceiverStream<Result<v1::DownloadEvidenceResponse, Status>> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::spawn(async move {
+        let Made { files, manifest } = made;
+        for (name, bytes) in files {
+            let hash = manifest.files.iter().find(|(listed, ..)| *listed == name);
+            let file = v1::EvidenceFile {
+                size_bytes: bytes.len() as u64,
+                blake3: hash.map(|(.., hash)| hash.clone()).unwrap_or_default(),
+                path: name,
+            };
+            let chunks = bytes.chunks(CHUNK_BYTES).map(|chunk| Part::Data(chunk.to_vec()));
+            for part in std::iter::once(Part::File(file)).chain(chunks) {
+                if sender.send(Ok(v1::DownloadEvidenceResponse { part: Some(part) })).await.is_err() {
                     return;
                 }
             }

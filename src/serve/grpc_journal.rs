@@ -3,6 +3,7 @@
 use super::api::Api;
 use crate::api::v1;
 use crate::api::v1::journal_service_server::JournalService;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -39,5 +40,16 @@ impl JournalService for Api {
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         let request = request.into_inner();
         Ok(Response::new(self.ask(move |api, meter| Api::explain(api, &request, meter)).await?))
+    }
+
+    type DownloadExplanationStream = ReceiverStream<Result<v1::DownloadEvidenceResponse, Status>>;
+
+    async fn download_explanation(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<Self::DownloadExplanationStream>, Status> {
+        let request = request.into_inner();
+        let made = self.ask(move |api, meter| api.explain_whole(&request, meter)).await?;
+        Ok(Response::new(super::download::send(made)))
     }
 }

@@ -5,8 +5,8 @@ use super::convert::{service, span_kind, to_proto};
 use super::{Error, Meter, Range};
 use crate::api::v1;
 use crate::diagnose::{
-    Condition, LogRow, Redaction, Resource, Rows, Search, SpanRow, at_moment, conditions, find_logs,
-    find_trace, find_traces,
+    Condition, Diagnosis, LogRow, Made, Redaction, Resource, Rows, Search, SpanRow, at_moment, conditions,
+    find_logs, find_trace, find_traces,
 };
 use crate::model::{ServiceKey, Timestamp, TraceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,13 +120,8 @@ impl Api {
         })
     }
 
-    /// # Errors
-    /// `NotFound` for a service that is not known, `Invalid` for a moment of which nothing is held any more.
-    pub fn explain(
-        &self,
-        asked: &v1::ExplainRequest,
-        meter: &mut Meter,
-    ) -> Result<v1::ExplainResponse, Error> {
+    /// The moment and the service that are asked about.
+    fn moment(&self, asked: &v1::ExplainRequest) -> Result<(Timestamp, Option<ServiceKey>), Error> {
         let service = self.queries.service(&asked.service)?;
         let at = asked.at.as_ref().map_or_else(|| self.now(), super::from_proto).min(self.now());
         let oldest = self.sources.recorded.oldest();
@@ -136,6 +131,38 @@ impl Api {
                 None => "nothing is recorded yet".to_owned(),
             }));
         }
+        Ok((at, service))
+    }
+
+    /// What broke at a moment, with the files of its evidence.
+    ///
+    /// # Errors
+    /// As [`Self::explain`].
+    pub fn explain_whole(&self, asked: &v1::ExplainRequest, meter: &mut Meter) -> Result<Made, Error> {
+        let (at, service) = self.moment(asked)?;
+        meter.take(MEMORY_BYTES)?;
+        let changes = self.board().look(|fold| fold.changes.values().cloned().collect::<Vec<_>>())?;
+        let diagnosis = Diagnosis::new(self.sources.diagnose.clone(), &self.sources.evidence);
+        let diagnosis = match &self.sources.keepsakes {
+            Some(keepsakes) => diagnosis.with_keepsakes(keepsakes.clone()),
+            None => diagnosis,
+        };
+        let made = diagnosis
+            .of_moment(at, service.as_ref(), &changes, &*self.sources.recorded)
+            .map_err(|error| Error::Storage(error.to_string()))?;
+        // They are held until the client has them.
+        meter.take(made.files.iter().map(|(_, bytes)| bytes.len() as u64).sum())?;
+        Ok(made)
+    }
+
+    /// # Errors
+    /// `NotFound` for a service that is not known, `Invalid` for a moment of which nothing is held any more.
+    pub fn explain(
+        &self,
+        asked: &v1::ExplainRequest,
+        meter: &mut Meter,
+    ) -> Result<v1::ExplainResponse, Error> {
+        let (at, service) = self.moment(asked)?;
         meter.take(MEMORY_BYTES)?;
         let found = at_moment(&*self.sources.recorded, at, service.as_ref(), &self.sources.diagnose)
             .map_err(|error| Error::Storage(error.to_string()))?;

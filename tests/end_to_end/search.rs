@@ -40,6 +40,22 @@ async fn traces_and_log_records_are_found_and_a_trace_opens_by_its_id() {
     assert_eq!(logs["log_records"].as_array().map(Vec::len), Some(1), "{logs:#}");
     assert_eq!(daemon.ask(&["logs", "--where", "error"])["log_records"].as_array().map(Vec::len), Some(0));
 
+    // What broke at this moment, with its evidence: as that of an alarm, checked by its hashes, and kept nowhere.
+    for out in ["explained", "explained.tar.zst"] {
+        let out = folder.path().join(out);
+        let at = barograph::model::Timestamp(now + 1_000_000_000).to_string();
+        let (code, text, error) =
+            daemon.run(&["explain", "--at", &at, "--service", "cart", "--out", &out.display().to_string()]);
+        assert_eq!(code, Some(0), "{error}");
+        assert!(text.contains(&out.display().to_string()), "{text}");
+        let bundle = barograph::diagnose::Bundle::open(&out).expect("a bundle");
+        assert_eq!((&*bundle.anomaly.service.name, bundle.anomaly.fired_at), ("cart", None));
+    }
+    let page = std::fs::read_to_string(folder.path().join("explained/index.html")).expect("a page");
+    assert!(page.contains("looked at without an alarm"), "{page}");
+    let kept = std::fs::read_dir(folder.path().join("data/evidence")).map_or(0, Iterator::count);
+    assert_eq!(kept, 0, "the daemon keeps it nowhere");
+
     let (status, page) = http::get(&format!("{}/traces/{id}", daemon.url("http"))).await.expect("a page");
     assert_eq!(status, 200);
     assert!(String::from_utf8_lossy(&page).contains("1 failed"));
