@@ -9,6 +9,11 @@ crate::settings! {
         series: u64 = 100_000, "1000 to 10000000", |n| (1_000..=10_000_000).contains(n);
         /// Whether ids in span names are replaced: `GET /user/123` is counted as `GET /user/{id}`.
         template_names: bool = true, "true or false";
+        /// Resource attributes by which exemptions can be scoped beside those that are always known (`service.version`,
+        /// `service.instance.id`, `host.name`, `k8s.cluster.name`, `k8s.namespace.name`, `k8s.pod.name`, `cloud.region`,
+        /// `cloud.availability_zone`, image tags). Up to 500 values of each are told apart for a service.
+        resource_attributes: Vec<String> = Vec::new(), "up to 16 different names",
+            |names| names.len() <= 16 && names.iter().collect::<std::collections::BTreeSet<_>>().len() == names.len();
     }
 }
 

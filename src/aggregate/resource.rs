@@ -10,14 +10,18 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// Attributes of a resource that are facets.
-const FACETS: [&str; 6] = [
+/// Attributes of a resource that are facets: what was deployed, and where it runs.
+const FACETS: [&str; 10] = [
     "service.version",
     "service.instance.id",
     "k8s.pod.name",
     "host.name",
     "container.image.tag",
     "container.image.tags",
+    "k8s.cluster.name",
+    "k8s.namespace.name",
+    "cloud.region",
+    "cloud.availability_zone",
 ];
 
 #[derive(Debug)]
@@ -40,13 +44,15 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    pub fn new(bounds: Bounds) -> Self {
+    /// `wanted`: attributes that are facets, too.
+    pub fn new(bounds: Bounds, wanted: &[String]) -> Self {
+        let wanted = wanted.iter().map(String::as_str).filter(|name| !FACETS.contains(name));
         Self {
             hasher: RandomState::default(),
             lookup: HashTable::new(),
             all: Vec::new(),
             limit: bounds.resources,
-            facet_names: FACETS.iter().map(|&name| name.into()).collect(),
+            facet_names: FACETS.into_iter().chain(wanted).map(Into::into).collect(),
         }
     }
 

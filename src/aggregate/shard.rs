@@ -117,7 +117,7 @@ impl Shard {
             of: of.max(1),
             series: SeriesTable::new(bounds),
             template_names: config.template_names,
-            resources: Resources::new(bounds),
+            resources: Resources::new(bounds, &config.resource_attributes),
             facets: Facets::default(),
             halves: Halves::new(bounds.halves),
             peers: Peers::default(),

@@ -747,3 +747,25 @@ fn a_capture_finds_a_trace_by_the_index_that_shards_filled() {
         "the last block is not wholly known, all others hold nothing of that time"
     );
 }
+
+#[test]
+fn attributes_of_resources_by_which_exemptions_are_scoped_are_facets() {
+    let body = numbers("a", AggregationTemporality::Delta, NOW - 1, NOW, 1, [1, 0, 0]);
+    let mut request = ExportMetricsServiceRequest::decode(body.as_slice()).unwrap();
+    let of = request.resource_metrics[0].resource.as_mut().unwrap();
+    of.attributes
+        .extend([("k8s.cluster.name", "blue"), ("team", "x"), ("other", "y")].map(|(k, v)| pair(k, v)));
+    let config = Config { resource_attributes: vec!["team".into(), "host.name".into()], ..Config::default() };
+    let mut shard = Shard::new(0, 1, &config);
+    let (request, _) = admitted(Signal::Metrics, request.encode_to_vec());
+    shard.apply(Position(0), Timestamp::from_secs(NOW), &request);
+    let mut sum = Merged::default();
+    sum.take(shard.cut(cut(NOW + 1, false)));
+    let known: Vec<(&str, &str)> = sum
+        .facets
+        .keys()
+        .map(|(key, _)| (&*key.name, &*key.value))
+        .filter(|(name, _)| !name.starts_with("service."))
+        .collect();
+    assert_eq!(known, [("k8s.cluster.name", "blue"), ("team", "x")]);
+}

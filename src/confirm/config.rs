@@ -21,7 +21,7 @@ crate::settings! {
         open: u64 = 1_000, "1 to 100000", |n| (1..=100_000).contains(n);
         /// What need not be told: known issues, silences, recurring maintenance, a line each. It is still
         /// counted and shown with the reason, and told if it is still wrong when the line's time is over.
-        exemptions: Vec<String> = Vec::new(), "a list of `service=… symptom=… daily=HH:MM-HH:MM days=… until=… because=…`",
+        exemptions: Vec<String> = Vec::new(), "a list of `service=… symptom=… k8s.cluster.name=… daily=HH:MM-HH:MM days=… until=… because=…`",
             |lines| lines.iter().all(|line| Exemption::parse(line).is_ok());
     }
 }

@@ -6,6 +6,8 @@ use super::exempt::Exemptions;
 use super::graph::Graph;
 use super::open::{MemberKey, Open, finite, is_key_of, key_of};
 use super::pace::Pace;
+use super::places::Places;
+use crate::aggregate::{Facet, FacetKey};
 use crate::context::{Changes, ToldExemption};
 use crate::detect::{Census, Finding, Gravity, Phase};
 use crate::model::{ServiceKey, Timestamp};
@@ -13,6 +15,7 @@ use crate::window::Topology;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Findings under suspicion kept at once.
@@ -60,6 +63,8 @@ pub(super) struct State {
     pub blind: BTreeMap<(ServiceKey, String), Timestamp>,
     /// How high evidence rises in health.
     pub pace: Pace,
+    /// Where services run, as far as exemptions speak of it.
+    pub places: Places,
 }
 
 /// What is remembered of an anomaly that has ended.
@@ -110,6 +115,11 @@ impl Confirm {
     /// Exemptions that ended by themselves since this was last asked.
     pub fn take_ended_exemptions(&mut self, at: Timestamp) -> Vec<ToldExemption> {
         self.exemptions.take_ended(at)
+    }
+
+    /// Takes note of where services run, of the facets that arrived with a cut.
+    pub fn see(&mut self, at: Timestamp, facets: &[(Arc<FacetKey>, Facet)]) {
+        self.state.places.note(at, facets, self.exemptions.attributes());
     }
 
     /// Findings of a cut in, anomalies that changed out.

@@ -2,10 +2,11 @@
 
 use super::anomaly::{Anomaly, Examined, Member, Uncovering};
 use super::config::Config;
+use super::places::Places;
 use crate::context::{ChangeKind, Changes, Ended, Exemption, Subject, ToldExemption};
 use crate::detect::Symptom;
 use crate::model::{ServiceKey, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Exemptions that are told and not over, at most.
 const TOLD_AT_MOST: usize = 1_000;
@@ -19,6 +20,8 @@ pub(super) struct Exemptions {
     told: BTreeMap<String, (Exemption, ToldExemption)>,
     /// Ended by themselves since this was last asked.
     ended: Vec<ToldExemption>,
+    /// Names of attributes that any of them speaks of.
+    attributes: BTreeSet<String>,
 }
 
 /// Why an anomaly need not be told.
@@ -33,7 +36,20 @@ impl Exemptions {
     /// Lines that cannot be read were refused with the configuration.
     pub fn new(config: &Config) -> Self {
         let configured = config.exemptions.iter().filter_map(|line| Exemption::parse(line).ok()).collect();
-        Self { configured, told: BTreeMap::new(), ended: Vec::new() }
+        let (told, ended, attributes) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        let mut exemptions = Self { configured, told, ended, attributes };
+        exemptions.name_attributes();
+        exemptions
+    }
+
+    fn name_attributes(&mut self) {
+        let all = self.configured.iter().chain(self.told.values().map(|(exemption, _)| exemption));
+        self.attributes = all.flat_map(Exemption::attributes).map(str::to_owned).collect();
+    }
+
+    /// Names of attributes that any of them speaks of.
+    pub fn attributes(&self) -> &BTreeSet<String> {
+        &self.attributes
     }
 
     /// Takes over what was told. What is over, or cannot be read, is let go.
@@ -47,6 +63,7 @@ impl Exemptions {
                 self.told.remove(&id);
             }
         }
+        self.name_attributes();
     }
 
     /// Ends what is over by time, and gives what ended since this was last asked.
@@ -61,6 +78,7 @@ impl Exemptions {
         if let Some((_, mut told)) = self.told.remove(id) {
             told.ended = Some(Ended { author: "barograph".to_owned(), at });
             self.ended.push(told);
+            self.name_attributes();
         }
     }
 
@@ -74,12 +92,19 @@ impl Exemptions {
     /// Why an anomaly need not be told now: one exemption covers all that is still wrong. A member
     /// elsewhere, of another shape, or worse than what is known is news, and so is the whole; so is a known
     /// issue in another version.
-    pub fn explain(&self, at: Timestamp, anomaly: &Anomaly, changes: &Changes) -> Option<Reason> {
-        if let Some(exemption) = self.configured.iter().find(|exemption| covers(exemption, at, anomaly)) {
+    pub fn explain(
+        &self,
+        at: Timestamp,
+        anomaly: &Anomaly,
+        changes: &Changes,
+        places: &Places,
+    ) -> Option<Reason> {
+        let members = Wrong::of(at, anomaly, places);
+        if let Some(exemption) = self.configured.iter().find(|exemption| members.are_covered(exemption)) {
             return Some(Reason { because: exemption.because().to_owned(), told: None });
         }
         let found = self.told.iter().find(|(_, (exemption, told))| {
-            covers(exemption, at, anomaly) && !is_outdated(exemption, told, &anomaly.service, changes)
+            members.are_covered(exemption) && !is_outdated(exemption, told, &anomaly.service, changes)
         });
         found.map(|(id, (exemption, _))| Reason {
             because: exemption.because().to_owned(),
@@ -88,13 +113,14 @@ impl Exemptions {
     }
 
     /// What there is that does not explain an anomaly, and why it does not.
-    pub fn examine(&self, at: Timestamp, anomaly: &Anomaly, changes: &Changes) -> Examined {
+    pub fn examine(&self, at: Timestamp, anomaly: &Anomaly, changes: &Changes, places: &Places) -> Examined {
+        let members = Wrong::of(at, anomaly, places);
         let configured = self.configured.iter().map(|exemption| (exemption, None));
         let told = self.told.values().map(|(exemption, told)| (exemption, Some(told)));
         let mut nearest: Vec<(Distance, &Exemption, String)> = configured
             .chain(told)
             .filter_map(|(exemption, told)| {
-                let (distance, why_not) = why_not(exemption, at, anomaly).or_else(|| {
+                let (distance, why_not) = members.why_not(exemption).or_else(|| {
                     let outdated =
                         told.is_some_and(|told| is_outdated(exemption, told, &anomaly.service, changes));
                     let why_not = "another version was deployed since it was told".to_owned();
@@ -130,44 +156,59 @@ pub(super) fn wrong(anomaly: &Anomaly) -> impl Iterator<Item = &Member> {
     anomaly.members.iter().filter(move |member| !member.recovered && !burns(member.symptom))
 }
 
-fn subject<'a>(anomaly: &'a Anomaly, member: &'a Member) -> Subject<'a> {
-    Subject {
-        service: &member.service,
-        symptom: member.symptom.as_str(),
-        signal: &member.signal,
-        fingerprint: &anomaly.fingerprint.0,
-        attributes: &member.attributes,
-        observed: member.observed,
-    }
+/// What is wrong at a moment, with what is known of where it runs.
+struct Wrong<'a> {
+    at: Timestamp,
+    anomaly: &'a Anomaly,
+    members: Vec<&'a Member>,
+    resources: BTreeMap<&'a ServiceKey, Vec<(String, String)>>,
 }
 
-pub(super) fn covers(exemption: &Exemption, at: Timestamp, anomaly: &Anomaly) -> bool {
-    exemption.holds(at) && wrong(anomaly).all(|member| exemption.covers(&subject(anomaly, member)))
-}
+impl<'a> Wrong<'a> {
+    fn of(at: Timestamp, anomaly: &'a Anomaly, places: &Places) -> Self {
+        let members: Vec<&Member> = wrong(anomaly).collect();
+        let services: BTreeSet<&ServiceKey> = members.iter().map(|member| &member.service).collect();
+        let resources = services.into_iter().map(|service| (service, places.of(at, service))).collect();
+        Self { at, anomaly, members, resources }
+    }
 
-/// Why [`covers`] says no, in words.
-fn why_not(exemption: &Exemption, at: Timestamp, anomaly: &Anomaly) -> Option<(Distance, String)> {
-    let mut first = None;
-    let (mut covered, mut missed) = (0u32, 0u32);
-    for member in wrong(anomaly) {
-        match exemption.why_not(&subject(anomaly, member)) {
-            None => covered += 1,
-            Some(why_not) => {
-                missed += 1;
-                first.get_or_insert((member, why_not));
-            }
+    fn subject(&self, member: &'a Member) -> Subject<'_> {
+        Subject {
+            service: &member.service,
+            symptom: member.symptom.as_str(),
+            signal: &member.signal,
+            fingerprint: &self.anomaly.fingerprint.0,
+            attributes: &member.attributes,
+            resource: self.resources.get(&member.service).map_or(&[], Vec::as_slice),
+            observed: member.observed,
         }
     }
-    match first {
-        None => exemption.why_not_at(at).map(|why_not| (Distance::Time, why_not)),
-        Some((member, why_not)) if covered > 0 => {
-            let Member { service, signal, symptom, .. } = member;
-            let more = if missed > 1 { format!(", nor {} more", missed - 1) } else { String::new() };
-            let symptom = symptom.as_str();
-            let told = format!("it does not cover {symptom} of {service} “{signal}”{more}: {why_not}");
-            Some((Distance::Part, told))
+
+    fn are_covered(&self, exemption: &Exemption) -> bool {
+        exemption.holds(self.at) && self.members.iter().all(|member| exemption.covers(&self.subject(member)))
+    }
+
+    /// Why they are not covered, in words.
+    fn why_not(&self, exemption: &Exemption) -> Option<(Distance, String)> {
+        let missed: Vec<(&Member, String)> = self
+            .members
+            .iter()
+            .filter_map(|member| Some((*member, exemption.why_not(&self.subject(member))?)))
+            .collect();
+        let Some((member, why_not)) = missed.first() else {
+            return exemption.why_not_at(self.at).map(|why_not| (Distance::Time, why_not));
+        };
+        if missed.len() == self.members.len() {
+            return Some((Distance::All, why_not.clone()));
         }
-        Some((_, why_not)) => Some((Distance::All, why_not)),
+        let Member { service, signal, symptom, .. } = member;
+        let more = match missed.len() - 1 {
+            0 => String::new(),
+            more => format!(", nor {more} more"),
+        };
+        let symptom = symptom.as_str();
+        let told = format!("it does not cover {symptom} of {service} “{signal}”{more}: {why_not}");
+        Some((Distance::Part, told))
     }
 }
 

@@ -69,6 +69,7 @@ impl Judge {
         let changes = self.changes.step(tick);
         let mut detected = self.detectors.step(tick, sealed, registry, &burns);
         detected.findings.extend(self.foreign.step(at));
+        self.confirm.see(at, &tick.facets);
         let alarmed: Vec<_> = detected.scores.iter().map(|score| score.alarm).collect();
         let anomalies =
             self.confirm.step(at, detected.findings, self.detectors.census(), topology, &self.changes);

@@ -12,6 +12,7 @@ mod group;
 mod judge;
 mod open;
 mod pace;
+mod places;
 mod settle;
 mod silencers;
 mod title;

@@ -27,11 +27,11 @@ impl Confirm {
             let anomaly = &mut open.anomaly;
             if anomaly.state == AnomalyState::Gathering && at.since(anomaly.opened_at) >= self.config.gather.0
             {
-                let reason = self.exemptions.explain(at, anomaly, changes);
+                let reason = self.exemptions.explain(at, anomaly, changes, &self.state.places);
                 open.exempt = reason.as_ref().and_then(|reason| reason.told.clone());
                 let reason = reason.map(|reason| reason.because);
                 if reason.is_none() {
-                    anomaly.examined = self.exemptions.examine(at, anomaly, changes);
+                    anomaly.examined = self.exemptions.examine(at, anomaly, changes, &self.state.places);
                     anomaly.state = AnomalyState::Confirmed;
                     anomaly.fired_at = Some(at);
                 }

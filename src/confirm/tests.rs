@@ -1,7 +1,7 @@
 //! The judge against simulated services: faults are found in time, and once; health is left alone.
 
 use super::*;
-use crate::aggregate::{Cell, IndicatorId, Level, Requests, SecondCount};
+use crate::aggregate::{Cell, Facet, FacetKey, IndicatorId, Level, Requests, SecondCount};
 use crate::detect::{self, Detectors, Symptom};
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
@@ -44,6 +44,8 @@ struct World {
     calls: Vec<(usize, Node, f64)>,
     random: fastrand::Rng,
     second: u64,
+    /// What arrives with each cut of where services run.
+    facets: Vec<(Arc<FacetKey>, Facet)>,
     windows: BTreeMap<WindowId, BTreeMap<SeriesId, Cell>>,
     anomalies: BTreeMap<AnomalyId, Anomaly>,
     /// (anomaly, second from the start, state)
@@ -81,6 +83,7 @@ impl World {
             calls: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             second: 0,
+            facets: Vec::new(),
             windows: BTreeMap::new(),
             anomalies: BTreeMap::new(),
             log: Vec::new(),
@@ -156,7 +159,7 @@ impl World {
             arrived: Timestamp::from_secs(START + second + 1),
             ..Cut::default()
         };
-        let mut tick = Tick { cut, ..Tick::default() };
+        let mut tick = Tick { cut, facets: self.facets.clone(), ..Tick::default() };
         let mut arrived: BTreeMap<(SeriesId, WindowId), Cell> = BTreeMap::new();
         for at in 0..self.series.len() {
             let n = match self.series[at].period_s {

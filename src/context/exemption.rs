@@ -8,8 +8,9 @@
 //! fingerprint=9f86d081884c7d65 at_most=errors:0.2 at_most=latency:5e8 because=TICKET-17, known since March
 //! ```
 //!
-//! `service`, `environment`, `namespace`, `symptom`, `signal`, `fingerprint` and any attribute of a series
-//! say what is meant; `at_most` how bad it may be (in the unit of what is observed) and still be the same, for every
+//! `service`, `environment`, `namespace`, `symptom`, `signal`, `fingerprint`, any attribute of a series and any
+//! attribute of its resource that is known (`k8s.cluster.name`, see `limits.resource_attributes`) say what is meant. A
+//! service of which some runs elsewhere is not meant by an attribute of its resource. `at_most` how bad it may be (in the unit of what is observed) and still be the same, for every
 //! symptom or, as `SYMPTOM:VALUE`, for one of them;
 //! `from`, `until` (a time, or `recovery`), `daily` (UTC) and `days` (the days on which `daily` begins) when; `because`, the last
 //! word, why.
@@ -65,6 +66,8 @@ pub struct Subject<'a> {
     pub signal: &'a str,
     pub fingerprint: &'a str,
     pub attributes: &'a [(String, String)],
+    /// Those attributes of its resource in which all of the service agrees.
+    pub resource: &'a [(String, String)],
     pub observed: f64,
 }
 
@@ -72,17 +75,20 @@ impl<'a> Subject<'a> {
     /// What it is, of what a scope may name.
     fn known(&self, key: &'a str) -> impl Iterator<Item = &'a str> {
         let own = match key {
-            "service" => Some(&*self.service.name),
-            "environment" => Some(&*self.service.environment),
-            "namespace" => Some(&*self.service.namespace),
+            "service" | "service.name" => Some(&*self.service.name),
+            "environment" | "deployment.environment.name" | "deployment.environment" => {
+                Some(&*self.service.environment)
+            }
+            "namespace" | "service.namespace" => Some(&*self.service.namespace),
             "symptom" => Some(self.symptom),
             "signal" => Some(self.signal),
             "fingerprint" => Some(self.fingerprint),
             _ => None,
         };
-        let attributes = if own.is_some() { &[] } else { self.attributes };
-        own.into_iter()
-            .chain(attributes.iter().filter(move |(name, _)| name == key).map(|(_, known)| known.as_str()))
+        let (attributes, resource): (&[_], &[_]) =
+            if own.is_some() { (&[], &[]) } else { (self.attributes, self.resource) };
+        let named = attributes.iter().chain(resource).filter(move |(name, _)| name == key);
+        own.into_iter().chain(named.map(|(_, known)| known.as_str()))
     }
 }
 
@@ -163,7 +169,7 @@ impl Exemption {
     pub fn why_not(&self, subject: &Subject<'_>) -> Option<String> {
         if let Some((key, value)) = self.elsewhere(subject) {
             return Some(match subject.known(key).next() {
-                Some("") | None => format!("it has no {key}"),
+                Some("") | None => format!("it has no {key}, or not all of it the same"),
                 Some(known) => format!("{key} is {known}, not {value}"),
             });
         }
@@ -182,6 +188,12 @@ impl Exemption {
             (_, Some(until)) if at >= until => format!("it ended at {until}"),
             _ => format!("{at} is outside of its times of the day or days of the week"),
         })
+    }
+
+    /// Names of attributes that its scope speaks of.
+    pub fn attributes(&self) -> impl Iterator<Item = &str> {
+        let own = ["service", "environment", "namespace", "symptom", "signal", "fingerprint"];
+        self.scope.iter().map(|(key, _)| key.as_str()).filter(move |key| !own.contains(key))
     }
 
     /// As it was written.
@@ -276,6 +288,7 @@ mod tests {
             signal: "GET /",
             fingerprint: "00",
             attributes,
+            resource: &[],
             observed,
         };
         assert!(silence.covers(&subject(&search, &attributes, 0.2)));
@@ -291,7 +304,15 @@ mod tests {
         let service = ServiceKey::named("search");
         let covers = |symptom, observed| {
             let (service, signal, fingerprint) = (&service, "GET /", "00");
-            known.covers(&Subject { service, symptom, signal, fingerprint, attributes: &[], observed })
+            known.covers(&Subject {
+                service,
+                symptom,
+                signal,
+                fingerprint,
+                attributes: &[],
+                resource: &[],
+                observed,
+            })
         };
         assert!(covers("errors", 0.2) && !covers("errors", 0.3), "nanoseconds are no share");
         assert!(covers("latency", 3e8) && !covers("latency", 4e8));
@@ -308,14 +329,15 @@ mod tests {
             ([("tier".to_owned(), "gold".to_owned())], [("tier".to_owned(), "silver".to_owned())]);
         let why_not = |service, attributes, observed| {
             let (symptom, signal, fingerprint) = ("errors", "GET /", "00");
-            let subject = Subject { service, symptom, signal, fingerprint, attributes, observed };
+            let subject =
+                Subject { service, symptom, signal, fingerprint, attributes, resource: &[], observed };
             let why_not = exemption.why_not(&subject);
             assert_eq!(why_not.is_none(), exemption.covers(&subject));
             why_not.unwrap_or_default()
         };
         assert_eq!(why_not(&other, &gold, 0.1), "service is other, not search");
         assert_eq!(why_not(&search, &silver, 0.1), "tier is silver, not gold");
-        assert_eq!(why_not(&search, &[], 0.1), "it has no tier");
+        assert_eq!(why_not(&search, &[], 0.1), "it has no tier, or not all of it the same");
         assert_eq!(why_not(&search, &gold, 0.3), "0.3 is more than 0.2, which it may be at most");
         assert_eq!(why_not(&search, &gold, 0.1), "");
         assert!(exemption.why_not_at(at("2024-01-01T04:00:00Z")).unwrap().contains("times of the day"));

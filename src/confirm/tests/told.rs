@@ -151,3 +151,36 @@ fn what_would_have_silenced_it_does() {
         }
     }
 }
+
+#[test]
+fn a_cluster_is_exempt_for_those_that_run_nowhere_else() {
+    let line = "k8s.cluster.name=blue deployment.environment.name=live because=blue is rebuilt";
+    for (clusters, environment, is_quiet) in [
+        (&["blue"][..], "live", true),
+        (&["blue", "green"], "live", false),
+        (&["green"], "live", false),
+        (&[], "live", false),
+        (&["blue"], "test", false),
+    ] {
+        let mut world = World::new(3);
+        let service = ServiceKey::new(environment, "", "payment");
+        let payment = world.add(
+            SeriesKey { service: service.clone(), ..key("payment", "GET /", SpanKind::Server, true) },
+            20.0,
+        );
+        let facet = |value: &&str| {
+            let key = FacetKey {
+                service: service.clone(),
+                name: "k8s.cluster.name".into(),
+                value: (*value).into(),
+            };
+            (Arc::new(key), Facet { items: 1, ..Facet::default() })
+        };
+        world.facets = clusters.iter().map(facet).collect();
+        world.judge.confirm = Confirm::new(Config { exemptions: vec![line.to_owned()], ..Config::default() });
+        world.run(40);
+        world.series[payment].errors = 0.3;
+        world.run(30);
+        assert_eq!(world.only().fired_at.is_none(), is_quiet, "{clusters:?} in {environment}");
+    }
+}
