@@ -47,7 +47,10 @@ impl Listener {
                     Some(connection) => return connection,
                     None => continue,
                 },
-                accepted = self.tcp.accept() => accepted,
+                accepted = async {
+                    self.seats.room().await;
+                    self.tcp.accept().await
+                } => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {

@@ -21,6 +21,8 @@ pub struct Seats {
     limit: usize,
     /// Locked only when a connection comes or goes.
     hall: Mutex<Hall>,
+    /// One who waited waits no more.
+    moved_on: Notify,
     begun: Instant,
     given_up: AtomicU64,
 }
@@ -49,6 +51,8 @@ impl Drop for Wait {
     fn drop(&mut self) {
         let mut hall = self.0.hall.lock();
         hall.waiting = hall.waiting.saturating_sub(1);
+        drop(hall);
+        self.0.moved_on.notify_waiters();
     }
 }
 
@@ -90,6 +94,7 @@ impl Seats {
             free: Arc::new(Semaphore::new(limit)),
             limit,
             hall: Mutex::default(),
+            moved_on: Notify::new(),
             begun: Instant::now(),
             given_up: AtomicU64::new(0),
         })
@@ -107,9 +112,22 @@ impl Seats {
         self.given_up.load(Ordering::Relaxed)
     }
 
+    /// Resolves when a newcomer may come in: while as many wait as there are seats, further ones are better left in
+    /// the kernel's queue than turned away. That takes no longer than one of those may wait.
+    pub async fn room(&self) {
+        loop {
+            // Before the look, so that who moves on right after it is not missed.
+            let moved_on = self.moved_on.notified();
+            if self.hall.lock().waiting < self.limit.max(1) {
+                return;
+            }
+            moved_on.await;
+        }
+    }
+
     /// A seat for a newcomer: at once if one is free, else as soon as one who idles has given up its own.
-    /// `None`: all are busy, or as many wait already as there are seats. What is returned gives none if
-    /// nobody leaves in time.
+    /// `None`: all are busy. What is returned gives none if nobody leaves in time. Belongs after [`Self::room`],
+    /// which bounds how many wait.
     pub fn claim(self: &Arc<Self>) -> Option<impl Future<Output = Option<Seat>> + Send + use<>> {
         let slot = self.free.clone().try_acquire_owned().ok();
         let wait = if slot.is_none() { Some(self.wait()?) } else { None };
@@ -129,9 +147,6 @@ impl Seats {
 
     fn wait(self: &Arc<Self>) -> Option<Wait> {
         let mut hall = self.hall.lock();
-        if hall.waiting >= self.limit {
-            return None;
-        }
         hall.waiting += 1;
         let told = self.have_enough_leave(&hall);
         if !told && hall.leaving() == 0 && self.handed(&hall) == 0 {
@@ -233,6 +248,8 @@ impl Drop for Busy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
+    use std::pin::pin;
 
     async fn sit(seats: &Arc<Seats>) -> Seat {
         seats.claim().expect("not all are busy").await.expect("one has left")
@@ -295,7 +312,7 @@ mod tests {
             sat.push(leaves(sit(&seats).await));
         }
         let claims: Vec<_> = (0..8).map(|_| seats.claim().expect("it may wait")).collect();
-        assert!(seats.claim().is_none());
+        assert!(seats.room().now_or_never().is_none(), "as many wait as there are seats");
         for seat in futures_util::future::join_all(claims).await {
             sat.push(leaves(seat.expect("its turn")));
         }
@@ -305,12 +322,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_finds_no_place_to_wait_gets_one_when_somebody_moves_on() {
+        let seats = Seats::new(2);
+        let _sat = [leaves(sit(&seats).await), leaves(sit(&seats).await)];
+        let (first, second) = (seats.claim().expect("one idles"), seats.claim().expect("one idles"));
+        let mut room = pin!(seats.room());
+        assert!(room.as_mut().now_or_never().is_none());
+        let first = first.await.expect("its turn");
+        room.await;
+        assert!(seats.claim().is_some());
+        drop((first, second));
+    }
+
+    #[tokio::test]
     async fn who_does_not_leave_keeps_its_seat() {
         let seats = Seats::new(1);
         let stays = sit(&seats).await;
         let claim = seats.claim().expect("it is not busy");
-        assert!(seats.claim().is_none(), "no more wait than there are seats");
-        assert!(claim.await.is_none());
+        assert!(seats.room().now_or_never().is_none(), "no more wait than there are seats");
+        let (seat, ()) = tokio::join!(claim, seats.room());
+        assert!(seat.is_none());
         drop(stays);
         assert!(seats.claim().expect("it is free").await.is_some());
     }

@@ -148,7 +148,7 @@ async fn serve(
     let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = newcomer(&listener, &door) => accepted,
             Some(_) = open.join_next() => continue,
             () = stopped(&mut stopping) => break,
         };
@@ -178,6 +178,12 @@ async fn serve(
     if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
         tracing::warn!(?protocol, "connections that did not end in time are cut off");
     }
+}
+
+/// The next connection, once there is a place for it to wait in.
+async fn newcomer(listener: &TcpListener, door: &Door) -> io::Result<(TcpStream, SocketAddr)> {
+    door.counters.seats.room().await;
+    listener.accept().await
 }
 
 /// Resolves when the server is told to stop, or is gone.
