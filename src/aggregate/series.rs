@@ -111,7 +111,15 @@ impl SeriesTable {
             return known;
         }
         if self.services.len() >= self.bounds.services && &*key.name != OTHER {
-            return self.service_number(&ServiceKey::named(OTHER));
+            return self.known_service(&ServiceKey::named(OTHER));
+        }
+        self.known_service(key)
+    }
+
+    /// The number of a service, however many there are.
+    fn known_service(&mut self, key: &ServiceKey) -> u32 {
+        if let Some(&known) = self.service_numbers.get(key) {
+            return known;
         }
         let number = u32::try_from(self.services.len()).unwrap_or(NONE);
         self.services.push(Service { key: Arc::new(key.clone()), series: 0, overflowed: 0, peers: 0 });
@@ -284,21 +292,24 @@ impl SeriesTable {
         self.all.iter_mut().for_each(|series| series.last_peer_name = NONE);
     }
 
-    /// Forgets series without an item since `second`. Numbers change, so no cell may be open.
-    pub fn forget_unused(&mut self, second: u64) -> bool {
-        if self.all.iter().all(|series| series.used >= second) {
-            return false;
+    /// Forgets series without an item since `second`, and services that have none left. Numbers change, so no cell may
+    /// be open, and nobody else may hold the number of a service.
+    pub fn forget_unused(&mut self, second: u64) {
+        let is_used = |series: &Series| series.used >= second;
+        let is_empty = |service: &Service| service.series == 0;
+        if self.all.iter().all(is_used) && !self.services.iter().any(is_empty) {
+            return;
         }
         let old = std::mem::take(&mut self.all).into_iter().zip(std::mem::take(&mut self.keys));
         self.names.clear();
         self.by_id.clear();
         self.new.clear();
+        self.services.clear();
+        self.service_numbers.clear();
         self.interner = Interner::default();
-        for service in &mut self.services {
-            service.series = 0;
-        }
-        for (series, key) in old.filter(|(series, _)| series.used >= second) {
+        for (mut series, key) in old.filter(|(series, _)| is_used(series)) {
             let number = u32::try_from(self.all.len()).unwrap_or(NONE);
+            series.service = self.known_service(&key.service);
             self.by_id.insert(series.id, number);
             if let Some(service) = self.services.get_mut(series.service as usize) {
                 service.series += 1;
@@ -307,7 +318,6 @@ impl SeriesTable {
             self.keys.push(key);
         }
         self.list_indicators();
-        true
     }
 
     /// All keys that are told of already, for a checkpoint: with their last use, in order.

@@ -105,6 +105,8 @@ pub struct Shard {
     accepted: Accepted,
     rejected: BTreeMap<RejectedReason, u64>,
     ahead: u64,
+    /// Which of the spans of [`FORGET_EVERY_S`] was looked in last for what is unused.
+    pub(super) looked: u64,
 }
 
 impl Shard {
@@ -136,6 +138,7 @@ impl Shard {
             accepted: Accepted::default(),
             rejected: BTreeMap::new(),
             ahead: 0,
+            looked: 0,
         }
     }
 
@@ -362,7 +365,9 @@ impl Shard {
         if self.ahead > 0 {
             partial.late.insert(LateReason::Future, std::mem::take(&mut self.ahead));
         }
-        if cut.number.is_multiple_of(FORGET_EVERY_S) {
+        // By where it lies, for a cut may come long after the one before it.
+        let look = cut.number / FORGET_EVERY_S;
+        if std::mem::replace(&mut self.looked, look) != look {
             self.forget(cut.number.saturating_sub(KEPT_UNUSED_S));
         }
         if cut.checkpoint {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[error("a shard's state cannot be read: {0}")]
 pub struct StateError(#[from] postcard::Error);
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Serialize)]
 struct Outgoing<'a> {
@@ -21,6 +21,7 @@ struct Outgoing<'a> {
     born: Timestamp,
     /// k of the share 1 in 2^k of traces chosen, and the quiet barriers since it changed.
     shift: (u32, u32),
+    looked: u64,
     series: Vec<(&'a SeriesKey, u64, bool)>,
     streams: Vec<(StreamId, &'a Stream)>,
 }
@@ -33,6 +34,7 @@ struct Incoming {
     born: Timestamp,
     /// k of the share 1 in 2^k of traces chosen, and the quiet barriers since it changed.
     shift: (u32, u32),
+    looked: u64,
     series: Vec<(SeriesKey, u64, bool)>,
     streams: Vec<(StreamId, Stream)>,
 }
@@ -47,6 +49,7 @@ impl Shard {
             of: self.of,
             born: self.streams.born,
             shift: (self.halves.shift, self.halves.quiet),
+            looked: self.looked,
             series: SeriesTable::keys(&self.series).collect(),
             streams: self.streams.all(),
         };
@@ -72,6 +75,7 @@ impl Shard {
         }
         if (incoming.number, incoming.of) == (self.number, self.of) {
             (self.halves.shift, self.halves.quiet) = (incoming.shift.0.min(16), incoming.shift.1);
+            self.looked = incoming.looked;
             for (key, used, is_overflow) in incoming.series {
                 self.series.restore(key, used, is_overflow);
             }

@@ -671,6 +671,26 @@ fn a_series_without_an_item_for_an_hour_makes_room_for_others() {
 }
 
 #[test]
+fn services_that_send_no_more_make_room_for_others() {
+    let mut shard = Shard::new(0, 1, &Config { series: 1_000, ..Config::default() });
+    // A tenth as many services as series; how many there were by name of those sent.
+    let mut send = |second: u64, services: std::ops::Range<u64>| {
+        for service in services {
+            let body = named_at(second, &format!("service-{service}"), std::iter::once("x".to_owned()));
+            shard.apply(Position(service), Timestamp::from_secs(second), &admitted(Signal::Traces, body).0);
+        }
+        let partial = shard.cut(cut(second + 1, false));
+        let keys = partial.new.into_iter().map(|(_, key)| key.service.name.clone());
+        keys.filter(|name| &**name != "_other").count()
+    };
+    assert_eq!(send(NOW, 0..150), 100);
+    assert_eq!(send(NOW + 600, 200..300), 0, "there is no room yet");
+    assert_eq!(send(NOW + 7_200, 0..0), 0);
+    assert_eq!(send(NOW + 7_201, 400..450), 50);
+    assert_eq!(send(NOW + 7_202, 0..50), 50, "who comes back is told of as new");
+}
+
+#[test]
 fn damage_in_one_resource_refuses_that_one_alone() {
     let mut body = named("good", ["x".into()].into_iter());
     let good = body.len();

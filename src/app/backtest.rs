@@ -169,7 +169,7 @@ impl Bench {
         let (sequencer, _, recorder) = Journal::open(&work.join("journal"), &journal_config, clock, None)?;
         let store = Store::scratch(work, config.store.clone())?;
         let ledger = Ledger::in_memory()?;
-        let registry = Arc::new(Registry::default());
+        let registry = store.registry(config.aggregate.series)?;
         let mut counting =
             Counting::new(1, &config.aggregate, config.window.clone(), registry.clone(), &recorder.index());
         let judge = Judge::new(

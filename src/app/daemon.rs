@@ -210,7 +210,7 @@ impl App {
 
         let store = Store::open(data_dir, config.store.clone())?;
         let checkpoint = store.checkpoint()?;
-        let registry = Arc::new(store.registry()?);
+        let registry = store.registry(config.aggregate.series)?;
         let resume = checkpoint.as_ref().map(|checkpoint| checkpoint.cut.through);
         let (mut sequencer, lanes, recorder) =
             Journal::open(&data_dir.join("journal"), &config.journal, clock.clone(), resume)?;
@@ -766,3 +766,6 @@ fn run_judge(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod forgetting_tests;

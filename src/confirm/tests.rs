@@ -92,7 +92,7 @@ impl World {
 
     fn add(&mut self, key: SeriesKey, rate: f64) -> usize {
         let (id, key) = (key.id(), Arc::new(key));
-        self.registry.add(id, key.clone());
+        self.registry.add(id, key.clone(), 0);
         self.series.push(Sim {
             id,
             key,
@@ -435,7 +435,7 @@ fn a_full_pool_is_found() {
     let max = gauge("db.client.connection.max", None);
     for (key, value) in [(used, 6.0), (max, 20.0)] {
         world.gauges.push((key.id(), value));
-        world.registry.add(key.id(), Arc::new(key));
+        world.registry.add(key.id(), Arc::new(key), 0);
     }
     for n in 0..40 {
         world.gauges[0].1 = 5.0 + f64::from(n % 3);

@@ -1,6 +1,8 @@
 //! Series that send no more are forgotten, so that others can be judged in their place.
 
+use super::absence::Due;
 use super::detectors::{Detectors, State};
+use super::service::Service;
 use crate::model::Timestamp;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ pub(super) const IDLE: Duration = Duration::from_secs(86_400);
 pub(super) const IDLE_JOB: Duration = Duration::from_secs(16 * 86_400);
 /// One that waits for something, such as that a fault ends, after so long.
 pub(super) const IDLE_WAITING: Duration = Duration::from_secs(40 * 86_400);
+/// Of more services than this those that are silent are not waited for longer than others.
+const SERVICES_WAITED_FOR: usize = 1_000;
 /// Where there is hardly room for another one, those that were silent longest go, but none before this.
 const IDLE_IF_FULL: Duration = Duration::from_secs(3_600);
 
@@ -41,6 +45,55 @@ impl Detectors {
             keep
         });
         self.met |= gone > 0;
+        self.forget_services(now);
+    }
+
+    /// Lets go of services that have no series left, so that names of services that come and go are bounded.
+    fn forget_services(&mut self, now: Timestamp) {
+        let State { requests, metrics, services, numbers, due, .. } = &mut self.state;
+        let mut has_series = vec![false; services.len()];
+        let of_series = requests.iter().map(|(_, series)| series.service);
+        for number in of_series.chain(metrics.iter().map(|(_, series)| series.service)) {
+            if let Some(has) = has_series.get_mut(number as usize) {
+                *has = true;
+            }
+        }
+        let are_many = services.len() > SERVICES_WAITED_FOR;
+        let stays = |(service, has_series): (&Service, &bool)| {
+            let waits = if service.silence.silent && !are_many { IDLE_WAITING } else { IDLE };
+            *has_series || now.since(service.silence.last) < waits
+        };
+        let stay: Vec<bool> = services.iter().zip(&has_series).map(stays).collect();
+        if stay.iter().all(|stays| *stays) {
+            return;
+        }
+        let mut next = 0u32;
+        let moved: Vec<Option<u32>> = stay
+            .iter()
+            .map(|&stays| {
+                let number = next;
+                next = next.saturating_add(u32::from(stays));
+                stays.then_some(number)
+            })
+            .collect();
+        let to = |number: u32| moved.get(number as usize).copied().flatten();
+        let mut stay = stay.into_iter();
+        services.retain(|_| stay.next().unwrap_or(true));
+        numbers.retain(|_, number| match to(*number) {
+            Some(moved) => {
+                *number = moved;
+                true
+            }
+            None => false,
+        });
+        let of_services = |due: Due| match due {
+            Due::Silence(number) => to(number).map(Due::Silence),
+            Due::Job(_) => Some(due),
+        };
+        *due =
+            std::mem::take(due).into_iter().filter_map(|(at, due)| Some((at, of_services(due)?))).collect();
+        requests.iter_mut().for_each(|series| series.service = to(series.service).unwrap_or(series.service));
+        metrics.iter_mut().for_each(|series| series.service = to(series.service).unwrap_or(series.service));
     }
 
     /// The second before which series must have been heard last to be forgotten for want of room, so that an eighth
@@ -110,7 +163,7 @@ mod tests {
             key(Signal::Traces, SpanKind::Internal, "weekly"),
         ];
         for (id, key) in [&old, &new, &gauge, &job] {
-            registry.add(*id, key.clone());
+            registry.add(*id, key.clone(), 0);
         }
         let mut detectors = Detectors::new(Config { series: 3, ..Config::default() }, false);
         let begin = 1_700_000_000;
@@ -138,11 +191,43 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_is_gone_makes_room_and_others_keep_what_is_known_of_them() {
+        let registry = Registry::default();
+        let of = |service: &str| {
+            let key = SeriesKey {
+                service: ServiceKey::named(service),
+                ..(*key(Signal::Traces, SpanKind::Server, "GET /").1).clone()
+            };
+            registry.add(key.id(), Arc::new(key.clone()), 0);
+            key.id()
+        };
+        let (gone, stays) = (of("gone"), of("stays"));
+        let mut detectors = Detectors::new(Config::default(), false);
+        let begin = 1_700_000_000;
+        let say = |detectors: &mut Detectors, second, ids: &[SeriesId]| {
+            let cells = ids.iter().map(|id| (*id, ran(Timestamp::from_secs(second)))).collect();
+            step(detectors, &registry, second, cells);
+        };
+        (0..20).for_each(|second| say(&mut detectors, begin + second, &[gone, stays]));
+        for minute in 1..26 * 60 {
+            say(&mut detectors, begin + 60 * minute, &[stays]);
+        }
+        let State { services, numbers, requests, due, .. } = &detectors.state;
+        let names: Vec<_> = services.iter().map(|service| (&*service.key.name, service.requests)).collect();
+        assert_eq!(names, [("stays", 20 + 26 * 60 - 1)]);
+        assert_eq!(numbers.get(&ServiceKey::named("stays")), Some(&0));
+        assert_eq!((numbers.len(), requests.get(stays).unwrap().service), (1, 0));
+        assert!(due.iter().all(|(_, due)| *due == Due::Silence(0)), "{due:?}");
+        say(&mut detectors, begin + 26 * 3_600, &[gone, stays]);
+        assert_eq!(detectors.state.services[1].key, ServiceKey::named("gone"));
+    }
+
+    #[test]
     fn of_too_many_those_that_were_silent_longest_go() {
         let registry = Registry::default();
         let all: Vec<_> =
             (0..40).map(|n| key(Signal::Traces, SpanKind::Server, &format!("GET /{n}"))).collect();
-        all.iter().for_each(|(id, key)| assert!(registry.add(*id, key.clone())));
+        all.iter().for_each(|(id, key)| assert!(registry.add(*id, key.clone(), 0)));
         let mut detectors = Detectors::new(Config { series: 32, ..Config::default() }, false);
         let begin = 1_700_000_000;
         for (minute, (id, _)) in (0..).zip(&all) {

@@ -76,7 +76,7 @@ impl Days {
         };
         let registry = Registry::default();
         let id = key.id();
-        registry.add(id, Arc::new(key));
+        registry.add(id, Arc::new(key), 0);
         Self { detectors: Detectors::new(Config::default(), false), registry, id, now: START }
     }
 

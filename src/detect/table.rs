@@ -72,6 +72,10 @@ impl<T> Table<T> {
         self.entries.iter().map(|(id, value)| (*id, value))
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().map(|(_, value)| value)
+    }
+
     /// Keeps what `keep` says; gives how many went.
     pub fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) -> usize {
         let before = self.entries.len();

@@ -86,8 +86,7 @@ impl Queries {
         if text.is_empty() {
             return Ok(None);
         }
-        let known: BTreeSet<ServiceKey> =
-            self.registry.all().into_iter().map(|(_, key)| key.service.clone()).collect();
+        let known = self.registry.services();
         let mut meant: Vec<&ServiceKey> = known.iter().filter(|service| service.is_meant_by(text)).collect();
         match (meant.pop(), meant.as_slice()) {
             (Some(service), []) => Ok(Some(service.clone())),
@@ -120,8 +119,7 @@ impl Queries {
     /// All services that `text` means.
     #[must_use]
     pub fn services_meant(&self, text: &str) -> BTreeSet<ServiceKey> {
-        let known = self.registry.all();
-        known.into_iter().map(|(_, key)| key.service.clone()).filter(|of| of.is_meant_by(text)).collect()
+        self.registry.services().into_iter().filter(|of| of.is_meant_by(text)).collect()
     }
 
     /// Calls `each` with every piece of the range while time lasts.

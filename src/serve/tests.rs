@@ -121,7 +121,7 @@ pub(super) fn sources(ledger: Ledger, evidence: &Path) -> Sources {
     let registry = Registry::default();
     let add = |key: SeriesKey| {
         let id = key.id();
-        registry.add(id, Arc::new(key));
+        registry.add(id, Arc::new(key), 0);
         id
     };
     let (live, test) = (ServiceKey::new("prod", "", "cart"), ServiceKey::new("test", "", "cart"));

@@ -112,7 +112,7 @@ fn the_four_states_of_data_are_neither_good_nor_bad_and_page_nobody() {
         attributes: Vec::new(),
     };
     let logs_id = logs.id();
-    registry.add(logs_id, Arc::new(logs));
+    registry.add(logs_id, Arc::new(logs), 0);
     let mut budgets = Budgets::new(config(), vec![of]);
     let mut said = Vec::new();
     // Each row: what comes each second for so many seconds, and the state at the end.

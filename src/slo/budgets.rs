@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// Budgets are published, and idle burns judged anew, every so many seconds.
 const PUBLISH_EVERY_S: u64 = 10;
+/// Seconds between looks for series that are forgotten: what is heard again is looked up again.
+const FORGET_EVERY_S: u64 = 3_600;
 /// The beginning of burning is looked for so far back, or as far as the short window reaches.
 const BEGAN_WITHIN: Duration = Duration::from_secs(6 * 3_600);
 /// A burn that goes on is said again so often.
@@ -33,6 +35,8 @@ const LEARN_REQUESTS: u64 = 200;
 /// quarter of an hour sees neither the daily peak nor the nightly batch.
 const SLOW: f64 = 2.0;
 
+/// Services that are known at most; of further ones nothing is budgeted.
+const SERVICES: u32 = 20_000;
 /// Adjustments that are kept at most; the oldest go first.
 const ADJUSTMENTS: usize = 10_000;
 
@@ -222,6 +226,9 @@ impl Budgets {
         };
         // A judge that was late got one larger tick: it may have passed over the second itself.
         let is_due = tick.cut.number / every != self.number / every;
+        if tick.cut.number / FORGET_EVERY_S != self.number / FORGET_EVERY_S {
+            self.series.retain(|id, _| registry.names(*id));
+        }
         self.number = tick.cut.number;
         let publish = std::mem::take(&mut self.news) || is_due && now.since(self.latest) < IDLE;
         let mut burns = Vec::new();
@@ -281,7 +288,7 @@ impl Budgets {
         if let Some(&number) = self.state.numbers.get(&key.service) {
             return Some(number);
         }
-        let number = u32::try_from(self.state.services.len()).ok()?;
+        let number = u32::try_from(self.state.services.len()).ok().filter(|number| *number < SERVICES)?;
         self.state.numbers.insert(key.service.clone(), number);
         self.state.services.push(Service {
             key: key.service.clone(),

@@ -58,7 +58,7 @@ impl Load {
                     attributes: Vec::new(),
                 };
                 let id = key.id();
-                registry.add(id, Arc::new(key));
+                registry.add(id, Arc::new(key), 0);
                 id
             })
             .collect();

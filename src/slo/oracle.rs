@@ -43,7 +43,7 @@ pub(super) fn shop() -> (SeriesId, Registry) {
         attributes: Vec::new(),
     };
     let (series, registry) = (key.id(), Registry::default());
-    registry.add(series, Arc::new(key));
+    registry.add(series, Arc::new(key), 0);
     (series, registry)
 }
 

@@ -334,7 +334,7 @@ mod tests {
             attributes: Vec::new(),
         };
         let id = key.id();
-        registry.add(id, Arc::new(key));
+        registry.add(id, Arc::new(key), 0);
         id
     }
 

@@ -28,6 +28,11 @@ pub(super) struct Contents {
 }
 
 impl Contents {
+    /// Windows that are in no block yet: those that wait for a checkpoint, and incomplete roll-ups.
+    pub fn unwritten(&self) -> impl Iterator<Item = &Arc<SealedWindow>> {
+        self.pending.iter().map(|(_, window)| window).chain(self.rollup.carried(Level::Hour1))
+    }
+
     /// Windows of a level with `from` ≤ id < `to`, amendments added, ascending.
     pub fn gather(
         &self,

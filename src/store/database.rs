@@ -19,7 +19,7 @@ pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta
 pub(super) const PARTS: TableDefinition<&str, &[u8]> = TableDefinition::new("checkpoint_parts");
 /// Pieces of states of the last checkpoint that are written when they change.
 pub(super) const PIECES: TableDefinition<PieceKey, &[u8]> = TableDefinition::new("checkpoint_pieces");
-/// `SeriesKey` (postcard) by id.
+/// Last hour in which a series was heard, and its `SeriesKey` or what stands for it (postcard), by id.
 pub(super) const SERIES: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("series");
 /// `Block` (postcard) by number.
 pub(super) const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");

@@ -91,7 +91,7 @@ pub(super) fn salvage(from: &Path, into: &Database) -> Result<Salvaged, Error> {
         }
         let mut series = transaction.open_table(SERIES)?;
         for (id, bytes) in rows(&old, SERIES, |key| key) {
-            if decode::<SeriesKey>(&bytes).is_ok_and(|key| key.id().0 == id) {
+            if decode::<(u64, SeriesKey)>(&bytes).is_ok() {
                 series.insert(id, bytes.as_slice())?;
                 salvaged.series += 1;
             }

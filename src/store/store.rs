@@ -10,14 +10,14 @@ use crate::disk;
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, Timestamp, WINDOW, WindowId};
 use crate::store::{Checkpoint, Config, Error, Ledger, Level, PieceKey};
-use crate::window::{Registry, SealedWindow};
+use crate::window::{Forgotten, Registry, SealedWindow};
 use parking_lot::{Mutex, RwLock};
-use redb::ReadableTable;
+use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A handle; clones share the store.
@@ -34,6 +34,8 @@ struct Inner {
     db: Arc<Db>,
     files: Files,
     ledger: Ledger,
+    /// Knows the series whose keys are in the database, once somebody asked for it.
+    registry: OnceLock<Arc<Registry>>,
     state: RwLock<State>,
     /// One commit at a time.
     commit: Mutex<()>,
@@ -53,6 +55,8 @@ struct State {
     doubtful: bool,
     pending_cells: u64,
     dropped_windows: u64,
+    /// The hour in which was last looked for series to forget.
+    forgot_h: u64,
 }
 
 /// How far windows were sealed and rolled up.
@@ -130,6 +134,7 @@ impl Store {
             db,
             files,
             ledger,
+            registry: OnceLock::new(),
             state: RwLock::new(state),
             commit: Mutex::new(()),
         })))
@@ -156,19 +161,26 @@ impl Store {
         self.0.db.read(Checkpoint::read_pieces)
     }
 
-    /// The series that the last checkpoint knew.
+    /// The series that the last checkpoint knew, for shards that hold `series` at most. From now on each commit lets
+    /// go of those to which neither a stored window nor anything live refers; the registry is the same for all who ask.
     ///
     /// # Errors
     /// Of the database.
-    pub fn registry(&self) -> Result<Registry, Error> {
-        self.0.db.read(|transaction| {
-            let registry = Registry::default();
+    pub fn registry(&self, series: u64) -> Result<Arc<Registry>, Error> {
+        if let Some(known) = self.0.registry.get() {
+            return Ok(known.clone());
+        }
+        let registry = self.0.db.read(|transaction| {
+            let registry = Registry::bounded(series);
             for entry in transaction.open_table(SERIES)?.iter()? {
-                let (id, key) = entry?;
-                registry.add(SeriesId(id.value()), Arc::new(decode(key.value())?));
+                let (id, row) = entry?;
+                let (heard_h, key) = decode(row.value())?;
+                registry.restore(SeriesId(id.value()), key, heard_h);
             }
+            registry.settle();
             Ok(registry)
-        })
+        })?;
+        Ok(self.0.registry.get_or_init(|| Arc::new(registry)).clone())
     }
 
     /// Keeps series that were new at a cut (`Tick::new`); call in the order of cuts.
@@ -287,15 +299,20 @@ impl Store {
         self.0.db.sound()?;
         let plan = self.0.state.write().plan(checkpoint.cut.number);
         let mut written = BTreeMap::new();
+        let mut names = Names::default();
         let done = self.0.write_blocks(&plan, &mut written).and_then(|()| {
             let (victims, floor) = self.0.victims(&plan, &written);
+            names = self.0.names(checkpoint.cut, &plan, &written, &victims);
             // From here on a failure leaves the files: the transaction may have reached the disk.
-            self.0.write_transaction(checkpoint, &plan, &written, &victims, floor)?;
+            self.0.write_transaction(checkpoint, &plan, &written, &victims, floor, &names)?;
             Ok((victims, floor))
         });
         match done {
             Ok((victims, floor)) => {
-                self.0.state.write().committed(checkpoint.cut.number, &plan, written, &victims, floor);
+                let mut state = self.0.state.write();
+                state.committed(checkpoint.cut.number, &plan, written, &victims, floor);
+                state.forgot_h = names.forgot_h;
+                drop(state);
                 for (number, level) in victims {
                     self.0.files.delete(number, level);
                 }
@@ -303,6 +320,10 @@ impl Store {
             }
             Err(error) => {
                 self.0.state.write().doubtful = true;
+                if let Some(registry) = self.0.registry.get() {
+                    registry.put_back(names.forgotten);
+                    registry.put_back_changed(&names.changed);
+                }
                 self.0.db.sound()?;
                 Err(error)
             }
@@ -326,6 +347,18 @@ struct Plan {
     floor: [WindowId; 4],
     first_block: u64,
     doubtful: bool,
+    /// Of all windows that are held, in blocks or not.
+    oldest: Option<WindowId>,
+    forgot_h: u64,
+}
+
+/// What a commit is to write of the names of series, beside those that are new.
+#[derive(Debug, Default)]
+struct Names {
+    /// Series with their keys and the last hour in which they were heard, where that is another one now.
+    changed: Vec<(SeriesId, Arc<SeriesKey>, u64)>,
+    forgotten: Forgotten,
+    forgot_h: u64,
 }
 
 type Victims = Vec<(u64, Level)>;
@@ -374,6 +407,48 @@ impl Inner {
         (victims, floor)
     }
 
+    /// What becomes of the names of series when `victims` are gone.
+    fn names(&self, cut: Cut, plan: &Plan, written: &BTreeMap<u64, Block>, victims: &Victims) -> Names {
+        let (now, forgot_h) = (cut.arrived.secs(), cut.arrived.secs() / 3_600);
+        let Some(registry) = self.registry.get() else { return Names::default() };
+        let mut names = Names { changed: registry.take_changed(), forgot_h, ..Names::default() };
+        if forgot_h != plan.forgot_h || registry.is_full() {
+            let stays = |number: &u64| !victims.iter().any(|(victim, _)| victim == number);
+            let blocks = plan.blocks.iter().chain(written);
+            let blocks = blocks.filter(|(number, _)| stays(number)).map(|(_, block)| block.first);
+            let oldest = blocks.chain(plan.oldest).min().map_or(now, |oldest| oldest.start().secs());
+            names.forgotten = registry.forget(now, oldest);
+        }
+        names
+    }
+
+    /// Writes how series are called: those that are new, those that were heard in another hour, and what stands for
+    /// those whose names are forgotten.
+    fn write_names(
+        &self,
+        transaction: &WriteTransaction,
+        plan: &Plan,
+        names: &Names,
+        cut: Cut,
+    ) -> Result<(), Error> {
+        let mut series = transaction.open_table(SERIES)?;
+        let heard_h = |id: SeriesId| self.registry.get().and_then(|registry| registry.heard_h(id));
+        for (id, key) in &plan.series {
+            let heard_h = heard_h(*id).unwrap_or(cut.arrived.secs() / 3_600);
+            series.insert(id.0, encode(&(heard_h, &**key))?.as_slice())?;
+        }
+        for (id, key, heard_h) in &names.changed {
+            series.insert(id.0, encode(&(heard_h, &**key))?.as_slice())?;
+        }
+        for (id, key, heard_s) in &names.forgotten.folded {
+            series.insert(id.0, encode(&(heard_s / 3_600, &**key))?.as_slice())?;
+        }
+        for id in &names.forgotten.gone {
+            series.remove(id.0)?;
+        }
+        Ok(())
+    }
+
     fn write_transaction(
         &self,
         checkpoint: &Checkpoint,
@@ -381,13 +456,11 @@ impl Inner {
         written: &BTreeMap<u64, Block>,
         victims: &Victims,
         floor: [WindowId; 4],
+        names: &Names,
     ) -> Result<(), Error> {
         self.db.write(|transaction| {
             checkpoint.write(transaction)?;
-            let mut series = transaction.open_table(SERIES)?;
-            for (id, key) in &plan.series {
-                series.insert(id.0, encode(&**key)?.as_slice())?;
-            }
+            self.write_names(transaction, plan, names, checkpoint.cut)?;
             let mut blocks = transaction.open_table(BLOCKS)?;
             if plan.doubtful {
                 blocks.retain(|number, _| plan.blocks.contains_key(&number))?;
@@ -445,6 +518,8 @@ impl State {
             floor: self.contents.floor,
             first_block,
             doubtful: self.doubtful,
+            oldest: self.contents.unwritten().map(|window| window.id).min(),
+            forgot_h: self.forgot_h,
         }
     }
 

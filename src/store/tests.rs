@@ -184,7 +184,7 @@ fn what_was_not_committed_is_gone_after_a_restart_and_its_files_too() {
     let store = open(folder.path());
     assert_eq!(block_files(folder.path()).len(), 1);
     assert_eq!(store.checkpoint().unwrap(), Some(checkpoint(seals(100))));
-    let registry = store.registry().unwrap();
+    let registry = store.registry(1_000).unwrap();
     assert_eq!((registry.len(), registry.get(key("a").id())), (1, Some(key("a"))));
     assert_eq!(sums(&store, Level::Seconds10), Sums::from([((WindowId(100), SeriesId([1; 16])), 5.0)]));
     assert_eq!(store.ledger().last(), 1);

@@ -112,7 +112,7 @@ mod tests {
             unit: "".into(),
             attributes: attributes.iter().map(|&(key, value)| (key.into(), value.into())).collect(),
         };
-        registry.add(key.id(), Arc::new(key));
+        registry.add(key.id(), Arc::new(key), 0);
     }
 
     #[test]

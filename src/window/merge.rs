@@ -22,6 +22,8 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Of windows in which nothing was, at most this many (an hour) are sealed with one cut; only a jump
 /// of journal time can leave more, and the ones before it are passed over.
 const EMPTY_AT_ONCE: u64 = 360;
+/// Seconds between looks for what the registry has forgotten.
+const FORGET_EVERY_S: u64 = 3_600;
 const RECENT_WINDOWS: usize = 60;
 const RECENT_WINDOWS_ALWAYS: usize = 2;
 
@@ -122,7 +124,7 @@ impl Windows {
         self.joiner.expire(second);
         for mut partial in partials {
             partial.settle();
-            self.note_new(partial.new, &mut merged.tick);
+            self.note_new(partial.new, second, &mut merged.tick);
             append(&mut merged.tick.changed, partial.cells);
             append(&mut merged.tick.indicators, partial.indicators);
             append(&mut merged.tick.users, partial.users);
@@ -172,6 +174,12 @@ impl Windows {
         changed |= self.place_flows(second, next, flows, &mut merged.tick);
         self.note_quality(cut, &merged);
         changed |= self.seal(cut, &mut merged);
+        for window in merged.sealed.iter().chain(&merged.amendments) {
+            self.registry.note_heard(window.cells.packed().map(|(id, _)| id), second);
+        }
+        if cut.number.is_multiple_of(FORGET_EVERY_S) {
+            self.told.forget(&self.registry);
+        }
         self.publish(cut, changed);
         if cut.checkpoint {
             merged.state = Some(self.state());
@@ -227,9 +235,9 @@ impl Windows {
         self.shown_recent = self.recent.iter().cloned().collect();
     }
 
-    fn note_new(&mut self, new: Vec<(SeriesId, Arc<crate::model::SeriesKey>)>, tick: &mut Tick) {
+    fn note_new(&mut self, new: Vec<(SeriesId, Arc<crate::model::SeriesKey>)>, second: u64, tick: &mut Tick) {
         for (id, key) in new {
-            if self.registry.add(id, key.clone()) {
+            if self.registry.add(id, key.clone(), second) {
                 if self.addresses.note_service(&key.service) {
                     self.graph.learned();
                 }

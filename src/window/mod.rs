@@ -23,7 +23,7 @@ pub use cells::{Cells, Packed};
 pub use config::Config;
 pub use crowding::{Crowd, Part, crowd};
 pub use merge::{Merged, RestoreError, Windows};
-pub use registry::Registry;
+pub use registry::{Forgotten, Registry};
 pub use snapshot::{OpenWindow, Snapshot};
 pub use tick::{CallCount, Calls, Quality, SealedWindow, Tick};
 pub use topology::{Edge, EdgeKey, Node, Topology};

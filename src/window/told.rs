@@ -4,7 +4,7 @@
 use super::addresses::Addresses;
 use crate::aggregate::{Cell, EdgeCell};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind};
-use crate::window::{EdgeKey, Node};
+use crate::window::{EdgeKey, Node, Registry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -44,6 +44,11 @@ impl Told {
         };
         let environment = key.service.environment.clone();
         self.0.insert(id, Pair { environment, client, server, kind, failed });
+    }
+
+    /// Lets go of series whose names are forgotten.
+    pub fn forget(&mut self, registry: &Registry) {
+        self.0.retain(|id, _| registry.names(*id));
     }
 
     /// The edge that a cell of this series tells of.

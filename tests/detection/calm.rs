@@ -175,7 +175,7 @@ impl Calm {
             attributes: Vec::new(),
         };
         let (id, key) = (key.id(), Arc::new(key));
-        self.registry.add(id, key.clone());
+        self.registry.add(id, key.clone(), 0);
         self.keys.push((id, key));
         id
     }
