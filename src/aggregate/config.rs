@@ -3,9 +3,9 @@
 crate::settings! {
     /// Bounds on what is kept.
     pub struct Config in "limits" {
-        /// Live series over all services, signals and shards. One service has at most a fifth of them, and half of
-        /// those of one shard;
-        /// what goes beyond is counted exactly, but in one series `_other` of its service.
+        /// Live series over all services, signals and shards. One service has at most a fifth of them, half of those
+        /// of one shard, and eight times as many as are still free, so that who has few always finds some; what goes
+        /// beyond is counted exactly, but in one series `_other` of its service.
         series: u64 = 100_000, "1000 to 10000000", |n| (1_000..=10_000_000).contains(n);
         /// Whether ids in span names are replaced: `GET /user/123` is counted as `GET /user/{id}`.
         template_names: bool = true, "true or false";
@@ -15,6 +15,15 @@ crate::settings! {
         resource_attributes: Vec<String> = Vec::new(), "up to 16 different names",
             |names| names.len() <= 16 && names.iter().collect::<std::collections::BTreeSet<_>>().len() == names.len();
     }
+}
+
+/// So many times as much as is free one service may have at most. However many want more than there is, room is left
+/// for those that have little: five that take what they can leave one slot in 41, each of them eight.
+const TIMES_FREE: usize = 8;
+
+/// Whether a service that has `own` of `taken` may have one more, of `all`.
+pub(super) const fn is_fair(own: usize, taken: usize, all: usize) -> bool {
+    own < all.saturating_sub(taken).saturating_mul(TIMES_FREE)
 }
 
 /// Halves of edges a second, over all shards.
@@ -44,6 +53,7 @@ pub(super) struct Bounds {
     pub services: usize,
     pub resources: usize,
     pub streams: usize,
+    pub streams_of_a_service: usize,
     pub halves: usize,
 }
 
@@ -58,6 +68,7 @@ impl Config {
             services: (series / 10).max(10),
             resources: series.saturating_mul(2).max(1_000),
             streams: series.saturating_mul(4),
+            streams_of_a_service: series.saturating_mul(2),
             halves: (HALVES_A_SECOND / usize::from(shards.max(1))).max(100),
         }
     }

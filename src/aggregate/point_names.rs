@@ -94,6 +94,7 @@ impl Shard {
             start: point.start,
             time: point.time,
             partition: metric.context.partition,
+            owner: self.series.service(metric.context.service).map_or(0, |service| service.owner),
             used: metric.context.arrived.secs(),
         })
     }

@@ -1,6 +1,6 @@
 //! Which series there are, and how the one of an item is found without allocating.
 
-use super::config::{Bounds, OTHER, bounded};
+use super::config::{Bounds, OTHER, bounded, is_fair};
 use super::names::{NameHash, Names};
 use super::slots::Slots;
 use super::{Indicator, Weight};
@@ -22,6 +22,8 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Service {
     pub key: Arc<ServiceKey>,
+    /// Stands for it in what outlives its number.
+    pub owner: u64,
     pub series: usize,
     /// Items that were counted in an overflow series since the last barrier.
     pub overflowed: u64,
@@ -122,7 +124,8 @@ impl SeriesTable {
             return known;
         }
         let number = u32::try_from(self.services.len()).unwrap_or(NONE);
-        self.services.push(Service { key: Arc::new(key.clone()), series: 0, overflowed: 0, peers: 0 });
+        let owner = owner_of(key);
+        self.services.push(Service { key: Arc::new(key.clone()), owner, series: 0, overflowed: 0, peers: 0 });
         self.service_numbers.insert(key.clone(), number);
         number
     }
@@ -185,7 +188,8 @@ impl SeriesTable {
             return known;
         }
         let of_service = self.service(service).map_or(0, |service| service.series);
-        let is_full = self.all.len() >= self.bounds.series || of_service >= self.bounds.series_of_a_service;
+        let is_full = !is_fair(of_service, self.all.len(), self.bounds.series)
+            || of_service >= self.bounds.series_of_a_service;
         if is_full && key.signal != Signal::Logs {
             let attributes =
                 if shape.is_empty() { vec![] } else { vec![("otel.metric.overflow".into(), shape.into())] };
@@ -337,6 +341,18 @@ impl SeriesTable {
             }
         }
     }
+}
+
+/// The same for equal keys, also after a restart.
+fn owner_of(key: &ServiceKey) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in [&key.environment, &key.namespace, &key.name] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let mut owner = [0u8; 8];
+    hasher.finalize_xof().fill(&mut owner);
+    u64::from_le_bytes(owner)
 }
 
 /// What a span stands for by the threshold in its `tracestate` (`ot=th:…`, OpenTelemetry "TraceState

@@ -124,7 +124,7 @@ impl Shard {
             halves: Halves::new(bounds.halves),
             peers: Peers::default(),
             hot: HotCells::default(),
-            streams: Streams::new(bounds.streams),
+            streams: Streams::new(bounds),
             indicators: Arc::default(),
             seconds: Vec::new(),
             users: Vec::new(),
@@ -275,6 +275,12 @@ impl Shard {
     /// Adds up what a slice did; the items that were too old.
     fn close(&mut self, context: Context, tally: &Tally) -> u64 {
         self.ahead += tally.ahead;
+        let refused = self.streams.take_refused();
+        if refused > 0
+            && let Some(service) = self.series.service_mut(context.service)
+        {
+            service.overflowed += refused;
+        }
         if tally.too_old > 0 {
             *self.rejected.entry(RejectedReason::TooOld).or_default() += tally.too_old;
         }

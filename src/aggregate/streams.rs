@@ -1,5 +1,6 @@
 //! Cumulative metrics: the last value of each stream, and what it grew by.
 
+use super::config::{Bounds, is_fair};
 use crate::model::Timestamp;
 use crate::sketch::Histogram;
 use hashbrown::HashMap;
@@ -65,6 +66,8 @@ pub(super) struct Stream {
     time: Timestamp,
     last: Last,
     pub partition: u8,
+    /// The service that it is one of.
+    owner: u64,
     pub used: u64,
 }
 
@@ -75,6 +78,7 @@ pub(super) struct Moment {
     pub start: Timestamp,
     pub time: Timestamp,
     pub partition: u8,
+    pub owner: u64,
     /// Second of journal time.
     pub used: u64,
 }
@@ -96,6 +100,10 @@ impl Hasher for Identity {
         }
     }
 
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+
     fn write_u128(&mut self, id: u128) {
         self.0 = id as u64;
     }
@@ -105,14 +113,43 @@ impl Hasher for Identity {
 #[derive(Debug)]
 pub(super) struct Streams {
     all: HashMap<StreamId, Stream, BuildHasherDefault<Identity>>,
+    of_owners: HashMap<u64, usize, BuildHasherDefault<Identity>>,
     limit: usize,
+    limit_of_one: usize,
+    /// Points of streams that there was no room for, since this was asked.
+    refused: u64,
     /// When this shard began to listen: streams that began later are known from their beginning.
     pub born: Timestamp,
 }
 
 impl Streams {
-    pub fn new(limit: usize) -> Self {
-        Self { all: HashMap::default(), limit, born: Timestamp::MAX }
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            all: HashMap::default(),
+            of_owners: HashMap::default(),
+            limit: bounds.streams,
+            limit_of_one: bounds.streams_of_a_service,
+            refused: 0,
+            born: Timestamp::MAX,
+        }
+    }
+
+    /// Points since the last time of streams that there was no room for: they are counted, but not what they grew by,
+    /// which without their last value nobody can tell.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+
+    fn has_room(&self, owner: u64) -> bool {
+        let own = self.of_owners.get(&owner).copied().unwrap_or(0);
+        own < self.limit_of_one && is_fair(own, self.all.len(), self.limit)
+    }
+
+    fn add(&mut self, id: StreamId, stream: Stream) {
+        let owner = stream.owner;
+        if self.all.insert(id, stream).is_none() {
+            *self.of_owners.entry(owner).or_default() += 1;
+        }
     }
 
     /// What a monotonic sum grew by.
@@ -155,14 +192,15 @@ impl Streams {
         difference: impl Fn(&Last, Option<&Last>) -> Option<Last>,
     ) -> Option<Last> {
         let Some(known) = self.all.get_mut(&at.id) else {
+            if !self.has_room(at.owner) {
+                self.refused += 1;
+                return None;
+            }
             // Of a stream that is older than this shard nothing is known but its first point seen here.
             let is_young = at.start != Timestamp::ZERO && at.start >= self.born;
             let grown = is_young.then(|| difference(&last, None)).flatten();
-            if self.all.len() < self.limit {
-                let stream =
-                    Stream { start: at.start, time: at.time, last, partition: at.partition, used: at.used };
-                self.all.insert(at.id, stream);
-            }
+            let Moment { id, start, time, partition, owner, used } = at;
+            self.add(id, Stream { start, time, last, partition, owner, used });
             return grown;
         };
         known.used = at.used;
@@ -180,7 +218,15 @@ impl Streams {
 
     /// Forgets streams without a point since `second`.
     pub fn forget_unused(&mut self, second: u64) {
-        self.all.retain(|_, stream| stream.used >= second);
+        let Self { all, of_owners, .. } = self;
+        of_owners.clear();
+        all.retain(|_, stream| {
+            let keep = stream.used >= second;
+            if keep {
+                *of_owners.entry(stream.owner).or_default() += 1;
+            }
+            keep
+        });
     }
 
     /// All streams in the order of their ids.
@@ -192,7 +238,7 @@ impl Streams {
 
     pub fn restore(&mut self, id: StreamId, stream: Stream) {
         if self.all.len() < self.limit {
-            self.all.insert(id, stream);
+            self.add(id, stream);
         }
     }
 }
@@ -207,13 +253,49 @@ mod tests {
             start: Timestamp::from_secs(start),
             time: Timestamp::from_secs(time),
             partition: 0,
+            owner: 1,
             used: time,
         }
     }
 
+    fn bounds(streams: usize) -> Bounds {
+        Bounds { streams, streams_of_a_service: streams / 2, ..crate::aggregate::Config::default().bounds(1) }
+    }
+
+    #[test]
+    fn whoever_has_few_streams_finds_room_and_what_has_none_is_not_counted_over_and_over() {
+        let mut streams = Streams::new(bounds(100));
+        streams.born = Timestamp::from_secs(100);
+        let number = |streams: &mut Streams, owner: u64, stream: u128, time: u64| {
+            let id = u128::from(owner) << 64 | stream;
+            streams.number(Moment { id, owner, ..at(100, time) }, time as f64)
+        };
+        // Four that take what they get.
+        for stream in 0..200 {
+            (1..5).for_each(|owner| {
+                number(&mut streams, owner, stream, 110);
+            });
+        }
+        let mut had: Vec<usize> = streams.of_owners.values().copied().collect();
+        had.sort_unstable();
+        assert_eq!((had.iter().sum::<usize>(), streams.all.len()), (97, 97), "{had:?}");
+        assert_eq!(streams.take_refused(), 4 * 200 - 97);
+        assert_eq!(number(&mut streams, 1, 150, 120), 0.0, "it may be what was counted before");
+        assert_eq!(number(&mut streams, 9, 1, 110), 110.0, "a newcomer's first");
+        assert_eq!(number(&mut streams, 9, 1, 120), 10.0);
+        // Of one alone half are.
+        let mut streams = Streams::new(bounds(100));
+        (0..200).for_each(|stream| {
+            number(&mut streams, 1, stream, 110);
+        });
+        assert_eq!(streams.all.len(), 50);
+        streams.forget_unused(111);
+        assert!(streams.all.is_empty() && streams.of_owners.is_empty());
+    }
+
     #[test]
     fn growth_of_a_counter_over_restarts_repeats_and_resets() {
-        let mut streams = Streams::new(10);
+        let mut streams = Streams::new(bounds(10));
         streams.born = Timestamp::from_secs(100);
         assert_eq!(streams.number(at(50, 110), 1_000.0), 0.0, "began before us");
         assert_eq!(streams.number(at(50, 120), 1_005.0), 5.0);
@@ -228,7 +310,7 @@ mod tests {
 
     #[test]
     fn growth_of_histograms() {
-        let mut streams = Streams::new(10);
+        let mut streams = Streams::new(bounds(10));
         streams.born = Timestamp::from_secs(100);
         let point = |counts: &[u64], sum| Growing {
             counts: Counts::Explicit { counts: counts.to_vec(), bounds: vec![1.0] },

@@ -614,6 +614,33 @@ fn beyond_its_share_a_service_is_counted_in_one_series() {
 }
 
 #[test]
+fn services_that_want_all_series_there_are_leave_some_to_those_that_have_few() {
+    let config = Config { series: 1_000, ..Config::default() };
+    let mut shard = Shard::new(0, 1, &config);
+    let mut send = |service: &str, names: std::ops::Range<u32>| {
+        let body = named(service, names.map(|n| format!("op{n}")));
+        shard.apply(Position(0), Timestamp::from_secs(NOW), &admitted(Signal::Traces, body).0);
+    };
+    for part in 0..10 {
+        for noisy in 0..5 {
+            send(&format!("noisy-{noisy}"), part * 50..(part + 1) * 50);
+        }
+    }
+    for late in 0..15 {
+        send(&format!("late-{late}"), 0..1);
+    }
+    let mut sum = Merged::default();
+    sum.take(shard.cut(cut(NOW + 1, false)));
+    let apart = |name: &str| {
+        let own = sum.keys.values().filter(|key| key.service.name.starts_with(name));
+        own.filter(|key| &*key.operation != "_other").count()
+    };
+    assert_eq!(apart("late-"), 15);
+    assert!((900..980).contains(&apart("noisy-")), "{}", apart("noisy-"));
+    assert_eq!(sum.cells.values().map(Cell::items).sum::<u64>(), 5 * 500 + 15);
+}
+
+#[test]
 fn of_many_shards_no_service_takes_more_than_half_of_one() {
     let config = Config { series: 1_000, ..Config::default() };
     let mut sum = Merged::default();
