@@ -7,6 +7,7 @@ use super::keeping::{Keeping, Settled};
 use super::mailbox::{Mailbox, Merge};
 use super::objectives::Reloading;
 use super::reading::{AllWindows, Daemon, LedgerRecords, Published};
+use super::removing::Removing;
 use super::supervision::{DEADLINE, Supervisor};
 use super::totals::{Sums, Totals};
 use super::{Config, Error};
@@ -334,6 +335,14 @@ impl App {
         });
         let reload = reloading.clone().run(objective_files, judging.clone(), rest_stopping.clone());
         supervisor.task(rest.handle(), "reading of objectives", reload);
+        let removing = Removing::new(
+            evidence.clone(),
+            config.diagnose.clone(),
+            judging.clone(),
+            ledger.clone(),
+            clock.clone(),
+        );
+        supervisor.task(rest.handle(), "removal of evidence", removing.clone().run(rest_stopping.clone()));
         let diagnosis = Diagnosis::new(config.diagnose.clone(), evidence.clone());
         let diagnosing = Arc::new(Diagnosing::new(
             match &keepsakes {
@@ -354,6 +363,7 @@ impl App {
             access.clone(),
             reloading.clone(),
             diagnosing.clone(),
+            removing,
             supervisor.paces(),
         ];
         if let Some(keepsakes) = &keepsakes {

@@ -14,6 +14,7 @@ mod mailbox;
 mod objectives;
 mod priority;
 mod reading;
+mod removing;
 mod supervision;
 mod totals;
 mod unwritten;

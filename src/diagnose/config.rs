@@ -36,6 +36,10 @@ crate::settings! {
         /// `ANOMALY.html` beside it: a prefix in an object store. Credentials come from the environment alone, as
         /// docs/diagnosis.md says. Nothing is ever deleted there.
         evidence_url: Option<ObjectUrl> = None, "s3://BUCKET/PREFIX, gs://…, az://…, http[s]://… (WebDAV) or file:///…, without secrets";
+        /// Disk space of evidence bundles. Beyond it the oldest are removed, but none of an anomaly that is open.
+        evidence_bytes: ByteSize = ByteSize(4 << 30), "64 MiB to 16 TiB", |n| (64 << 20..=16 << 40).contains(&n.0);
+        /// How long an evidence bundle is kept, unless its anomaly is still open.
+        evidence_age: Seconds = Seconds(Duration::from_secs(90 * 86_400)), "1h to 3650d", |time| (3_600..=3_650 * 86_400).contains(&time.0.as_secs());
         /// Disk space of keepsakes: whole traces of each operation, healthy and worst, that outlive the journal. 0
         /// keeps none.
         keepsake_bytes: ByteSize = ByteSize(64 << 20), "0 to 16 GiB", |n| n.0 <= 16 << 30;
@@ -103,6 +107,9 @@ impl Config {
             collectors,
             // Where it is put changes nothing of what is in it.
             evidence_url: _,
+            // Nor does how long it stays.
+            evidence_bytes: _,
+            evidence_age: _,
             keepsake_bytes,
             keepsake_age,
             keepsake_every,

@@ -5,7 +5,7 @@ use super::{Error, Hash, Incident, IncidentState, TimelineEntry};
 use crate::alert::{Alert, AlertState, Delivered, Impact, Recorded};
 use crate::confirm::{Anomaly, AnomalyState, Severity};
 use crate::context::Change;
-use crate::diagnose::{Cause, CauseKind, Evidence, Pass, Uploaded};
+use crate::diagnose::{Cause, CauseKind, Evidence, Pass, Removed, Uploaded};
 use crate::model::Timestamp;
 use crate::store::{LedgerRecord, Stage};
 use serde::de::DeserializeOwned;
@@ -47,9 +47,10 @@ impl Incidents {
         match record.stage {
             Stage::Context => self.on(record, Self::changed),
             Stage::Confirm => self.on(record, Self::judged),
-            Stage::Diagnose => match Uploaded::read(record) {
-                Some(uploaded) => self.uploaded(uploaded),
-                None => self.on(record, Self::diagnosed),
+            Stage::Diagnose => match (Uploaded::read(record), Removed::read(record)) {
+                (Some(uploaded), _) => self.uploaded(uploaded),
+                (_, Some(removed)) => self.removed(&removed),
+                _ => self.on(record, Self::diagnosed),
             },
             Stage::Incident => self.on(record, Self::written),
             Stage::Alert => match Recorded::read(record) {
@@ -324,6 +325,12 @@ impl Incidents {
             Some(why) => format!("Evidence ({which}) could not be uploaded to {}: {why}", uploaded.url),
         };
         tell(incident, line(uploaded.at, DAEMON, what));
+    }
+
+    fn removed(&mut self, removed: &Removed) {
+        let Some(incident) = self.incident(&removed.removed.0) else { return };
+        let what = format!("Evidence was removed {}", removed.reason.in_words());
+        tell(incident, line(removed.at, DAEMON, what));
     }
 
     fn written(&mut self, entry: Entry) {

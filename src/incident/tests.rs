@@ -5,7 +5,7 @@ use crate::alert::fixture::anomaly;
 use crate::alert::{Alert, Config, Delivered, Lifecycle};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState};
 use crate::context::{Change, ChangeId, ChangeKind};
-use crate::diagnose::{Cause, CauseKind, Evidence, Manifest, Pass, Uploaded};
+use crate::diagnose::{Cause, CauseKind, Evidence, Manifest, Pass, Removed, RemovedReason, Uploaded};
 use crate::model::Timestamp;
 use crate::store::{LedgerRecord, Stage};
 use proptest::prelude::*;
@@ -164,11 +164,15 @@ fn where_evidence_was_uploaded_or_why_not_is_in_the_timeline_and_hides_no_eviden
     for one in [upload(Pass::First, 200, Some("no answer")), upload(Pass::Complete, 230, None)] {
         ledger.append(one.at, Stage::Diagnose, &one.object(), &one.key(), &one);
     }
+    let (removed, reason) = (AnomalyId(ID.into()), RemovedReason::Age);
+    let removed = Removed { removed, at: at(240), bytes: 10, reason };
+    ledger.append(removed.at, Stage::Diagnose, &removed.object(), &removed.key(), &removed);
     let incidents = ledger.fold();
     let incident = incidents.get(ID).unwrap();
     let told = |wanted: &str| incident.timeline.iter().any(|line| line.what == wanted);
     assert!(told("Evidence (first look) could not be uploaded to s3://bucket/a.tar.zst: no answer"));
     assert!(told("Evidence (with late spans) uploaded: s3://bucket/a.tar.zst"));
+    assert!(told("Evidence was removed for its age"));
     assert!(told("Evidence: 31 traces, 64 log records") && incident.cause.is_some());
 }
 

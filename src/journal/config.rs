@@ -1,6 +1,7 @@
 //! The journal's part of the configuration.
 
-use crate::settings::{ByteSize, Setting};
+use crate::settings::{ByteSize, Seconds, Setting};
+use std::time::Duration;
 use toml::Value;
 
 /// What an acknowledgement stands for.
@@ -45,6 +46,8 @@ crate::settings! {
         /// Disk space of the journal. By default 10 GiB or a quarter of the space that is free at the
         /// start, whichever is less.
         max_bytes: Option<ByteSize> = None, "4 MiB to 16 TiB", |size| size.is_none_or(|size| (4 << 20..=16 << 40).contains(&size.0));
+        /// How long what arrived is kept at most, give or take a quarter of it, even where there is room for more.
+        max_age: Seconds = Seconds(Duration::from_secs(30 * 86_400)), "10m to 3650d", |age| (600..=3_650 * 86_400).contains(&age.0.as_secs());
     }
 }
 

@@ -73,7 +73,8 @@ fn recover(image: &Image, life: &Life, told: &str) -> usize {
     if dir.exists() {
         check(&dir).unwrap_or_else(|error| panic!("{told}: {error}"));
     }
-    let config = Config { durability: Durability::Always, max_bytes: Some(ByteSize(4 << 20)) };
+    let config =
+        Config { durability: Durability::Always, max_bytes: Some(ByteSize(4 << 20)), ..Config::default() };
     let open = || {
         Journal::open(&dir, &config, Arc::new(ManualClock::default()), Some(resume))
             .unwrap_or_else(|error| panic!("{told}: {error}"))

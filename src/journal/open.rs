@@ -63,7 +63,9 @@ impl Journal {
         shared.last_arrived.store(last_arrived.0, Ordering::Release);
         shared.index.begin(resume);
         let segments = segments.into_iter().map(Arc::new).collect();
-        let writer = Writer::open(dir.to_owned(), sizes, config.durability, shared.clone(), segments, next)?;
+        let mut writer =
+            Writer::open(dir.to_owned(), sizes, config.durability, shared.clone(), segments, next)?;
+        writer.keep_for(config.max_age.0);
         let mut stamper = Stamper::new();
         if last_arrived != Timestamp::ZERO {
             stamper.admit(last_arrived);

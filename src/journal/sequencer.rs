@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Seconds between checkpoints.
 const CHECKPOINT_EVERY_S: u64 = 30;
+/// Seconds between looks for what is too old.
+const EXPIRE_EVERY_S: u64 = 60;
 /// Requests and wire bytes in one group.
 const GROUP_REQUESTS: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
@@ -248,6 +250,11 @@ impl Sequencer {
     }
 
     fn cut(&mut self, number: u64, through: Position) -> Cut {
+        if number.is_multiple_of(EXPIRE_EVERY_S)
+            && let Target::Segments { writer, .. } = &mut self.target
+        {
+            writer.expire(Timestamp::from_secs(number));
+        }
         let mut due = self.shared.checkpoint_wanted.swap(false, Ordering::AcqRel);
         if let Some((second, position)) = &mut self.checkpoint {
             due |= number.saturating_sub(*second) >= CHECKPOINT_EVERY_S

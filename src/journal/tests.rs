@@ -277,6 +277,41 @@ fn the_oldest_is_recycled_but_never_past_the_checkpoint() {
 }
 
 #[test]
+fn what_is_too_old_goes_though_little_arrives_but_never_past_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        max_bytes: Some(ByteSize(16 << 20)),
+        max_age: crate::settings::Seconds(Duration::from_secs(3_600)),
+        ..Config::default()
+    };
+    let clock = Arc::new(ManualClock::default());
+    let (mut sequencer, _, recorder) = Journal::open(dir.path(), &config, clock.clone(), None).unwrap();
+    let kept = |sequencer: &mut Sequencer, minutes: std::ops::Range<u32>| {
+        for minute in minutes {
+            let (admitted, _pending) = request(wire(minute, 100), &[0]);
+            let at = Timestamp::from_secs(60_000 + 60 * u64::from(minute));
+            sequencer.append_at(admitted, at).unwrap().for_each(drop);
+        }
+        recorder.records(Position(0)).map(|record| record.arrived.secs()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&mut sequencer, 0..200).len(), 200, "no checkpoint holds it");
+    sequencer.handle().set_checkpoint(sequencer.end());
+    let held = kept(&mut sequencer, 200..300);
+    let now = 60_000 + 60 * 299;
+    assert!(held.windows(2).all(|pair| pair[1] == pair[0] + 60) && held.last() == Some(&now), "no gap");
+    // The checkpoint does not hold the last hundred; segments are of a quarter of an hour.
+    let oldest = (now - held[0]) / 60;
+    assert!((99..120).contains(&oldest), "{oldest} minutes are held");
+    sequencer.handle().set_checkpoint(sequencer.end());
+    let held = kept(&mut sequencer, 300..302);
+    let oldest = (now + 120 - held[0]) / 60;
+    assert!((60..80).contains(&oldest), "{oldest} minutes are held");
+    drop((sequencer, recorder));
+    let (_, _, recorder) = Journal::open(dir.path(), &config, clock, None).unwrap();
+    assert_eq!(recorder.records(Position(0)).count(), held.len());
+}
+
+#[test]
 fn a_lost_journal_gives_out_no_position_again() {
     let dir = tempfile::tempdir().unwrap();
     let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, Some(Position(123_456)));

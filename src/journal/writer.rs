@@ -17,10 +17,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const SYNC_EVERY: Duration = Duration::from_millis(200);
+/// The time for which records are kept is spread over so many segments at least.
+const SEGMENTS_AN_AGE: u32 = 4;
 
 pub(super) struct Writer {
     dir: PathBuf,
     sizes: Sizes,
+    max_age: Duration,
     durability: Durability,
     shared: Arc<Shared>,
     /// Oldest first; the last one is written to.
@@ -76,6 +79,7 @@ impl Writer {
         let writer = Self {
             dir,
             sizes,
+            max_age: Duration::MAX,
             durability,
             shared,
             segments,
@@ -88,6 +92,35 @@ impl Writer {
         writer.publish();
         writer.shared.written.store(next, Ordering::Release);
         Ok(writer)
+    }
+
+    /// Keeps what arrived no longer than this.
+    pub fn keep_for(&mut self, max_age: Duration) {
+        self.max_age = max_age;
+    }
+
+    /// Lets go of segments of which everything arrived too long ago; a checkpoint must hold it. One in which little
+    /// arrives is left before it is full, so that its time comes, too.
+    pub fn expire(&mut self, now: Timestamp) {
+        let began_before = |segment: &Segment, age: Duration| {
+            let first = segment.header(segment.first());
+            first.is_some_and(|first| now.since(first.arrived) > age)
+        };
+        if self.segments.last().is_some_and(|last| began_before(last, self.max_age / SEGMENTS_AN_AGE)) {
+            if self.spare.is_some() || self.is_being_made {
+                // If it cannot be made, there will be another try.
+                let _ = self.turn(0);
+            } else {
+                self.make_ahead();
+            }
+        }
+        while self.segments.get(1).is_some_and(|second| began_before(second, self.max_age))
+            && let Some(oldest) = self.pop_oldest()
+        {
+            if let Err(error) = disk::remove_file(&oldest.path) {
+                tracing::warn!(file = %oldest.path.display(), %error, "a part of the journal that is too old stays");
+            }
+        }
     }
 
     fn publish(&self) {

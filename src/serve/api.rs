@@ -142,14 +142,21 @@ impl Api {
     /// `NotFound` if there is no such anomaly, or no bundle of it.
     pub fn bundle(&self, anomaly: &str) -> Result<(PathBuf, crate::diagnose::Evidence), Error> {
         let none = || Error::NotFound(format!("no evidence of anomaly {anomaly:?} yet"));
-        let evidence = self.board.anomaly(anomaly)?.evidence.ok_or_else(none)?;
+        let whole = self.board.anomaly(anomaly)?;
+        if let Some(removed) = whole.removed {
+            let (at, why) = (removed.at, removed.reason.in_words());
+            return Err(Error::NotFound(format!(
+                "the evidence of anomaly {anomaly:?} was removed {why}, on {at}"
+            )));
+        }
+        let evidence = whole.evidence.ok_or_else(none)?;
         // Where the bundle was written may have been another mount; its name is what lasts.
         let name = evidence.bundle.path.file_name().ok_or_else(none)?;
         let path = self.sources.evidence.join(name);
         if path.is_dir() {
             Ok((path, evidence))
         } else {
-            Err(Error::NotFound(format!("the evidence of anomaly {anomaly:?} was removed to make room")))
+            Err(Error::NotFound(format!("the evidence of anomaly {anomaly:?} is not there any more")))
         }
     }
 

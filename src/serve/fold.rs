@@ -5,7 +5,7 @@ use crate::alert::{Alert, Recorded};
 use crate::api::v1;
 use crate::confirm::Anomaly;
 use crate::context::{Change, ToldExemption};
-use crate::diagnose::Evidence;
+use crate::diagnose::{Evidence, Removed};
 use crate::model::Timestamp;
 use crate::store::{LedgerRecord, Stage};
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub struct Whole {
     pub anomaly: Option<Anomaly>,
     pub alert: Option<Alert>,
     pub evidence: Option<Evidence>,
+    /// When and why its bundle was removed, if it was.
+    pub removed: Option<Removed>,
     /// What was last said of it, so that what changes nothing that can be seen is not said again.
     said: Option<v1::Anomaly>,
 }
@@ -28,7 +30,10 @@ impl Whole {
     #[must_use]
     pub fn message(&self) -> Option<v1::Anomaly> {
         let anomaly = self.anomaly.as_ref()?;
-        Some(anomaly_message(anomaly, self.alert.as_ref(), self.evidence.as_ref()))
+        let mut message = anomaly_message(anomaly, self.alert.as_ref(), self.evidence.as_ref());
+        // What it found stays; where it lies is nowhere.
+        message.evidence = message.evidence.filter(|_| self.removed.is_none());
+        Some(message)
     }
 }
 
@@ -65,9 +70,16 @@ impl Fold {
                 id
             }
             Stage::Diagnose => {
+                if let Some(removed) = Removed::read(record) {
+                    let id = removed.removed.0.clone();
+                    // Of one that is no longer held nothing is said.
+                    self.anomalies.get_mut(&id)?.removed = Some(removed);
+                    return self.say(&id);
+                }
                 let evidence: Evidence = serde::Deserialize::deserialize(payload).ok()?;
                 let id = evidence.anomaly.0.clone();
-                self.anomalies.entry(id.clone()).or_default().evidence = Some(evidence);
+                let whole = self.anomalies.entry(id.clone()).or_default();
+                (whole.evidence, whole.removed) = (Some(evidence), None);
                 id
             }
             Stage::Context => {
@@ -84,14 +96,20 @@ impl Fold {
             }
             Stage::Incident => return None,
         };
-        let whole = self.anomalies.get_mut(&id)?;
+        let said = self.say(&id);
+        if self.anomalies.len() > MOST {
+            self.forget_oldest();
+        }
+        said
+    }
+
+    /// An anomaly, if it looks different now.
+    fn say(&mut self, id: &str) -> Option<v1::Anomaly> {
+        let whole = self.anomalies.get_mut(id)?;
         let message = whole.message()?;
         let visible = |message: &v1::Anomaly| v1::Anomaly { revision: 0, ..message.clone() };
         let changed = whole.said.as_ref().is_none_or(|said| visible(said) != visible(&message));
         whole.said = Some(message.clone());
-        if self.anomalies.len() > MOST {
-            self.forget_oldest();
-        }
         changed.then_some(message)
     }
 

@@ -301,7 +301,7 @@ impl Store {
         let mut written = BTreeMap::new();
         let mut names = Names::default();
         let done = self.0.write_blocks(&plan, &mut written).and_then(|()| {
-            let (victims, floor) = self.0.victims(&plan, &written);
+            let (victims, floor) = self.0.victims(checkpoint.cut.arrived, &plan, &written);
             names = self.0.names(checkpoint.cut, &plan, &written, &victims);
             // From here on a failure leaves the files: the transaction may have reached the disk.
             self.0.write_transaction(checkpoint, &plan, &written, &victims, floor, &names)?;
@@ -381,19 +381,25 @@ impl Inner {
         done
     }
 
-    /// What has to go so that the rest fits: the finest level first, its oldest block first; but
-    /// nothing that is still to be rolled up.
-    fn victims(&self, plan: &Plan, written: &BTreeMap<u64, Block>) -> (Victims, [WindowId; 4]) {
+    /// What has to go because it is too old, or so that the rest fits: the finest level first, its oldest block first;
+    /// but nothing that is still to be rolled up.
+    fn victims(
+        &self,
+        now: Timestamp,
+        plan: &Plan,
+        written: &BTreeMap<u64, Block>,
+    ) -> (Victims, [WindowId; 4]) {
+        let oldest = WindowId::of(now.saturating_sub(self.config.max_age.0));
         let all: Vec<(u64, &Block)> =
             plan.blocks.iter().chain(written).map(|(number, block)| (*number, block)).collect();
         let mut bytes = all.iter().map(|(_, block)| block.bytes).sum::<u64>() + self.db.bytes();
         let (mut victims, mut floor) = (Victims::new(), plan.floor);
         for level in Level::ALL {
             for (number, block) in all.iter().filter(|(_, block)| block.level == level) {
-                if bytes <= self.config.max_bytes.0 {
-                    return (victims, floor);
-                }
                 let after = level.after(block.last);
+                if bytes <= self.config.max_bytes.0 && after > oldest {
+                    continue;
+                }
                 if plan.mark.left.get(level as usize).is_some_and(|rolled| after > *rolled) {
                     break;
                 }

@@ -4,7 +4,7 @@ use crate::aggregate::{Accepted, Cell, Total};
 use crate::journal::Cut;
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, Timestamp, WindowId};
-use crate::settings::ByteSize;
+use crate::settings::{ByteSize, Seconds};
 use crate::store::{Checkpoint, Config, Error, Level, Pieces, Stage, Store};
 use crate::window::{Quality, SealedWindow};
 use proptest::prelude::*;
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) fn cut(number: u64) -> Cut {
     Cut { number, arrived: Timestamp::from_secs(number), ..Cut::default() }
@@ -320,6 +321,27 @@ fn when_room_is_short_the_finest_and_oldest_go_first_and_coarser_windows_stand_i
     let store = open(folder.path());
     assert_eq!(store.windows(Timestamp::ZERO, Timestamp::MAX, Level::Seconds10), stored);
     assert_eq!(block_files(folder.path()), names);
+}
+
+#[test]
+fn windows_go_when_they_are_too_old_though_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let day = Seconds(Duration::from_secs(86_400));
+    let store = Store::scratch(folder.path(), Config { max_age: day, ..Config::default() }).unwrap();
+    let first = 360 * 1_000;
+    let last = first + 3 * 8_640 - 1;
+    for id in first..=last {
+        store.seal(window(id, false, seals(id), &[(1, 1)]));
+        if id % 360 == 359 {
+            store.commit(&checkpoint(seals(id))).unwrap();
+        }
+    }
+    for level in Level::ALL {
+        let held = store.windows(Timestamp::ZERO, Timestamp::MAX, level);
+        let oldest = held.first().unwrap().window.id.0;
+        assert!((last - 8_640 - 360..=last - 8_640 + 360).contains(&oldest), "{level:?}: {}", last - oldest);
+        assert_eq!(sums(&store, level).len() as u64, (last + 1 - oldest).div_ceil(level.windows()));
+    }
 }
 
 #[test]
