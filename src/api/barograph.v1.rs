@@ -5832,6 +5832,9 @@ pub struct JournalStatus {
     pub keepsakes: u64,
     #[prost(uint64, tag = "5")]
     pub keepsake_bytes: u64,
+    /// Records at which three starts in a row had ended: left out, and kept aside in `journal/quarantine/`.
+    #[prost(uint64, tag = "6")]
+    pub quarantined: u64,
 }
 /// The budget of alarms for nothing.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]

@@ -3,7 +3,7 @@
 use super::Error;
 use super::judging::{Job, Judging};
 use crate::confirm::{Anomaly, AnomalyId};
-use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Redaction, Uploading, run_collector};
+use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Uploading, run_collector};
 use crate::journal::Recorder;
 use crate::limits::give_back_free_memory;
 use crate::model::Clock;
@@ -183,7 +183,7 @@ impl Diagnosing {
     /// Starts the collectors that are for this cause; what they say goes into the complete evidence, or is added
     /// to it.
     fn collect(self: &Arc<Self>, anomaly: &Anomaly, cause: &Cause, judging: &Arc<Mutex<Judging>>) {
-        let redaction = Arc::new(Redaction::new(&self.diagnosis.config().redact_attributes));
+        let redaction = Arc::new(self.diagnosis.config().redaction());
         let collectors = self.collectors.iter();
         let wanted: Vec<_> =
             collectors.filter(|collector| collector.is_for(cause, &anomaly.service.name)).collect();

@@ -2,7 +2,7 @@
 
 use super::backtest::recordings;
 use super::{Config, Error};
-use crate::diagnose::{Explanation, Gather, Limits, Redaction, decode, explain};
+use crate::diagnose::{Explanation, Gather, Limits, decode, explain};
 use crate::model::Timestamp;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ impl Question {
     /// # Errors
     /// When a recording cannot be read.
     pub fn answer(&self, config: &Config) -> Result<Explanation, Error> {
-        let redaction = Redaction::new(&config.diagnose.redact_attributes);
+        let redaction = config.diagnose.redaction();
         let mut gather = Gather::new(Limits::default());
         let ((good_from, _), (bad_from, _)) = crate::diagnose::periods(self.at, self.baseline);
         let from = good_from.min(bad_from);

@@ -297,6 +297,7 @@ impl Condition for Daemon {
                 newest: self.recorder.newest().map(|(_, arrived)| to_proto(arrived)),
                 keepsakes,
                 keepsake_bytes,
+                quarantined: self.recorder.quarantined(),
             }),
             memory_bytes: memory_bytes(),
             false_pages: Some(v1::FalsePages { per_week, spent_week }),
@@ -350,6 +351,12 @@ impl Collect for Daemon {
             Kind::Gauge,
             "Time between the oldest and the newest record kept.",
             kept,
+        );
+        out.single(
+            "barograph_journal_quarantined_records",
+            Kind::Gauge,
+            "Records left out of replays and kept aside, because three starts in a row had ended at them.",
+            self.recorder.quarantined() as f64,
         );
         let budget = status.false_pages.unwrap_or_default();
         out.single(

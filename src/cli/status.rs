@@ -103,6 +103,10 @@ fn table(status: &v1::Status) -> String {
             ),
         ),
     ];
+    let quarantined = journal.quarantined;
+    let quarantine = (quarantined > 0).then(|| {
+        format!("{} records at which starts had ended are left out: journal/quarantine/", count(quarantined))
+    });
     // Whose doing it is stands right below.
     let crowded = series.crowded.iter().map(|of| ("", crowded(of)));
     let below = [
@@ -118,7 +122,8 @@ fn table(status: &v1::Status) -> String {
             ),
         ),
     ];
-    for (name, value) in above.into_iter().chain(crowded).chain(below) {
+    let quarantine = quarantine.map(|what| ("quarantine", what));
+    for (name, value) in above.into_iter().chain(crowded).chain(below).chain(quarantine) {
         table.row([name.to_owned(), value]);
     }
     let refused = refused_files_text(&status.refused_slo_files);

@@ -257,7 +257,7 @@ pub fn capture(
     effort: &Effort,
     config: &Config,
 ) -> Result<Capture, Error> {
-    let redaction = Redaction::new(&config.redact_attributes);
+    let redaction = config.redaction();
     let limits = Limits { spans: effort.rows, log_records: effort.rows, points: effort.rows };
     let split = onset.saturating_sub(BEFORE_ONSET);
     let from = split.saturating_sub(effort.healthy);

@@ -2,6 +2,7 @@
 
 use super::Pass;
 use super::collect::Collector;
+use super::redact::{PATTERN_CHARACTERS, PATTERNS, Redaction};
 use super::upload::ObjectUrl;
 use crate::settings::{ByteSize, Seconds};
 use std::collections::BTreeSet;
@@ -13,6 +14,12 @@ crate::settings! {
         /// Words that mark secrets: values of attributes whose key contains one of them, and what
         /// follows it in a text after `=` or `:`, are replaced while the capture is read.
         redact_attributes: Vec<String> = DEFAULT_REDACTED.map(str::to_owned).to_vec(), "a list of texts";
+        /// Words that are secrets by their looks, wherever they stand in a text, a value or the name of a span: `*`
+        /// for any characters, `?` for one, `#` for a digit, as in `sk_live_*`, `####-####-####-####` or `*@*.example`.
+        redact_patterns: Vec<String> = Vec::new(), "up to 50 texts of up to 100 characters", |patterns| {
+            patterns.len() <= PATTERNS
+                && patterns.iter().all(|pattern| (1..=PATTERN_CHARACTERS).contains(&pattern.chars().count()))
+        };
         /// Healthy period before the onset that the first pass compares with.
         first_healthy: Seconds = Seconds(Duration::from_secs(120)), "10s to 1h", |time| (10..=3_600).contains(&time.0.as_secs());
         /// Most bytes of recorded requests, inflated, that the first pass reads; where the two periods hold more,
@@ -94,11 +101,18 @@ impl Config {
         }
     }
 
+    /// What is hidden.
+    #[must_use]
+    pub fn redaction(&self) -> Redaction {
+        Redaction::new(&self.redact_attributes).with_patterns(&self.redact_patterns)
+    }
+
     /// BLAKE3 of every key's value, in hexadecimal digits: bundles with the same one were made alike.
     #[must_use]
     pub fn hash(&self) -> String {
         let Self {
             redact_attributes,
+            redact_patterns,
             first_healthy,
             first_read_bytes,
             healthy,
@@ -129,7 +143,7 @@ impl Config {
             keepsake_bytes.0,
             *keepsakes_per_operation,
         ];
-        let text = format!("{redact_attributes:?} {times:?} {sizes:?} {collectors:?}");
+        let text = format!("{redact_attributes:?} {redact_patterns:?} {times:?} {sizes:?} {collectors:?}");
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 }

@@ -140,7 +140,7 @@ fn span_row(
         span: span.span_id,
         parent: span.parent_span_id,
         resource,
-        operation: into.interner.intern(cut(&operation_name(span.name), VALUE_BYTES)),
+        operation: into.interner.intern(&redaction.text(cut(&operation_name(span.name), VALUE_BYTES))),
         kind: span.kind,
         start: span.start,
         end: span.end,

@@ -11,7 +11,6 @@ use super::explain::{self, Explanation, Known};
 use super::keepsakes::Keepsakes;
 use super::moment;
 use super::page::{self, Shown};
-use super::redact::Redaction;
 use super::rows::{Rows, SpanRow};
 use super::source::Source;
 use super::span_clues::{Pair, percent};
@@ -202,7 +201,7 @@ impl Diagnosis {
             .flat_map(|route| keepsakes.healthy(route, onset, KEEPSAKES))
             .map(|keepsake| keepsake.trace)
             .collect();
-        keepsakes.rows(&traces, &Redaction::new(&self.config.redact_attributes))
+        keepsakes.rows(&traces, &self.config.redaction())
     }
 }
 

@@ -1,8 +1,9 @@
 //! What must not leave in a bundle: values of attributes whose key says that they are secret, and
-//! secrets written into texts. Applied while rows are decoded, so that nothing later can forget it.
+//! secrets written into texts and names. Applied while rows are decoded, so that nothing later can forget it.
 
 use regex::bytes::Regex;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";
@@ -13,7 +14,13 @@ pub struct Redaction {
     words: Vec<String>,
     /// Finds whether any of the words is there at all, which of most texts is not; `None` looks for each.
     any: Option<Regex>,
+    /// Finds the words of a text that look like a secret; `None` when nothing does.
+    patterns: Option<Regex>,
 }
+
+/// Characters of a pattern, and patterns, that are taken at most.
+pub(super) const PATTERN_CHARACTERS: usize = 100;
+pub(super) const PATTERNS: usize = 50;
 
 /// What secrets follow, beside the words.
 const SCHEMES: [&str; 2] = ["bearer ", "basic "];
@@ -27,16 +34,30 @@ impl Redaction {
         let either: Vec<String> =
             words.iter().map(String::as_str).chain(SCHEMES).map(regex::escape).collect();
         let any = Regex::new(&format!("(?i-u:{})", either.join("|"))).ok();
-        Self { words, any }
+        Self { words, any, patterns: None }
+    }
+
+    /// Hides as well each word of a text that a pattern fits as a whole: `*` stands for any characters, `#` for a
+    /// digit, `?` for one character; case means nothing.
+    #[must_use]
+    pub fn with_patterns(self, patterns: &[String]) -> Self {
+        let usable = patterns.iter().filter(|pattern| !pattern.is_empty());
+        let all: Vec<String> = usable.map(|pattern| expression(pattern)).collect();
+        let patterns = (!all.is_empty()).then(|| Regex::new(&format!("(?i)^(?:{})$", all.join("|"))));
+        Self { patterns: patterns.and_then(Result::ok), ..self }
     }
 
     /// Whether there is certainly nothing to hide, neither of an attribute with this key nor in this text.
     fn is_plain(&self, text: &str) -> bool {
+        self.patterns.is_none() && self.has_no_word(text)
+    }
+
+    fn has_no_word(&self, text: &str) -> bool {
         self.words.is_empty() || self.any.as_ref().is_some_and(|any| !any.is_match(text.as_bytes()))
     }
 
     fn hides(&self, key: &str) -> bool {
-        if self.is_plain(key) {
+        if self.has_no_word(key) {
             return false;
         }
         let key = key.to_ascii_lowercase();
@@ -50,7 +71,7 @@ impl Redaction {
     }
 
     /// A text in which what follows `WORD=`, `WORD:` or `"WORD":` is hidden, up to the next blank,
-    /// quote, comma, semicolon or ampersand; after `Bearer ` and `Basic ` likewise.
+    /// quote, comma, semicolon or ampersand; after `Bearer ` and `Basic ` likewise; and words that a pattern fits.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.is_plain(text) {
@@ -58,6 +79,12 @@ impl Redaction {
         }
         let lower = text.to_ascii_lowercase();
         let mut hidden: Vec<(usize, usize)> = Vec::new();
+        if let Some(patterns) = &self.patterns {
+            let fits = |word: &Range<usize>| {
+                text.get(word.clone()).is_some_and(|word| patterns.is_match(word.as_bytes()))
+            };
+            hidden.extend(words_of(text).filter(fits).map(|word| (word.start, word.end)));
+        }
         let words = self.words.iter().map(String::as_str);
         for word in words.chain(SCHEMES) {
             for (at, _) in lower.match_indices(word) {
@@ -101,6 +128,35 @@ impl Redaction {
     }
 }
 
+/// What a pattern says, as a regular expression.
+fn expression(pattern: &str) -> String {
+    let mut expression = String::new();
+    for character in pattern.chars() {
+        match character {
+            '*' => expression.push_str(".*"),
+            '?' => expression.push('.'),
+            '#' => expression.push_str("[0-9]"),
+            other => expression.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    expression
+}
+
+/// Where the words of a text lie: what stands between blanks, quotes, brackets and the signs that join names to values.
+fn words_of(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let is_between = |c: char| {
+        let is_sign = matches!(c, '"' | '\'' | ',' | ';' | '&' | '=' | ':' | '/' | '<' | '>' | '|');
+        is_sign || c.is_whitespace() || matches!(c, '(' | ')' | '[' | ']' | '{' | '}')
+    };
+    let mut at = 0;
+    text.split_inclusive(is_between).filter_map(move |part| {
+        let from = at;
+        at += part.len();
+        let word = part.trim_end_matches(is_between);
+        (!word.is_empty()).then(|| from..from + word.len())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +169,27 @@ mod tests {
     fn values_of_secret_keys_are_hidden() {
         assert_eq!(redaction().value("http.request.header.Authorization", "x"), REDACTED);
         assert_eq!(redaction().value("http.route", "/a?b=1"), "/a?b=1");
+    }
+
+    #[test]
+    fn words_that_a_pattern_fits_are_hidden() {
+        let patterns = ["sk_live_*", "####-####-####-####", "*@*.example", "?ü?"].map(str::to_owned);
+        let redaction = redaction().with_patterns(&patterns);
+        for (text, shown) in [
+            ("paid with 4111-1111-1111-1111.", "paid with 4111-1111-1111-1111."),
+            ("paid with 4111-1111-1111-1111, thanks", "paid with [redacted], thanks"),
+            ("key=SK_LIVE_abc&x=sk_test_abc", "key=[redacted]&x=sk_test_abc"),
+            ("GET /users/ada@mail.example/cart", "GET /users/[redacted]/cart"),
+            ("(aüb) aüüb", "([redacted]) aüüb"),
+            ("password=ada@mail.example rest", "password=[redacted] rest"),
+            ("", ""),
+        ] {
+            assert_eq!(redaction.text(text), shown);
+        }
+        assert_eq!(redaction.value("user.email", "ada@mail.example"), REDACTED);
+        let without_words = Redaction::default().with_patterns(&patterns);
+        assert_eq!(without_words.text("to ada@mail.example"), "to [redacted]");
+        assert_eq!(without_words.value("password", "x"), "x");
     }
 
     #[test]

@@ -36,6 +36,11 @@ impl InHand {
         Self { dir: dir.to_owned(), path, file: None, before }
     }
 
+    /// Records that are kept aside.
+    pub fn kept(&self) -> u64 {
+        fs::read_dir(self.dir.join("quarantine")).map_or(0, |entries| entries.count() as u64)
+    }
+
     /// Notes that a record is in hand. `false`: it is not to be taken, three starts have ended at it.
     pub fn take(&mut self, record: &Record) -> bool {
         let starts = match self.before {

@@ -97,6 +97,12 @@ impl Recorder {
         segments.get(after.saturating_sub(1)).map_or(0, |segment| segment.first())
     }
 
+    /// Records at which three starts in a row had ended, and that are kept aside.
+    #[must_use]
+    pub fn quarantined(&self) -> u64 {
+        self.0.quarantined.load(Ordering::Acquire)
+    }
+
     /// Disk space that the segments take.
     #[must_use]
     pub fn bytes(&self) -> u64 {

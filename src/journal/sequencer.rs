@@ -190,6 +190,7 @@ impl Sequencer {
             }
         }
         if let Some(in_hand) = self.in_hand.take() {
+            self.shared.quarantined.store(in_hand.kept(), Ordering::Release);
             in_hand.end();
         }
         replayed.damage = records.damage().to_vec();

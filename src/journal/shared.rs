@@ -19,6 +19,8 @@ pub(super) struct Shared {
     pub last_arrived: AtomicU64,
     /// Nothing from this position on is recycled.
     pub checkpoint: AtomicU64,
+    /// Records kept aside, as of the last start.
+    pub quarantined: AtomicU64,
     /// A checkpoint was asked for.
     pub checkpoint_wanted: AtomicBool,
     /// No more requests are taken.

@@ -204,6 +204,10 @@ fn a_record_at_which_three_starts_ended_is_kept_aside() {
     assert_eq!((replayed.records, replayed.quarantined), (4, 1));
     let kept = dir.path().join("quarantine").join(format!("{:020}.traces", positions[2].0));
     assert_eq!(std::fs::read(kept).unwrap(), wire(2, 200));
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    sequencer.replay(None, |_| Ok::<(), ()>(())).unwrap();
+    assert_eq!(recorder.quarantined(), 1);
+    drop((sequencer, recorder));
     // Deaths at different records do not add up.
     for position in [positions[1], positions[3], positions[1], positions[3]] {
         assert_eq!(start(Some(position)), Err(()));

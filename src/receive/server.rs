@@ -32,8 +32,8 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// After how long without any frame a peer is asked whether it is still there (HTTP/2).
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// How long open requests may take once the server is told to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long open requests may take once the server is told to stop: the whole stop is to take 10 s at most.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a connection that must give up its seat may take over what came meanwhile.
 const LEAVE_LIMIT: Duration = Duration::from_millis(250);
@@ -114,7 +114,7 @@ impl Server {
     }
 
     /// Serves until `shutdown` resolves; then takes no new connections or streams (GOAWAY), and ends when the
-    /// open requests are answered, after 10 s at the latest.
+    /// open requests are answered, after 5 s at the latest.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (stop, stopping) = watch::channel(false);
         let door = self.door.clone();

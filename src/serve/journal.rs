@@ -56,7 +56,7 @@ impl Api {
     }
 
     fn redaction(&self) -> Redaction {
-        Redaction::new(&self.sources.diagnose.redact_attributes)
+        self.sources.diagnose.redaction()
     }
 
     /// # Errors

@@ -541,6 +541,7 @@ pub fn status_json(of: &v1::Status) -> Value {
             "newest": time(journal.newest.as_ref()),
             "keepsakes": journal.keepsakes,
             "keepsake_bytes": journal.keepsake_bytes,
+            "quarantined": journal.quarantined,
         },
         "memory_bytes": of.memory_bytes,
         "false_pages": { "per_week": pages.per_week, "spent_week": pages.spent_week },

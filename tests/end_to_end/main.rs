@@ -33,5 +33,6 @@ mod quantiles;
 mod queries;
 mod replay;
 mod search;
+mod stopping;
 mod unrest;
 mod webhooks;
