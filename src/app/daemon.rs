@@ -541,6 +541,7 @@ fn catch_up(
         let took_ms = begun.elapsed().as_millis();
         tracing::info!(
             records = replayed.records,
+            bytes = sequencer.end().0.saturating_sub(after.map_or(0, |cut| cut.through.0)),
             unreadable = replayed.unreadable,
             damaged = replayed.damage.len(),
             quarantined = replayed.quarantined,

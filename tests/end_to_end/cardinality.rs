@@ -2,9 +2,10 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
+use crate::support::load::{self, Comparison};
 use crate::support::otlp::{Client, Export, now_ns, span, spans};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const BATCH: u64 = 500;
@@ -84,4 +85,61 @@ async fn a_name_for_every_span_costs_the_others_nothing() {
         names()
     );
     assert!(more < 192, "{more} MiB more");
+}
+
+/// How long a load lasts: `scripts/release-check` asks for more, and has the machine for itself, so that the latency is
+/// a figure.
+fn lasts() -> (Duration, bool) {
+    let seconds = std::env::var("BAROGRAPH_NAMES_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    (Duration::from_secs(seconds.unwrap_or(2)), seconds.is_some())
+}
+
+/// Sends a name for every span until then.
+async fn noise(url: String, end: Instant) -> u64 {
+    let mut client = Client::new(&url);
+    let mut sent = 0;
+    while Instant::now() < end {
+        let one = |number: u64| span(&format!("op-{}-x", sent + number), now_ns(), 5_000_000, false);
+        let of = (0..BATCH).map(one).collect();
+        // What is refused under such a load is no matter here.
+        let _ = client.export(&Export::Traces(spans("noisy", of))).await;
+        sent += BATCH;
+    }
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_for_every_span_keeps_nobody_else_waiting() {
+    if !load::can_pin("a load beside names without end") {
+        return;
+    }
+    let (lasts, is_alone) = lasts();
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = ["journal.max_bytes=\"512 MiB\"", "limits.series=5000"];
+    let daemon = Daemon::start_after(load::SERVER, folder.path(), &settings);
+    let url = daemon.url("otlp_grpc");
+    let rate = format!("{:.0}", load::capacity(&url).await / 4.0);
+    let lesser = load::lesser_runtime();
+    let mut found = Vec::new();
+    let mut names = 0;
+    for _ in 0..3 {
+        let alone = load::send(&url, lasts, &["--rate", &rate]).await;
+        let noisy = lesser.spawn(noise(url.clone(), Instant::now() + lasts));
+        let beside = load::send(&url, lasts, &["--rate", &rate]).await;
+        names += noisy.await.expect("a load");
+        for figures in [&alone, &beside] {
+            assert_eq!(figures.refused() + figures.failed(), 0, "{figures:?}");
+        }
+        found.push(Comparison { alone, beside });
+    }
+    lesser.shutdown_background();
+    let middle = load::middle(found);
+    println!(
+        "{names} distinct names beside {rate} items a second: p99 {:?} against {:?}, {:.2} times",
+        middle.beside.p99(),
+        middle.alone.p99(),
+        middle.slower()
+    );
+    assert!(!is_alone || middle.slower() <= 2.0, "{middle:?}");
+    assert_eq!(daemon.stop(), Some(0));
 }

@@ -2,6 +2,7 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::http::{self, Sent};
+use crate::support::load;
 use crate::support::otlp::{Client, Export, now_ns, span, spans};
 use crate::support::receiver::Request;
 use crate::support::{Alertmanager, Receiver, eventually};
@@ -218,6 +219,38 @@ async fn what_was_acknowledged_before_a_kill_amid_traffic_is_counted_once() {
     println!(
         "{rounds} kills of seed {seed}, ready again after {slowest:?} at most: {items} items acknowledged, {under_way} under way at the kills, {} counted",
         before.iter().flatten().sum::<u64>()
+    );
+}
+
+/// How long a replay may take for each GiB, and what is allowed for starting at all.
+const REPLAYED_GIB_WITHIN: Duration = Duration::from_secs(5);
+const STARTED_WITHIN: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_after_a_kill_takes_no_longer_than_5_s_for_each_gib_that_it_replays() {
+    // A development build does not keep the figure.
+    let is_figure = std::env::var_os("BAROGRAPH_KILLS").is_some();
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = ["journal.max_bytes=\"4 GiB\""];
+    let daemon = Daemon::start(folder.path(), &settings);
+    let lasts = Duration::from_secs(if is_figure { 15 } else { 2 });
+    let figures = load::send(&daemon.url("otlp_grpc"), lasts, &[]).await;
+    daemon.kill();
+    let begun = std::time::Instant::now();
+    let daemon = Daemon::start(folder.path(), &settings);
+    let took = begun.elapsed();
+    let accepted = &daemon.ask(&["status"])["accepted"];
+    let counted: u64 = SIGNALS.iter().map(|(field, _)| accepted[field].as_u64().expect("a count")).sum();
+    assert!(counted >= figures.accepted(), "{counted} of {} are counted", figures.accepted());
+    let log = std::fs::read_to_string(folder.path().join("log")).expect("a log");
+    let line = log.lines().rfind(|line| line.contains("replayed the journal")).expect("a replay");
+    let bytes = line.split("bytes=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let bytes: u64 = bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+    let gib = bytes as f64 / f64::from(1 << 30);
+    println!("ready {took:?} after a start that replayed {:.0} MiB, {counted} items", gib * 1024.0);
+    assert!(
+        !is_figure || took <= STARTED_WITHIN + REPLAYED_GIB_WITHIN.mul_f64(gib),
+        "{took:?} for {gib} GiB"
     );
 }
 

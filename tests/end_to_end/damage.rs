@@ -5,6 +5,7 @@ use crate::support::daemon::{BINARY, Daemon};
 use crate::support::eventually;
 use crate::support::otlp::{Client, Export};
 use fastrand::Rng;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,6 +16,10 @@ const REQUESTS: u64 = 60;
 /// How often a file is damaged: `scripts/release-check` asks for 1,000.
 fn damages() -> usize {
     std::env::var("BAROGRAPH_DAMAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(20)
+}
+
+fn is_full() -> bool {
+    std::env::var_os("BAROGRAPH_DAMAGES").is_some()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -43,11 +48,19 @@ fn files(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
+/// Where a file lies and how its name ends: what reads it.
+fn kind(file: &Path, data: &Path) -> String {
+    let below = file.strip_prefix(data).expect("below");
+    let folder = below.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let end = below.extension().unwrap_or_default().to_string_lossy().into_owned();
+    format!("{folder}/*.{end}")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_damaged_the_daemon_starts_and_the_damage_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = folder.path().join("whole");
-    let settings = ["journal.max_bytes=\"4 MiB\""];
+    let settings = ["journal.max_bytes=\"4 MiB\"", "diagnose.keepsake_every=\"1s\""];
     // An orderly stop leaves blocks and a checkpoint, a kill leaves records behind it.
     for (life, stops) in [(0, true), (1, false)] {
         let daemon = Daemon::start(&whole, &settings);
@@ -56,8 +69,23 @@ async fn whatever_is_damaged_the_daemon_starts_and_the_damage_is_named() {
             let service = format!("life-{life}");
             client.export(&Export::of((number % 3) as usize, &service, 5)).await.expect("acknowledged");
         }
+        // Both come with checkpoints, half a minute and more after what is in them.
+        if stops {
+            eventually("a block is written", 3 * PATIENCE, async || {
+                let mut blocks = std::fs::read_dir(whole.join("blocks")).ok()?;
+                blocks.next().map(drop)
+            })
+            .await;
+        }
+        if stops && is_full() {
+            eventually("keepsakes are kept", 5 * PATIENCE, async || {
+                (daemon.ask(&["status"])["journal"]["keepsakes"].as_u64() > Some(0)).then_some(())
+            })
+            .await;
+        }
         if stops { assert_eq!(daemon.stop(), Some(0)) } else { daemon.kill() }
     }
+    let mut kinds = BTreeMap::new();
     let mut random = Rng::with_seed(31);
     let (mut named, mut harmless) = (0, 0);
     let rounds = damages();
@@ -68,7 +96,22 @@ async fn whatever_is_damaged_the_daemon_starts_and_the_damage_is_named() {
         let mut all = Vec::new();
         files(&data, &mut all);
         all.sort();
+        let mut of_kinds: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for file in all {
+            of_kinds.entry(kind(&file, &data)).or_default().push(file);
+        }
+        for kind in ["/*.redb", "blocks/*.arrow", "journal/*.segment"] {
+            assert!(of_kinds.contains_key(kind), "{:?}", of_kinds.keys());
+        }
+        assert!(
+            !is_full() || of_kinds.keys().any(|kind| kind.starts_with("keepsakes/")),
+            "{:?}",
+            of_kinds.keys()
+        );
+        // Of each kind as many as of any other, however many files there are.
+        let (kind, all) = of_kinds.iter().nth(round % of_kinds.len()).expect("a kind");
         let file = &all[random.usize(..all.len())];
+        let damaged_of_kind: &mut (usize, usize) = kinds.entry(kind.clone()).or_default();
         let mut bytes = std::fs::read(file).expect("read");
         // Most of a segment was never written, and much of a database is free: damage what is in use.
         let used: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] != 0).collect();
@@ -112,11 +155,31 @@ async fn whatever_is_damaged_the_daemon_starts_and_the_damage_is_named() {
         let mut client = Client::new(&daemon.url("otlp_grpc"));
         client.export(&Export::of(0, "after", 3)).await.expect("acknowledged");
         daemon.kill();
+        damaged_of_kind.0 += 1;
+        damaged_of_kind.1 += usize::from(!is_whole);
         named += usize::from(!is_whole);
         harmless += usize::from(is_whole);
     }
     println!(
         "{rounds} times damaged: {named} named, {harmless} without anything lost or of the newest record"
     );
+    for (kind, (damaged, named)) in kinds {
+        println!("    {kind}: {damaged} damaged, {named} named");
+    }
     assert!(named > rounds / 4, "{named} of {rounds} are named");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_kept_aside_are_told_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let aside = folder.path().join("journal/quarantine");
+    std::fs::create_dir_all(&aside).expect("a folder");
+    for name in ["00000000000000000064.traces", "00000000000000000640.logs"] {
+        std::fs::write(aside.join(name), "what killed us").expect("written");
+    }
+    let daemon = Daemon::start(folder.path(), &[]);
+    assert_eq!(daemon.ask(&["status"])["journal"]["quarantined"], 2);
+    let told = daemon.command(&["status"]);
+    assert!(told.contains("2 records at which starts had ended are left out: journal/quarantine/"), "{told}");
+    assert_eq!(daemon.stop(), Some(0));
 }

@@ -1,6 +1,7 @@
 //! Our own death is noticed: a dead-man receiver that hears nothing for 90 s tells.
 
 use crate::access::Authority;
+use crate::support::Receiver;
 use crate::support::daemon::Daemon;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -75,4 +76,35 @@ async fn a_receiver_of_heartbeats_hears_them_until_we_are_killed() {
     assert_eq!(next().await, None, "a dead daemon is not heard, so {SILENCE:?} of silence tell");
     let log = std::fs::read_to_string(data.join("log")).expect("a log");
     assert!(!log.contains("heartbeat-secret"));
+}
+
+/// When the heartbeats that an Alertmanager was posted end, in seconds since the epoch.
+fn ends(requests: &[crate::support::receiver::Request]) -> Vec<i64> {
+    let alerts = requests.iter().flat_map(|request| request.body.as_array().expect("alerts"));
+    let beats = alerts.filter(|alert| alert["labels"]["alertname"] == "BarographHeartbeat");
+    let end = |alert: &serde_json::Value| {
+        let text = alert["endsAt"].as_str().expect("an end");
+        let end = barograph::model::Timestamp::parse_rfc3339(text).expect("a time");
+        i64::try_from(end.secs()).expect("in range")
+    };
+    beats.map(end).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_that_always_fires_ends_in_time_once_we_are_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut alertmanager = Receiver::start().await;
+    let setting = format!("alert.alertmanagers=[{:?}]", alertmanager.url());
+    let daemon = Daemon::start(folder.path(), &[&setting, "alert.heartbeat_alert=true"]);
+    let posted = alertmanager.wait("two heartbeats", 2 * BETWEEN, |requests| ends(requests).len() >= 2).await;
+    let found = ends(&posted);
+    let second = found[1] - found[0];
+    assert!((20..=BETWEEN.as_secs() as i64).contains(&second), "{second} s between two heartbeats");
+    daemon.kill();
+    let killed = i64::try_from(crate::support::otlp::now_ns() / 1_000_000_000).expect("in range");
+    let last = ends(&alertmanager.requests()).into_iter().max().expect("a heartbeat");
+    println!("an Alertmanager takes it for ended {} s after the kill", last - killed);
+    // While we live it is always firing: each is there before the one before it ends.
+    assert!(found[0] > found[1] - 75 + 5, "{found:?}");
+    assert!(last - killed <= SILENCE.as_secs() as i64, "it goes on for {} s", last - killed);
 }
