@@ -735,21 +735,43 @@ fn run_windows(
     totals: &Totals,
     beat: &Beat,
 ) {
-    let mut waiting: BTreeMap<u64, Vec<Partial>> = BTreeMap::new();
+    let mut gathering = Gathering::new(shards);
     while let Ok(partial) = partials.recv() {
-        let cut = partial.cut;
-        let of_cut = waiting.entry(cut.number).or_default();
-        of_cut.push(partial);
-        if of_cut.len() < shards {
-            continue;
+        if let Some((cut, partials)) = gathering.take(partial) {
+            judge.post(merge(&mut windows, cut, partials, totals));
+            beat.done(cut.number);
         }
-        let Some(of_cut) = waiting.remove(&cut.number) else { continue };
-        let mut merged = windows.merge(cut, of_cut);
-        let sums = totals.add(&merged);
-        let parts = counted_parts(&mut merged);
-        judge.post(Batch { merged, sums, parts });
-        beat.done(cut.number);
     }
+}
+
+/// Partials of cuts, until those of all shards are there.
+struct Gathering {
+    shards: usize,
+    waiting: BTreeMap<u64, Vec<Partial>>,
+}
+
+impl Gathering {
+    fn new(shards: usize) -> Self {
+        Self { shards, waiting: BTreeMap::new() }
+    }
+
+    /// Takes a partial; gives all of its cut if it is the last one.
+    fn take(&mut self, partial: Partial) -> Option<(Cut, Vec<Partial>)> {
+        let cut = partial.cut;
+        let of_cut = self.waiting.entry(cut.number).or_default();
+        of_cut.push(partial);
+        if of_cut.len() < self.shards {
+            return None;
+        }
+        self.waiting.remove(&cut.number).map(|partials| (cut, partials))
+    }
+}
+
+fn merge(windows: &mut Windows, cut: Cut, partials: Vec<Partial>, totals: &Totals) -> Batch {
+    let mut merged = windows.merge(cut, partials);
+    let sums = totals.add(&merged);
+    let parts = counted_parts(&mut merged);
+    Batch { merged, sums, parts }
 }
 
 fn run_judge(
@@ -780,3 +802,5 @@ fn run_judge(
 
 #[cfg(test)]
 mod forgetting_tests;
+#[cfg(test)]
+mod schedule_tests;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const SIGNALS: [(&str, &str); 3] =
+pub const SIGNALS: [(&str, &str); 3] =
     [("spans", "traces"), ("log_records", "logs"), ("metric_points", "metrics")];
 /// Kills: `scripts/release-check` asks for 2,000.
 fn rounds() -> usize {
@@ -28,14 +28,14 @@ fn seed() -> u64 {
 }
 /// How long traffic may take to come as far as the next kill: machines stand still at times.
 const STANDSTILL: Duration = Duration::from_secs(300);
-const SENDERS: usize = 6;
+pub const SENDERS: usize = 6;
 
 /// What became of one sender's items, by signal.
 #[derive(Clone, Debug, Default)]
-struct Account {
-    acknowledged: [u64; 3],
+pub struct Account {
+    pub acknowledged: [u64; 3],
     /// Sizes of the requests that were under way when the daemon was killed: at most one a kill.
-    in_flight: [Vec<u64>; 3],
+    pub in_flight: [Vec<u64>; 3],
 }
 
 impl Account {
@@ -131,7 +131,7 @@ fn counted(daemon: &Daemon) -> Option<Vec<[u64; 3]>> {
     agree.then_some(counted)
 }
 
-async fn balance(daemon: &Daemon, accounts: &[Account], when: &str) -> Vec<[u64; 3]> {
+pub async fn balance(daemon: &Daemon, accounts: &[Account], when: &str) -> Vec<[u64; 3]> {
     let what = format!("{when}, all that was acknowledged is counted: {accounts:#?}");
     let found = eventually(&what, PATIENCE, async || {
         let found = counted(daemon)?;
