@@ -134,7 +134,11 @@ fn sent(hour: u64, minute: u64) -> Vec<(String, Vec<String>)> {
 fn names_that_come_and_go_for_two_weeks_stay_bounded_and_totals_exact() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
-        aggregate: aggregate::Config { series: SERIES, template_names: false },
+        aggregate: aggregate::Config {
+            series: SERIES,
+            template_names: false,
+            ..aggregate::Config::default()
+        },
         store: store::Config { max_bytes: ByteSize(6 << 20), ..store::Config::default() },
         ..Config::default()
     };
