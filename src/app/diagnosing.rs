@@ -11,7 +11,7 @@ use crate::observe::{Beat, Collect, Counter, Exposition, Kind};
 use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -243,9 +243,15 @@ impl Diagnosing {
                 next
             });
             let Some(output) = next.flatten() else { break };
-            match self.add(anomaly, &output, judging) {
-                Ok(()) => self.late.add(1),
-                Err(error) => {
+            // Whatever goes wrong with one, those that come later are added.
+            let added = catch_unwind(AssertUnwindSafe(|| self.add(anomaly, &output, judging)));
+            match added {
+                Ok(Ok(())) => self.late.add(1),
+                Err(_) => {
+                    let collector = &output.told.name;
+                    tracing::error!(anomaly = %id, collector, "adding what a collector said panicked");
+                }
+                Ok(Err(error)) => {
                     let collector = &output.told.name;
                     tracing::error!(anomaly = %id, collector, %error, "what a collector said is not in its evidence");
                 }

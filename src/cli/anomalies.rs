@@ -96,7 +96,9 @@ pub(super) async fn get(
     let anomaly = client.get_anomaly(v1::GetAnomalyRequest { id: id.to_owned() }).await;
     let anomaly = anomaly.map_err(|status| daemon.failure(&status))?.into_inner();
     let curves = client.get_curves(v1::GetCurvesRequest { id: id.to_owned() }).await;
-    Ok((anomaly, curves.map_err(|status| daemon.failure(&status))?.into_inner().curves))
+    // Without curves rather than not at all.
+    let curves = curves.map(|answer| answer.into_inner().curves).unwrap_or_default();
+    Ok((anomaly, curves))
 }
 
 fn list(arguments: &Arguments) -> Result<(), Failure> {

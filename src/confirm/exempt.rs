@@ -149,11 +149,14 @@ enum Distance {
     All,
 }
 
+/// Whether an exemption has to cover a member: a budget that burns because of the rest is no news of its own.
+pub(super) fn is_news(anomaly: &Anomaly, member: &Member) -> bool {
+    member.symptom != Symptom::BudgetBurn || anomaly.symptom == Symptom::BudgetBurn
+}
+
 /// What an exemption has to cover.
-pub(super) fn wrong(anomaly: &Anomaly) -> impl Iterator<Item = &Member> {
-    // A budget that burns because of the rest is no news of its own.
-    let burns = |symptom| symptom == Symptom::BudgetBurn && anomaly.symptom != Symptom::BudgetBurn;
-    anomaly.members.iter().filter(move |member| !member.recovered && !burns(member.symptom))
+fn wrong(anomaly: &Anomaly) -> impl Iterator<Item = &Member> {
+    anomaly.members.iter().filter(|member| !member.recovered && is_news(anomaly, member))
 }
 
 /// What is wrong at a moment, with what is known of where it runs.

@@ -1,7 +1,7 @@
 //! What would have kept an anomaly from being told: lines to copy.
 
-use super::anomaly::Anomaly;
-use super::exempt::wrong;
+use super::anomaly::{Anomaly, Member};
+use super::exempt::is_news;
 use crate::model::ServiceKey;
 
 /// Bytes of a scope; a longer one is not worth reading.
@@ -29,7 +29,8 @@ pub fn silencers(anomaly: &Anomaly) -> Vec<Silencer> {
         command: format!("barograph exempt add '{line}'"),
         line: Some(line),
     };
-    let hour = anomaly.opened_at.secs() / 3_600 % 24;
+    // Whether it is covered is asked when it is told.
+    let hour = anomaly.fired_at.unwrap_or(anomaly.opened_at).secs() / 3_600 % 24;
     vec![
         Silencer {
             when: "the same again, no worse by half and in the same version",
@@ -44,10 +45,12 @@ pub fn silencers(anomaly: &Anomaly) -> Vec<Silencer> {
     ]
 }
 
-/// Service and symptom, if all that is wrong has the same.
+/// Service and symptom, if all that was wrong has the same, be it well again or not.
 fn of_all(anomaly: &Anomaly) -> Option<String> {
+    let counts = |member: &&Member| is_news(anomaly, member);
+    let mut members = anomaly.members.iter().filter(counts);
     let is_alike =
-        wrong(anomaly).all(|member| member.service == anomaly.service && member.symptom == anomaly.symptom);
+        members.all(|member| member.service == anomaly.service && member.symptom == anomaly.symptom);
     let ServiceKey { environment, namespace, name } = &anomaly.service;
     let words = [
         ("service", &**name),

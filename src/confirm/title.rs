@@ -1,7 +1,7 @@
 //! Anomalies in words.
 
 use super::anomaly::{Anomaly, Member};
-use crate::detect::Symptom;
+use crate::detect::{Symptom, is_of_shape};
 use crate::model::Timestamp;
 
 /// A ratio as a percentage with two significant digits.
@@ -100,7 +100,8 @@ pub(super) fn title(anomaly: &Anomaly, lead: Option<&Member>) -> String {
             percent(member.expected.high)
         ),
         Symptom::Level => format!(
-            "{} is {} (normally {} to {})",
+            "{}{} is {} (normally {} to {})",
+            if is_of_shape(&member.attributes) { "the 99th percentile of " } else { "" },
             member.signal,
             number(member.observed),
             number(member.expected.low),

@@ -22,6 +22,19 @@ const FADES: f32 = 0.7;
 /// Evidence that a distribution has another shape, a natural logarithm: chance alone gives as much of a series once in
 /// ten million of its points.
 const RESHAPED: f64 = 16.0;
+/// What is left of that percentile with the next point.
+const P99_FADES: f32 = 0.95;
+/// An attribute of findings about the shape of a distribution, and its value.
+const STATISTIC: &str = "statistic";
+const SHAPE: &str = "distribution";
+
+/// Whether a finding with these attributes is about the shape of a distribution: its observed value is the 99th
+/// percentile.
+#[must_use]
+pub fn is_of_shape(attributes: &[(String, String)]) -> bool {
+    attributes.iter().any(|(key, value)| key == STATISTIC && value == SHAPE)
+}
+
 /// A metric above this joins an episode of its service that is open.
 const JOINS: f32 = 6.0;
 
@@ -35,6 +48,8 @@ pub struct MetricSeries {
     pub saturation: Option<Box<Saturation>>,
     /// Of a histogram: how much of what it holds lies above what nearly all did.
     shape: Option<Box<Latency>>,
+    /// Its 99th percentile while that is so, the largest of late.
+    shape_p99: f32,
     exhaustion: Option<Box<Exhaustion>>,
     /// How surprising the last points were: negative natural logarithm of their probability, fading.
     pub surprise: f32,
@@ -62,6 +77,7 @@ impl MetricSeries {
             level: Level::default(),
             saturation,
             shape: None,
+            shape_p99: 0.0,
             exhaustion: may_fill.then(Box::default),
             surprise: 0.0,
             heard_s: 0,
@@ -158,16 +174,20 @@ impl MetricSeries {
         let verdict = shape.observe(seen, histogram, config.healthy.0);
         let evidence = &shape.test.evidence;
         if verdict.stand == Stand::Quiet {
+            self.shape_p99 = 0.0;
             return;
         }
+        // One point alone may hold nothing that is slow.
+        let p99 = histogram.quantile(0.99).unwrap_or_default() as f32;
+        self.shape_p99 = p99.max(P99_FADES * self.shape_p99);
         let mut finding = Finding::of(now, &self.key, id, Symptom::Level);
-        finding.attributes.push(("statistic".to_owned(), "distribution".to_owned()));
+        finding.attributes.push((STATISTIC.to_owned(), SHAPE.to_owned()));
         finding.phase = if verdict.stand == Stand::Cleared { Phase::Cleared } else { Phase::Active };
         finding.gravity = Gravity::Ticket;
         finding.log_evidence = if evidence.is_bad() { evidence.log() as f32 } else { 0.0 };
         finding.decided = evidence.is_bad() && evidence.log() >= RESHAPED;
         finding.tail = (-evidence.log()).exp().clamp(0.0, 1.0);
-        finding.observed = histogram.quantile(0.99).unwrap_or_default();
+        finding.observed = self.shape_p99.into();
         let low = shape.quantile(0.05).unwrap_or_default();
         finding.expected = Band { low, high: shape.limit() };
         finding.unit = self.key.unit.to_string();
@@ -277,8 +297,7 @@ mod tests {
             let now = Timestamp::from_secs(1_700_000_000 + 10 * point);
             let mut findings = Vec::new();
             series.observe(now, id, &Cell::Distribution(Box::new(of)), &mut service, &config, &mut findings);
-            let shaped =
-                findings.into_iter().filter(|of| of.attributes.iter().any(|(key, _)| key == "statistic"));
+            let shaped = findings.into_iter().filter(|of| is_of_shape(&of.attributes));
             all.extend(shaped.map(|finding| (point, finding)));
         }
         all

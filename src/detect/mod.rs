@@ -46,4 +46,5 @@ pub use detectors::{Census, Detected, Detectors, RestoreError};
 pub use evidence::SUSPICION;
 pub use finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
 pub use foreign::{Foreign, ForeignAlert, is_remark};
+pub use metrics::is_of_shape;
 pub use score::Score;

@@ -1,8 +1,9 @@
 //! What a service's traffic was at the same time on days before, and on the same day of weeks before.
 //!
 //! A shop that closes at six, or a batch that ends on Fridays, loses its traffic at once and is well. What was as low
-//! at this time on two of the last seven days, or on the same day of two of the last three weeks, is no drop; once
-//! is not enough, for that may have been an outage.
+//! at this time on two of the last seven days, of which this day of last week is one, or on the same day of two of the
+//! last three weeks, is no drop; once is not enough, for that may have been an outage. While last week is not known,
+//! the last two days speak for it: a weekend alone says nothing of the days after it.
 
 use super::half::Half;
 use crate::model::Timestamp;
@@ -68,15 +69,19 @@ impl Week {
     #[must_use]
     pub fn low(&self, at: Timestamp) -> Option<f64> {
         let here = at.secs() / SLOT_S;
-        let around = |slot: u64, week: usize| {
+        let around = &|slot: u64, week: usize| {
             let rates = (slot - 1..=slot + 1)
                 .filter_map(|slot| self.slots.get((slot % WEEK) as usize)?.get(week)?.get());
             rates.reduce(f64::min)
         };
+        let days = |days| (1..=days).filter_map(move |day| around(here + WEEK - day * DAY, 0));
         // Seven days before is the same slot.
-        let days = (1..=7).filter_map(|day| around(here + WEEK - day * DAY, 0));
+        let days = match around(here + WEEK, 0) {
+            Some(last_week) => nth_lowest(days(7)).map(|low| low.max(last_week)),
+            None => nth_lowest(days(2)),
+        };
         let weeks = (0..WEEKS).filter_map(|week| around(here + WEEK, week));
-        [nth_lowest(days), nth_lowest(weeks)].into_iter().flatten().reduce(f64::min)
+        [days, nth_lowest(weeks)].into_iter().flatten().reduce(f64::min)
     }
 }
 
@@ -127,6 +132,21 @@ mod tests {
         assert!(low(19) < 4.0);
         // Its eve and the day after are held against what they are themselves.
         assert!(low(18) > 490.0 && low(20) > 490.0);
+    }
+
+    #[test]
+    fn quiet_weekends_and_an_outage_of_two_days_excuse_no_weekday() {
+        let office = |day: u64, _: f64| if day % 7 >= 5 { 3.0 } else { 500.0 };
+        let low = |days: u64| after(days, office).low(at(days, 12.0)).expect("known") < 4.0;
+        for (day, is_low) in
+            [(6, false), (7, false), (9, false), (12, true), (13, true), (14, false), (16, false)]
+        {
+            assert_eq!(low(day), is_low, "{day}");
+        }
+        let outage = |day: u64, _: f64| if (8..10).contains(&day) { 0.0 } else { 500.0 };
+        for days in 10..15 {
+            assert!(after(days, outage).low(at(days, 12.0)).is_some_and(|low| low > 490.0), "{days}");
+        }
     }
 
     #[test]

@@ -224,7 +224,7 @@ pub fn judge(
         let cause = blame::inconclusive(&anomaly.service, operation, reason.clone(), vec![reason]);
         return Explanation { causes: vec![cause], suspects: Vec::new(), lines: Vec::new() };
     }
-    let known = Known { told: alarm(anomaly), calls, past_s };
+    let known = Known { told: alarm(anomaly), calls, past_s, past_is_chosen: false };
     let mut found = explain::compare_with(healthy, faulty, since, known);
     if found.causes.is_empty() {
         found.causes.push(best_guess(anomaly, &found));

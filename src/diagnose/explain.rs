@@ -49,7 +49,9 @@ impl Explanation {
 #[must_use]
 pub fn explain(rows: &Rows, at: Timestamp, baseline: Option<(Timestamp, Timestamp)>) -> Explanation {
     let (good, bad) = periods(at, baseline);
-    compare(&rows.between(good.0, good.1), &rows.between(bad.0, bad.1), bad.0)
+    let (good, since, bad) = (rows.between(good.0, good.1), bad.0, rows.between(bad.0, bad.1));
+    let past_is_chosen = baseline.is_some();
+    compare_with(&good, &bad, since, Known { past_s: covered_s(&good), past_is_chosen, ..Known::default() })
 }
 
 /// Healthy and faulty period.
@@ -82,6 +84,8 @@ pub struct Known {
     pub calls: Edges,
     /// How much of a past the healthy rows were taken from, in seconds.
     pub past_s: f64,
+    /// Somebody chose that past: it need not be of the same state of the system.
+    pub past_is_chosen: bool,
 }
 
 /// As [`compare`], with what is known beside the rows.
@@ -95,7 +99,7 @@ pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, known: Known) -> 
     let past = (known.past_s / ENOUGH_PAST_S).min(1.0).powi(2);
     clues.iter_mut().for_each(|clue| clue.weight *= past);
     clues.extend(known.told);
-    let mut metrics = metric_clues::clues(&good.points, &bad.points, since);
+    let mut metrics = metric_clues::clues(&good.points, &bad.points, since, known.past_is_chosen);
     // Spans are the finer witness of what a metric of requests sums up.
     if good.spans.len() >= ENOUGH_SPANS && bad.spans.len() >= ENOUGH_SPANS {
         metrics

@@ -160,12 +160,15 @@ fn metric_of(key: &Key) -> Metric {
 }
 
 /// Clues of all services: the strongest of each mechanism, the points of `bad` judged against those
-/// of `good`. Where `good` is of another state of the system, the first points of `bad` are the past, if there are
-/// enough of them.
+/// of `good`. If `may_misfit`, for somebody chose the past, and it is of another state of the system, the first points of
+/// `bad` are the past, if there are enough of them.
 #[must_use]
-pub fn clues(good: &[PointRow], bad: &[PointRow], since: Timestamp) -> Vec<Clue> {
+pub fn clues(good: &[PointRow], bad: &[PointRow], since: Timestamp, may_misfit: bool) -> Vec<Clue> {
     let (clues, fits) = against(good, bad, since, FEWEST);
-    if !fits && let Some((past, now, split)) = nearest(bad, since) {
+    if may_misfit
+        && !fits
+        && let Some((past, now, split)) = nearest(bad, since)
+    {
         let (nearer, _) = against(&past, &now, split, NEAREST);
         if !nearer.is_empty() {
             return nearer;

@@ -30,7 +30,10 @@ pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             let aside = other.with_extension("aside");
             fs::rename(one, &aside)?;
-            fs::rename(other, one)?;
+            if let Err(error) = fs::rename(other, one) {
+                fs::rename(&aside, one)?;
+                return Err(error);
+            }
             fs::rename(&aside, other)
         }
         exchanged => Ok(exchanged?),

@@ -4,6 +4,7 @@ use super::sources::Sources;
 use super::{Beat, Board, Error, Meter, Queries, Range, Turnstile};
 use crate::access::Access;
 use crate::api::v1;
+use crate::limits::Permit;
 use crate::model::{Clock as _, ServiceKey, SystemClock, Timestamp};
 use crate::observe::Exposition;
 use std::collections::BTreeMap;
@@ -81,6 +82,18 @@ impl Api {
     ) -> Result<T, Error> {
         let api = self.clone();
         self.turnstile.work(move |meter| question(&api, meter)).await
+    }
+
+    /// The same with the memory that the question took, for an answer that is held on to.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(super) async fn ask_and_hold<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Self, &mut Meter) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Option<Permit>), Error> {
+        let api = self.clone();
+        self.turnstile.work_and_hold(move |meter| question(&api, meter)).await
     }
 
     /// Services with their counts and quantiles.

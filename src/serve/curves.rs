@@ -6,7 +6,7 @@ use super::{Error, Meter, Queries, Range};
 use crate::aggregate::Cell;
 use crate::api::v1;
 use crate::confirm::{Anomaly, Member};
-use crate::detect::{Band, Symptom};
+use crate::detect::{Band, Symptom, is_of_shape};
 use crate::model::{SeriesId, ServiceKey, Signal, Timestamp};
 use crate::sketch::Histogram;
 use crate::window::Node;
@@ -78,6 +78,7 @@ impl Sum {
             Cell::Level(of) => (self.total, self.points) = (self.total + of.sum, self.points + of.points),
             Cell::Total(of) => (self.total, self.points) = (self.total + of.delta, self.points + of.points),
             Cell::Distribution(of) => {
+                self.latency.merge(&of.histogram);
                 (self.total, self.points) = (self.total + of.sum, self.points + of.histogram.count());
             }
             Cell::Lines(_) => {}
@@ -85,6 +86,13 @@ impl Sum {
         if !matches!(cell, Cell::Requests(_)) {
             self.items = self.items.saturating_add(cell.items());
         }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.items = self.items.saturating_add(other.items);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.latency.merge(&other.latency);
+        (self.total, self.points) = (self.total + other.total, self.points + other.points);
     }
 
     fn value(&self, measure: Measure, step: Duration) -> Option<f64> {
@@ -132,6 +140,9 @@ impl Queries {
             Symptom::TrafficDrop => (Measure::Rate, entries(), Some(member.expected)),
             Symptom::Silence => (Measure::Rate, of_service(&|_| true), None),
             Symptom::MissedJob => (Measure::Rate, one()?, None),
+            Symptom::Level if is_of_shape(&member.attributes) => {
+                (Measure::Slowest, one()?, Some(member.expected))
+            }
             Symptom::Level => (Measure::Mean, one()?, Some(member.expected)),
             // What was judged is a share of a limit; the metric is in its own unit.
             Symptom::Saturation | Symptom::Exhaustion => (Measure::Mean, one()?, None),
@@ -139,11 +150,11 @@ impl Queries {
         };
         let unit = match measure {
             Measure::Errors => "1".to_owned(),
-            Measure::Slowest => "ns".to_owned(),
+            Measure::Slowest if member.symptom == Symptom::Latency => "ns".to_owned(),
             Measure::Rate if member.symptom == Symptom::Silence => "{item}/s".to_owned(),
             Measure::Rate if member.symptom == Symptom::MissedJob => "{run}/s".to_owned(),
             Measure::Rate => member.unit.clone(),
-            Measure::Mean => self.registry.get(member.series?)?.unit.to_string(),
+            Measure::Slowest | Measure::Mean => self.registry.get(member.series?)?.unit.to_string(),
         };
         Some(Drawn { signal, measure, from, unit, band, steps: BTreeMap::new() })
     }
@@ -167,13 +178,28 @@ impl Queries {
         if drawn.is_empty() || until <= since {
             return Ok(Vec::new());
         }
-        let step = super::query::whole_windows(until.since(since) / POINTS);
+        let mut step = step_for(until.since(since) / POINTS);
+        let since = super::query::step_of(since, step);
+        let mut widest = Duration::ZERO;
         self.visit(Range { since, until }, meter, |piece, meter| {
+            widest = widest.max(piece.end.since(piece.start));
             let at = super::query::step_of(piece.start, step);
             drawn.iter_mut().try_for_each(|curve| curve.take(piece, at, meter))
         })?;
-        Ok(drawn.into_iter().filter_map(|curve| curve.message(until, step)).collect())
+        // Where only longer windows are left, a step is as long as they are: what they hold is of all of their time.
+        if widest > step {
+            step = step_for(widest);
+            drawn.iter_mut().for_each(|curve| curve.widen(step));
+        }
+        Ok(drawn.into_iter().filter_map(|curve| curve.message(since, until, step)).collect())
     }
+}
+
+/// The least of the steps that is not shorter. Each divides the next, and all lengths of windows are among them, so that
+/// a window lies within one step and a step within one that is longer.
+fn step_for(length: Duration) -> Duration {
+    let steps = [10, 30, 60, 300, 600, 1_800, 3_600].map(Duration::from_secs);
+    steps.into_iter().find(|step| *step >= length).unwrap_or(Duration::from_secs(3_600))
 }
 
 impl Drawn {
@@ -203,8 +229,14 @@ impl Drawn {
         if self.steps.len() > before { meter.take(POINT_BYTES) } else { Ok(()) }
     }
 
+    fn widen(&mut self, step: Duration) {
+        for (at, sum) in std::mem::take(&mut self.steps) {
+            self.steps.entry(super::query::step_of(at, step)).or_default().merge(&sum);
+        }
+    }
+
     /// The curve; `None` if it has no line.
-    fn message(mut self, until: Timestamp, step: Duration) -> Option<v1::Curve> {
+    fn message(mut self, since: Timestamp, until: Timestamp, step: Duration) -> Option<v1::Curve> {
         if self.measure == Measure::Rate
             && let Some(&first) = self.steps.keys().next()
         {
@@ -214,8 +246,8 @@ impl Drawn {
                 self.steps.entry(at).or_default();
                 at = at.saturating_add(step);
             }
-            // A step that is not over would look like a drop.
-            self.steps.retain(|at, _| at.saturating_add(step) <= until);
+            // A step of which only a part is there would look like a drop.
+            self.steps.retain(|at, _| *at >= since && at.saturating_add(step) <= until);
         }
         let points: Vec<v1::CurvePoint> = self
             .steps

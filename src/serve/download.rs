@@ -3,7 +3,9 @@
 use crate::api::v1;
 use crate::api::v1::download_evidence_response::Part;
 use crate::diagnose::Made;
+use crate::limits::Permit;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,6 +14,8 @@ use tonic::Status;
 const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks read ahead of the client.
 const WAITING: usize = 4;
+/// How long a client may take nothing of what is held for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Parts = mpsc::Sender<Result<v1::DownloadEvidenceResponse, Status>>;
 
@@ -47,8 +51,12 @@ pub(super) fn download(
     ReceiverStream::new(receiver)
 }
 
-/// Sends files that were made for this, one after the other as fast as the client takes them.
-pub(super) fn send(made: Made) -> ReceiverStream<Result<v1::DownloadEvidenceResponse, Status>> {
+/// Sends files that were made for this, one after the other as fast as the client takes them, and holds their memory as
+/// long; a client that takes nothing for a minute is left.
+pub(super) fn send(
+    made: Made,
+    memory: Option<Permit>,
+) -> ReceiverStream<Result<v1::DownloadEvidenceResponse, Status>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         let Made { files, manifest } = made;
@@ -61,11 +69,13 @@ pub(super) fn send(made: Made) -> ReceiverStream<Result<v1::DownloadEvidenceResp
             };
             let chunks = bytes.chunks(CHUNK_BYTES).map(|chunk| Part::Data(chunk.to_vec()));
             for part in std::iter::once(Part::File(file)).chain(chunks) {
-                if sender.send(Ok(v1::DownloadEvidenceResponse { part: Some(part) })).await.is_err() {
+                let sent = sender.send(Ok(v1::DownloadEvidenceResponse { part: Some(part) }));
+                if !matches!(tokio::time::timeout(PATIENCE, sent).await, Ok(Ok(()))) {
                     return;
                 }
             }
         }
+        drop(memory);
     });
     ReceiverStream::new(receiver)
 }

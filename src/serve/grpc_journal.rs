@@ -49,7 +49,7 @@ impl JournalService for Api {
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<Self::DownloadExplanationStream>, Status> {
         let request = request.into_inner();
-        let made = self.ask(move |api, meter| api.explain_whole(&request, meter)).await?;
-        Ok(Response::new(super::download::send(made)))
+        let (made, memory) = self.ask_and_hold(move |api, meter| api.explain_whole(&request, meter)).await?;
+        Ok(Response::new(super::download::send(made, memory)))
     }
 }

@@ -32,12 +32,23 @@ impl Turnstile {
         &self,
         question: impl FnOnce(&mut Meter) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.work_and_hold(question).await.map(|(answer, _)| answer)
+    }
+
+    /// The same with the memory that the question took, for an answer that is held on to.
+    ///
+    /// # Errors
+    /// As [`Self::work`].
+    pub async fn work_and_hold<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Meter) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Option<Permit>), Error> {
         let ends = Instant::now() + self.deadline;
         let turn = tokio::time::timeout(self.deadline, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(Error::Deadline(self.deadline)) };
         let mut meter =
             Meter { ends, allowed: self.deadline, memory: self.memory.try_take(0), _turn: Some(turn) };
-        tokio::task::spawn_blocking(move || question(&mut meter))
+        tokio::task::spawn_blocking(move || question(&mut meter).map(|answer| (answer, meter.memory.take())))
             .await
             .map_err(|error| Error::Storage(format!("the question failed: {error}")))?
     }
@@ -98,6 +109,10 @@ mod tests {
         assert!(matches!(turnstile.work(|meter| meter.take(101)).await, Err(Error::Memory)));
         assert!(turnstile.work(|meter| meter.take(100)).await.is_ok());
         assert!(turnstile.work(|meter| meter.take(100)).await.is_ok(), "memory came back");
+        let held = turnstile.work_and_hold(|meter| meter.take(60)).await.expect("room");
+        assert!(matches!(turnstile.work(|meter| meter.take(60)).await, Err(Error::Memory)), "it is held");
+        drop(held);
+        assert!(turnstile.work(|meter| meter.take(100)).await.is_ok());
 
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let first = {

@@ -168,7 +168,9 @@ impl Budgets {
         for &at in &self.composites {
             let Some(composite) = objectives.get(at as usize) else { continue };
             let Some(service) = services.get(composite.service as usize) else { continue };
-            let concerns = |told: &&Adjustment| told.concerns(&composite.name, &service.key);
+            // What is told of a service concerns its own parts alone, wherever the composite stands.
+            let concerns =
+                |told: &&Adjustment| !told.slo.is_empty() && told.concerns(&composite.name, &service.key);
             let told: Vec<usize> = (0..)
                 .zip(adjustments.iter())
                 .filter(|(_, told)| concerns(told))

@@ -55,6 +55,8 @@ fn needed(method: &str) -> &'static str {
         ("Acknowledge", "operate"),
         ("AddNote", "operate"),
         ("AddExemption", "operate"),
+        ("AddAdjustment", "operate"),
+        ("UndoAdjustment", "operate"),
         ("EndExemption", "operate"),
         ("Search", "read"),
         ("Explain", "read"),
