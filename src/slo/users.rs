@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 /// Seconds that a slot lasts, and how many are kept: five minutes for four hours, hours for three days.
 const GRAINS: [(u64, u64); 2] = [(300, 48), (3_600, 72)];
 
+/// An onset is known to a few seconds: of what began just after a slot did, that before it is looked at, too.
+const ONSET_WITHIN_S: u64 = 5;
+
 /// What each slot saw, by its number, on two grains.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct UserHistory {
@@ -44,7 +47,7 @@ impl UserHistory {
         let fits = |(seconds, kept): &(u64, u64)| now_second.saturating_sub(from) <= seconds * (kept - 1);
         let grain = GRAINS.iter().position(fits).unwrap_or(GRAINS.len() - 1);
         let (&(seconds, _), slots) = GRAINS.get(grain).zip(self.slots.get(grain))?;
-        let (first, last) = (from / seconds, to / seconds);
+        let (first, last) = (from.saturating_sub(ONSET_WITHIN_S) / seconds, to / seconds);
         let mut all = Users::default();
         slots.range(first..=last.max(first)).for_each(|(_, slot)| all.merge(&slot.users));
         (!all.is_empty()).then(|| (all.affected.count(), all.all.count()))
@@ -75,5 +78,20 @@ impl UserHistory {
         let Ok(users) = postcard::from_bytes(bytes) else { return false };
         slots.insert(number, Slot { users, unsaved: false });
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_came_just_before_a_slot_is_counted_of_what_began_just_after_it_did() {
+        let (mut history, mut users) = (UserHistory::default(), Users::default());
+        users.all.insert(b"ada");
+        users.affected.insert(b"ada");
+        history.add(1_199, &users);
+        assert_eq!(history.between(1_260, 1_201, 1_260), Some((1, 1)));
+        assert_eq!(history.between(1_260, 1_206, 1_260), None);
     }
 }
