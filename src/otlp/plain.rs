@@ -36,6 +36,16 @@ pub(super) fn is_plain_pair(pair: &[u8]) -> bool {
     }
 }
 
+/// Whether a `KeyValue` of fewer than 128 bytes is plainly laid out with a text for its value. It is good if all of
+/// it is ASCII, which is for the caller to see: of many of them at once.
+#[inline(always)]
+pub(super) fn is_short_text_pair(pair: &[u8]) -> bool {
+    let [0x0a, key_bytes, ..] = *pair else { return false };
+    let Some((_, value)) = pair.split_at_checked(2 + usize::from(key_bytes)) else { return false };
+    let [0x12, value_bytes, 0x0a, text_bytes, text @ ..] = value else { return false };
+    pair.len() < 0x80 && usize::from(*text_bytes) == text.len() && usize::from(*value_bytes) == text.len() + 2
+}
+
 /// Whether these bytes are one number of at most nine bytes (63 bits).
 #[inline(always)]
 fn is_varint(bytes: &[u8]) -> bool {
@@ -46,9 +56,9 @@ fn is_varint(bytes: &[u8]) -> bool {
     }
 }
 
-/// As `[u8]::is_ascii`, for texts of a few dozen bytes.
+/// As `[u8]::is_ascii`, for texts of up to some hundred bytes, nearly all of which are.
 #[inline(always)]
-fn is_ascii(text: &[u8]) -> bool {
+pub(super) fn is_ascii(text: &[u8]) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let (words, rest) = text.as_chunks::<8>();
     let bits = words.iter().fold(0u64, |bits, word| bits | u64::from_ne_bytes(*word));

@@ -8,7 +8,7 @@ use super::check::is_good_message;
 use super::common::{AnyValue, ResourceView, View};
 use super::logs::LogView;
 use super::metric_rows::{MetricRow, MetricRows, PointRow};
-use super::plain::{is_plain_pair, small};
+use super::plain::{is_ascii, is_plain_pair, is_short_text_pair, small};
 use super::schema;
 use super::traces::{SpanView, StatusCode};
 use super::wire::delimited;
@@ -214,11 +214,57 @@ fn fixed32(rest: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_le_bytes(*bytes), rest))
 }
 
-/// Whether an attribute is good; the rest behind it.
+/// Whether the attributes that begin with the tag at the front of `rest` are good, all that lie one behind another;
+/// the rest behind them. `depth` is theirs.
 #[inline(always)]
-fn attribute(rest: &[u8]) -> Option<&[u8]> {
-    let (pair, rest) = delimited(rest)?;
-    (is_plain_pair(pair) || is_good_message(&schema::KEY_VALUE, pair, WITHIN_ITEM_DEPTH)).then_some(rest)
+fn good_attributes(tag: u8, rest: &[u8], depth: u32) -> Option<&[u8]> {
+    let mut behind = rest;
+    // From here on there are short texts only: that they are ASCII is seen of all of them at one glance.
+    let mut texts = rest;
+    while let [next, after @ ..] = behind
+        && *next == tag
+    {
+        let (pair, after) = delimited(after)?;
+        if !is_short_text_pair(pair) {
+            if !are_good_texts(tag, before(texts, behind)?, depth) || !is_good_pair(pair, depth) {
+                return None;
+            }
+            texts = after;
+        }
+        behind = after;
+    }
+    are_good_texts(tag, before(texts, behind)?, depth).then_some(behind)
+}
+
+#[inline(always)]
+fn are_good_texts(tag: u8, texts: &[u8], depth: u32) -> bool {
+    is_ascii(texts) || are_good_pairs(tag, texts, depth)
+}
+
+/// What of `bytes` lies before `rest`, which is their end.
+#[inline(always)]
+fn before<'a>(bytes: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
+    bytes.get(..bytes.len().checked_sub(rest.len())?)
+}
+
+/// The same one by one, for texts beyond ASCII.
+#[cold]
+fn are_good_pairs(tag: u8, mut rest: &[u8], depth: u32) -> bool {
+    while let [next, after @ ..] = rest
+        && *next == tag
+        && let Some((pair, after)) = delimited(after)
+    {
+        if !is_good_pair(pair, depth) {
+            return false;
+        }
+        rest = after;
+    }
+    rest.is_empty()
+}
+
+#[inline(always)]
+fn is_good_pair(pair: &[u8], depth: u32) -> bool {
+    is_plain_pair(pair) || is_good_message(&schema::KEY_VALUE, pair, depth)
 }
 
 /// Whether a message that may occur more than once is good; the rest behind it.
@@ -240,7 +286,7 @@ fn span(bytes: &[u8]) -> Option<SpanView<'_>> {
                     has_attributes = true;
                     span.begin_attributes(rest);
                 }
-                attribute(after)?
+                good_attributes(0x4a, rest, WITHIN_ITEM_DEPTH)?
             }
             0x0a => set(&mut span.trace_id, trace_id(after)?),
             0x12 => set(&mut span.span_id, span_id(after)?),
@@ -295,7 +341,7 @@ fn log(bytes: &[u8]) -> Option<LogView<'_>> {
     let mut rest = bytes;
     while let [tag, after @ ..] = rest {
         rest = match tag {
-            0x32 => attribute(after)?,
+            0x32 => good_attributes(0x32, rest, WITHIN_ITEM_DEPTH)?,
             0x09 => set(&mut log.time.0, fixed64(after)?),
             0x59 => set(&mut log.observed_time.0, fixed64(after)?),
             0x10 => {

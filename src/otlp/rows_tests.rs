@@ -229,3 +229,39 @@ fn plain_messages_are_read_in_one_pass() {
         assert_eq!(one, in_two_passes(signal, &bytes));
     }
 }
+
+/// Attributes are looked at several at once: what is wrong with one of them, or unusual, is found at each place.
+#[test]
+fn no_attribute_hides_among_others() {
+    fn field(tag: u8, inner: &[u8]) -> Vec<u8> {
+        let mut out = vec![tag];
+        put_varint(&mut out, inner.len() as u64);
+        [out, inner.to_vec()].concat()
+    }
+    let pair = |key: &[u8], value: &[u8]| [field(0x0a, key), field(0x12, value)].concat();
+    let (text, long) = (field(0x0a, b"value"), field(0x0a, &[b'v'; 200]));
+    // Each with whether it is good.
+    let kinds: [(Vec<u8>, bool); 10] = [
+        (pair(b"key", &text), true),
+        (pair("größe".as_bytes(), &text), true),
+        (pair(b"key", &field(0x0a, "größe".as_bytes())), true),
+        (pair(b"key", &field(0x0a, b"\xff")), false),
+        (pair(b"\xff", &text), false),
+        (pair(b"key", &long), true),
+        (pair(b"key", &[0x18, 0x90, 0x3f]), true),
+        (pair(b"key", &[0x18, 0x90]), false),
+        // Lengths that do not fit each other.
+        ([b"\x0a\x03key\x12\x07".as_slice(), &field(0x0a, b"values")].concat(), false),
+        (Vec::new(), true),
+    ];
+    for triple in 0..kinds.len().pow(3) {
+        let of = [triple % 10, triple / 10 % 10, triple / 100].map(|kind| &kinds[kind]);
+        for (signal, tag) in [(Signal::Traces, 0x4a), (Signal::Logs, 0x32)] {
+            let attributes: Vec<u8> = of.iter().flat_map(|(pair, _)| field(tag, pair)).collect();
+            let bytes = field(0x12, &field(0x12, &attributes));
+            let one = in_one_pass(signal, &bytes);
+            assert_eq!(one.is_some(), of.iter().all(|(_, is_good)| *is_good), "{signal:?} {triple}");
+            assert_eq!(one, in_two_passes(signal, &bytes), "{signal:?} {triple}");
+        }
+    }
+}

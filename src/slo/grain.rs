@@ -35,6 +35,14 @@ impl Worth {
     fn sum(self, slots: impl Iterator<Item = (u64, u64)>) -> (u64, u64) {
         slots.fold((0, 0), |sum, slot| plus(sum, self.of(slot)))
     }
+
+    /// Of a packed block's slots from one on and before another.
+    fn sum_packed(self, slots: &Packed, from: u16, to: u16) -> (u64, u64) {
+        match self {
+            Self::Events => slots.sum(from, to),
+            Self::Slice { .. } => self.sum(slots.slots().take(usize::from(to)).skip(usize::from(from))),
+        }
+    }
 }
 
 // Sums wrap, as differences of two of them do: those are right while what a window holds is below 2⁶⁴.
@@ -210,20 +218,29 @@ impl Grain {
     /// Worth of everything before a slot, of those that begin at this second or later.
     pub fn before(&self, second: u64) -> (u64, u64) {
         let number = second / self.seconds;
-        let (index, place) = (number / SLOTS, (number % SLOTS) as usize);
+        let (index, place) = (number / SLOTS, (number % SLOTS) as u16);
+        // Within a block it is added up from the end that is nearer.
         match &self.open {
             Some(open) if open.index < index => self.all,
             Some(open) if open.index == index => {
-                plus(open.before, self.worth.sum(open.slots.iter().copied().take(place)))
+                let (early, late) = open.slots.split_at(open.slots.len().min(usize::from(place)));
+                if early.len() <= late.len() {
+                    plus(open.before, self.worth.sum(early.iter().copied()))
+                } else {
+                    minus(self.all, self.worth.sum(late.iter().copied()))
+                }
             }
             _ => {
                 let at = self.place(index);
-                let before = self.before_block(at);
                 match self.blocks.get(at) {
-                    Some(block) if block.index == index => {
-                        plus(before, self.worth.sum(block.slots.slots().take(place)))
+                    Some(block) if block.index == index && u64::from(place) <= SLOTS / 2 => {
+                        plus(block.before, self.worth.sum_packed(&block.slots, 0, place))
                     }
-                    _ => before,
+                    Some(block) if block.index == index => {
+                        let late = self.worth.sum_packed(&block.slots, place, SLOTS as u16);
+                        minus(self.before_block(at.saturating_add(1)), late)
+                    }
+                    _ => self.before_block(at),
                 }
             }
         }

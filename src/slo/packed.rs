@@ -68,8 +68,40 @@ impl Packed {
 
     /// `(some, total)` of each slot. Of bytes that [`Self::of`] did not make, anything.
     pub fn slots(&self) -> Slots<'_> {
-        let (head, mut bytes) = self.0.split_at_checked(3).unwrap_or_default();
-        let &[last, total_width, other] = head else { return Slots::default() };
+        let Some(Layout { count, least, is_lacking, total_width, other_width, bytes }) = self.layout() else {
+            return Slots::default();
+        };
+        let bits = Bits { bytes, held: 0, count: 0 };
+        Slots { left: count, least, is_lacking, total_width, other_width, bits }
+    }
+
+    /// Sums of `some` and of `total` over the slots from one on and before another; they wrap.
+    pub fn sum(&self, from: u16, to: u16) -> (u64, u64) {
+        let Some(Layout { count, least, is_lacking, total_width, other_width, bytes }) = self.layout() else {
+            return (0, 0);
+        };
+        let to = to.min(count);
+        let width = total_width + other_width;
+        if width > WITHIN_A_WORD {
+            let slots = self.slots().take(usize::from(to)).skip(usize::from(from));
+            return slots
+                .fold((0u64, 0u64), |sum, slot| (sum.0.wrapping_add(slot.0), sum.1.wrapping_add(slot.1)));
+        }
+        let (total_mask, other_mask) = ((1u64 << total_width) - 1, (1u64 << other_width) - 1);
+        let (mut over, mut other) = (0u64, 0u64);
+        for slot in from..to {
+            let bit = u32::from(slot) * width;
+            let held = word_at(bytes, bit as usize / 8) >> (bit % 8);
+            over = over.wrapping_add(held & total_mask);
+            other = other.wrapping_add(held >> total_width & other_mask);
+        }
+        let total = over.wrapping_add(least.wrapping_mul(u64::from(to.saturating_sub(from))));
+        (if is_lacking { total.wrapping_sub(other) } else { other }, total)
+    }
+
+    fn layout(&self) -> Option<Layout<'_>> {
+        let (head, mut bytes) = self.0.split_at_checked(3)?;
+        let &[last, total_width, other] = head else { return None };
         let (mut least, mut shift) = (0u64, 0u32);
         while let Some((&byte, rest)) = bytes.split_first() {
             bytes = rest;
@@ -79,14 +111,37 @@ impl Packed {
                 break;
             }
         }
-        Slots {
-            left: u16::from(last) + 1,
+        Some(Layout {
+            count: u16::from(last) + 1,
             least,
             is_lacking: other & LACKING != 0,
             total_width: u32::from(total_width).min(64),
             other_width: u32::from(other & !LACKING).min(64),
-            bits: Bits { bytes, held: 0, count: 0 },
-        }
+            bytes,
+        })
+    }
+}
+
+/// How the numbers of a block lie.
+struct Layout<'a> {
+    count: u16,
+    least: u64,
+    is_lacking: bool,
+    total_width: u32,
+    other_width: u32,
+    bytes: &'a [u8],
+}
+
+/// Numbers of as many bits lie within eight bytes wherever in the first of them they begin.
+const WITHIN_A_WORD: u32 = 57;
+
+/// Eight bytes from a place on; zeros behind the end.
+#[inline]
+fn word_at(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match rest.first_chunk::<8>() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
 }
 
@@ -129,14 +184,8 @@ impl Bits<'_> {
     #[inline]
     fn take(&mut self, width: u32) -> u64 {
         if self.count < width {
-            let word = if let Some((word, rest)) = self.bytes.split_first_chunk::<8>() {
-                self.bytes = rest;
-                u64::from_le_bytes(*word)
-            } else {
-                let word = self.bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-                self.bytes = &[];
-                word
-            };
+            let word = word_at(self.bytes, 0);
+            self.bytes = self.bytes.get(8..).unwrap_or_default();
             self.held |= u128::from(word) << self.count;
             self.count += 64;
         }
@@ -169,8 +218,28 @@ mod tests {
         }
 
         #[test]
+        fn sums_are_those_of_the_slots(
+            slots in prop::collection::vec((0u64..40, 0u64..40), 1..=128),
+            shift in 0u32..58,
+            from in 0u16..140,
+            length in 0u16..140,
+        ) {
+            let slots: Vec<(u64, u64)> = slots
+                .into_iter()
+                .map(|(some, more)| (some << shift, (some << shift).wrapping_add(more << shift)))
+                .collect();
+            let asked = slots.iter().skip(usize::from(from)).take(usize::from(length));
+            let expected = asked.fold((0u64, 0u64), |sum, slot| {
+                (sum.0.wrapping_add(slot.0), sum.1.wrapping_add(slot.1))
+            });
+            prop_assert_eq!(Packed::of(&slots).sum(from, from + length), expected);
+        }
+
+        #[test]
         fn any_bytes_are_read_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            prop_assert!(Packed::from_bytes(&bytes).slots().count() <= 256);
+            let packed = Packed::from_bytes(&bytes);
+            prop_assert!(packed.slots().count() <= 256);
+            packed.sum(3, 300);
         }
     }
 
