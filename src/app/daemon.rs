@@ -18,7 +18,7 @@ use crate::confirm::{Confirm, Judge};
 use crate::detect::Detectors;
 use crate::diagnose::{Diagnosis, Keeper, Keepsakes, Retry, Uploading};
 use crate::journal::{self, Cut, Journal, Lanes, Position, Sequencer, Step, StepReceiver};
-use crate::limits::{give_back_free_memory, raise_open_files};
+use crate::limits::{give_back_free_memory, raise_open_files, share_memory_among_threads};
 use crate::model::{Clock, SystemClock, Timestamp};
 use crate::observe::{Beat, Collect, Work};
 use crate::probe::Prober;
@@ -183,6 +183,7 @@ impl App {
     /// Why the daemon cannot start.
     pub fn start(config: &Config) -> Result<Self, Error> {
         let started = Instant::now();
+        share_memory_among_threads();
         let data_dir = &config.general.data_dir;
         // Each port's connections, as many that wait for a seat, and the files of our own.
         let connections =

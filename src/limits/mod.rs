@@ -7,7 +7,7 @@ mod rate;
 mod reason;
 mod seats;
 
-pub use allocator::give_back_free_memory;
+pub use allocator::{give_back_free_memory, share_memory_among_threads};
 pub use budget::{Budget, Permit};
 pub use open_files::raise_open_files;
 pub use rate::Rate;

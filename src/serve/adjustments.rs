@@ -16,10 +16,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
+use std::time::Duration;
 use tonic::{Request, Status};
 
 /// Most bytes of a text.
 const TEXT_BYTES: usize = 512;
+
+/// The judge counts a new adjustment with the next cut, a second later: so long whoever told it waits at most, and
+/// how often is looked.
+const COUNTED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// An adjustment as it is told.
 #[derive(Deserialize)]
@@ -120,6 +126,28 @@ impl Api {
     }
 }
 
+/// Carries out what was told, and answers when budgets go by it: who looks next finds it there.
+async fn carry_out(
+    api: Api,
+    told: impl FnOnce(&Api) -> Result<Adjustment, Error> + Send + 'static,
+) -> Result<Adjustment, Error> {
+    let kept = api.ask(move |api, _| told(api)).await?;
+    let is_counted = || {
+        let known = api.sources.objectives.adjustments();
+        known.iter().any(|known| {
+            known.adjustment == kept.adjustment && known.undone.is_some() == kept.undone.is_some()
+        })
+    };
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let _too_late = tokio::time::timeout(COUNTED_WITHIN, async {
+        while !is_counted() {
+            looks.tick().await;
+        }
+    })
+    .await;
+    Ok(kept)
+}
+
 /// `GET /v1/adjustments`
 pub(super) async fn list(State(api): State<Api>) -> Response {
     Json(api.adjustments("")).into_response()
@@ -128,7 +156,7 @@ pub(super) async fn list(State(api): State<Api>) -> Response {
 /// `POST /v1/adjustments`
 pub(super) async fn tell(State(api): State<Api>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(told) => answer(api.ask(move |api, _| api.adjust(told)).await),
+        Ok(told) => answer(carry_out(api, move |api| api.adjust(told)).await),
         Err(error) => answer(Err(Error::Invalid(error.to_string()))),
     }
 }
@@ -136,7 +164,7 @@ pub(super) async fn tell(State(api): State<Api>, body: Bytes) -> Response {
 /// `POST /v1/adjustments/{id}/undo`
 pub(super) async fn undo(State(api): State<Api>, Path(id): Path<String>, body: Bytes) -> Response {
     match serde_json::from_slice(&body) {
-        Ok(taken) => answer(api.ask(move |api, _| api.undo(&id, taken)).await),
+        Ok(taken) => answer(carry_out(api, move |api| api.undo(&id, taken)).await),
         Err(error) => answer(Err(Error::Invalid(error.to_string()))),
     }
 }
@@ -190,7 +218,7 @@ impl AdjustmentService for Api {
         let (from, until, author) = (from_proto(&from), from_proto(&until), author(of)?);
         let incident = Some(incident).filter(|id| !id.is_empty());
         let told = Told { slo, service, from, until, author, reason, incident };
-        let told = self.ask(move |api, _| api.adjust(told)).await?;
+        let told = carry_out(self.clone(), move |api| api.adjust(told)).await?;
         Ok(tonic::Response::new(message(told)))
     }
 
@@ -200,7 +228,7 @@ impl AdjustmentService for Api {
     ) -> Result<tonic::Response<v1::Adjustment>, Status> {
         let v1::UndoAdjustmentRequest { id, reason, author: of } = request.into_inner();
         let taken = Taken { author: author(of)?, reason };
-        let undone = self.ask(move |api, _| api.undo(&id, taken)).await?;
+        let undone = carry_out(self.clone(), move |api| api.undo(&id, taken)).await?;
         Ok(tonic::Response::new(message(undone)))
     }
 }

@@ -331,7 +331,7 @@ fn source_of(
 fn own(document: &Document<'_>, at: &Spanned<SourceSpec>) -> Result<Read, FileError> {
     let spec = &at.value;
     if let Some(query) = &spec.query {
-        return Err(document.wrong_at(query, "query", "goes with type: prometheus"));
+        return Err(document.wrong_at(query, "query", "goes with type: prometheus; with type: barograph say operation, metric, attributes, good or threshold"));
     }
     let mut only = Vec::new();
     for (key, value) in spec.attributes.iter().flatten() {
