@@ -1,5 +1,6 @@
 //! Exact counts in slots of one length, packed as soon as they are no longer the newest.
 
+use super::edges::{Edges, plus};
 use super::packed::{Packed, SLOTS};
 use crate::aggregate::RATIO_UNIT;
 use serde::{Deserialize, Serialize};
@@ -43,11 +44,6 @@ impl Worth {
             Self::Slice { .. } => self.sum(slots.slots().take(usize::from(to)).skip(usize::from(from))),
         }
     }
-}
-
-// Sums wrap, as differences of two of them do: those are right while what a window holds is below 2⁶⁴.
-const fn plus(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
-    (a.0.wrapping_add(b.0), a.1.wrapping_add(b.1))
 }
 
 const fn minus(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
@@ -102,6 +98,8 @@ pub(super) struct Grain {
     unsaved: BTreeSet<u64>,
     #[serde(skip)]
     gone: Vec<u64>,
+    #[serde(skip)]
+    edges: Edges,
 }
 
 impl Grain {
@@ -115,6 +113,7 @@ impl Grain {
             all: (0, 0),
             unsaved: BTreeSet::new(),
             gone: Vec::new(),
+            edges: Edges::default(),
         }
     }
 
@@ -146,7 +145,9 @@ impl Grain {
                 if let Some(slot) = open.slots.get_mut(place) {
                     let was = worth.of(*slot);
                     *slot = (slot.0.saturating_add(some), slot.1.saturating_add(total));
-                    self.all = plus(self.all, minus(worth.of(*slot), was));
+                    let more = minus(worth.of(*slot), was);
+                    self.all = plus(self.all, more);
+                    self.edges.add(number, more);
                 }
             }
             _ => self.add_late(index, place, some, total),
@@ -184,6 +185,7 @@ impl Grain {
             open.before = plus(open.before, more);
         }
         self.all = plus(self.all, more);
+        self.edges.add(index.saturating_mul(SLOTS).saturating_add(place as u64), more);
         self.unsaved.insert(index);
     }
 
@@ -193,6 +195,8 @@ impl Grain {
             self.unsaved.remove(&block.index);
             self.gone.push(block.index);
             self.blocks.pop_front();
+            // An edge that lay in it could not be moved on.
+            self.edges = Edges::default();
         }
     }
 
@@ -218,8 +222,27 @@ impl Grain {
     /// Worth of everything before a slot, of those that begin at this second or later.
     pub fn before(&self, second: u64) -> (u64, u64) {
         let number = second / self.seconds;
+        let few = |from: u64, to: u64| (from..to).fold((0, 0), |sum, number| plus(sum, self.slot(number)));
+        self.edges.before(number, || self.all_before(number), few)
+    }
+
+    fn slot(&self, number: u64) -> (u64, u64) {
         let (index, place) = (number / SLOTS, (number % SLOTS) as u16);
-        // Within a block it is added up from the end that is nearer.
+        if let Some(open) = self.open.as_ref().filter(|open| open.index <= index) {
+            let slot = open.slots.get(usize::from(place)).filter(|_| open.index == index);
+            return slot.map_or((0, 0), |slot| self.worth.of(*slot));
+        }
+        match self.blocks.get(self.place(index)) {
+            Some(block) if block.index == index => {
+                self.worth.sum_packed(&block.slots, place, place.saturating_add(1))
+            }
+            _ => (0, 0),
+        }
+    }
+
+    /// Adds up within a block, from the end that is nearer.
+    fn all_before(&self, number: u64) -> (u64, u64) {
+        let (index, place) = (number / SLOTS, (number % SLOTS) as u16);
         match &self.open {
             Some(open) if open.index < index => self.all,
             Some(open) if open.index == index => {
@@ -291,6 +314,7 @@ impl Grain {
 
     /// Finds what lay before each block, from the last one back.
     pub fn sum_up(&mut self) {
+        self.edges = Edges::default();
         let mut after = self.all;
         if let Some(open) = &mut self.open {
             after = minus(after, self.worth.sum(open.slots.iter().copied()));
@@ -307,5 +331,42 @@ impl Grain {
         let packed: usize = self.blocks.iter().map(|block| block.slots.bytes().len() + 16).sum();
         let open = self.open.as_ref().map_or(0, |open| open.slots.capacity() * size_of::<(u64, u64)>() + 16);
         packed + open + self.blocks.capacity() * size_of::<Block>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Windows of five lengths are asked for again and again while time goes on, and late counts come.
+    #[test]
+    fn edges_that_move_on_are_as_if_found_anew() {
+        for seed in 0..60 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let seconds = [1, 10, 60][random.usize(0..3)];
+            let worth = if random.bool() {
+                Worth::Events
+            } else {
+                Worth::Slice { share: Some(0.9), some_is_bad: random.bool() }
+            };
+            let mut grain = Grain::new(seconds, 3_000, worth);
+            let mut now = 1_700_000_000;
+            for _ in 0..3_000 {
+                now += if random.u8(0..40) == 0 { random.u64(0..400) } else { random.u64(0..4) };
+                for _ in 0..random.u8(0..4) {
+                    let back = if random.u8(0..6) == 0 { random.u64(0..3_500) } else { random.u64(0..3) };
+                    let total = random.u64(0..20);
+                    grain.add(now, now - back, random.u64(0..=total), total);
+                }
+                for length in [30, 300, 600, 1_800, 2_700] {
+                    let from = now - length;
+                    assert_eq!(
+                        grain.before(from),
+                        grain.all_before(from / seconds),
+                        "seed {seed}, {length} s"
+                    );
+                }
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ mod checks;
 mod config;
 mod counts;
 mod definition;
+mod edges;
 mod grain;
 mod lint;
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) struct Reading {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Kept {
     Events(Counts),
-    Slices(Slices),
+    Slices(Box<Slices>),
 }
 
 /// Steps in which the beginning of burning is looked for, twice.
@@ -148,7 +148,7 @@ impl Objective {
         } = made;
         let seconds = horizon(&period, &rules);
         let kept = match Slices::new(method, some_is_bad, seconds) {
-            Some(slices) => Kept::Slices(slices),
+            Some(slices) => Kept::Slices(Box::new(slices)),
             None => Kept::Events(Counts::new(seconds)),
         };
         Self {
