@@ -20,7 +20,7 @@ const LEARN: u32 = 100;
 /// Weight with which rounds of an episode are learned.
 const FAULT: f32 = 0.1;
 /// How far an alarm raises the bar, and rounds of five minutes in which the bar comes down to a third.
-const RAISE: f64 = 1.0;
+const RAISE: f64 = 0.5;
 const RAISED_FOR: f64 = 1000.0;
 /// Such rounds in which what an episode reached fades to a third: only what is beyond begins another.
 const HELD_FOR: f64 = 110.0;
@@ -28,8 +28,9 @@ const HELD_FOR: f64 = 110.0;
 const HEALTHY: f64 = 0.01;
 const HEALTHY_ROUNDS: u32 = 3;
 /// An alarm's episode has about so many rounds that are as unusual by themselves (its extremal index is
-/// the inverse): measured on the metrics of `docs/detection.md`.
+/// the inverse), of one metric and of many that are added up: measured on the metrics of `docs/detection.md`.
 const ROUNDS_AN_EPISODE: f64 = 10.0;
+const ROUNDS_AN_EPISODE_OF_MANY: f64 = 7.0;
 /// Logarithm of the tail probability that scores 1.
 const CERTAIN: f64 = 30.0;
 /// Members of an episode.
@@ -155,12 +156,14 @@ impl Together {
         if !self.has_learned() {
             return Some(RoundSeen { turn: Turn::Quiet, log_p: 0.0, score: 0.0, strongest });
         }
-        Some(RoundSeen { strongest, ..self.turn(log_p, tickets_per_week) })
+        let rounds = if metrics < MANY { ROUNDS_AN_EPISODE } else { ROUNDS_AN_EPISODE_OF_MANY };
+        Some(RoundSeen { strongest, ..self.turn(log_p, tickets_per_week * rounds) })
     }
 
-    fn turn(&mut self, log_p: f64, tickets_per_week: f64) -> RoundSeen {
+    /// `allowed_per_week`: rounds of a week that may be so unusual in health.
+    fn turn(&mut self, log_p: f64, allowed_per_week: f64) -> RoundSeen {
         let rounds_a_week = WEEK_S / f64::from(self.cadence_s).max(1.0);
-        let allowed = (tickets_per_week * ROUNDS_AN_EPISODE / rounds_a_week).min(0.5).ln();
+        let allowed = (allowed_per_week / rounds_a_week).min(0.5).ln();
         let stretch = stretch(f64::from(self.cadence_s));
         self.bar *= 1.0 - 1.0 / (RAISED_FOR * stretch);
         self.held *= 1.0 - 1.0 / (HELD_FOR * stretch);
