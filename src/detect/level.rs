@@ -8,15 +8,15 @@
 //! * rhythm: the point against the same time on days before, once days are known
 //! * drift: the mean of what the rhythm leaves, over the last points
 //!
-//! Memories count points, so that they adapt to any cadence from seconds to minutes. Each point is
-//! judged before it is learned, and learned clipped.
+//! Memories of values count points, so that they adapt to any cadence from seconds to minutes; what is usual of their
+//! deviations is remembered for days at any cadence. Each point is judged before it is learned, and learned clipped.
 //!
 //! Two answers: how surprising the point is by itself, where values that are usual at this time of day
 //! are no surprise ([`super::day`]); and how surprising it is as one of many, which
 //! [`super::together`] adds up over a service.
 
 use super::day::Day;
-use super::tail::{ABOVE, Scale, Tail};
+use super::tail::{ABOVE, Scale, Tail, stretch};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -165,7 +165,8 @@ impl Level {
             of.rhythm.map(|(_, drift)| drift),
         ];
         let among = [Some(of.spike), Some(of.level), Some(of.shift), rhythm];
-        (combined(&mut self.alone, alone, 4), combined(&mut self.among, among, 3))
+        let stretch = stretch(self.cadence_s());
+        (combined(&mut self.alone, alone, 4, stretch), combined(&mut self.among, among, 3, stretch))
     }
 
     fn learn(&mut self, at: Timestamp, value: f64) {
@@ -210,11 +211,16 @@ impl Level {
 
 /// The strongest statistic counts whole, the next two half of what they have beyond their quantile.
 /// From `rhythm` on, statistics of the time of day, which are known later.
-fn combined<const N: usize>(tails: &mut [Tail; N], statistics: [Option<f64>; N], rhythm: usize) -> f64 {
+fn combined<const N: usize>(
+    tails: &mut [Tail; N],
+    statistics: [Option<f64>; N],
+    rhythm: usize,
+    stretch: f64,
+) -> f64 {
     let (mut first, mut second, mut third) = (0.0f64, 0.0f64, 0.0f64);
     for (number, (tail, statistic)) in tails.iter_mut().zip(statistics).enumerate() {
         let Some(statistic) = statistic else { continue };
-        let log = tail.observe(statistic, Scale::Logarithmic);
+        let log = tail.observe(statistic, Scale::Logarithmic, stretch);
         let known = if number < rhythm { LEARN as u16 } else { LEARN_RHYTHM };
         if tail.seen() <= known {
             continue;

@@ -12,9 +12,14 @@ pub const ABOVE: f64 = 0.02;
 const CLIP: f32 = 4.0;
 /// Statistics are not told apart beyond this.
 const LARGEST: f64 = 100.0;
-/// Observations, and excesses, that a tail reaches back.
+/// Observations, and excesses, that a tail reaches back where one comes each five minutes or more seldom: two days,
+/// and a week. What comes faster is remembered for as long, not for as many: what happens each night is else forgotten
+/// by the next one, and is news again.
 const MEMORY: f32 = 500.0;
-const EXCESSES: u16 = 40;
+const EXCESSES: f32 = 40.0;
+const PAUSE_S: f64 = 300.0;
+/// No memory is more than so many times as many, so that their count fits.
+const STRETCH_AT_MOST: f64 = 100.0;
 
 /// What is taken to have exponential excesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,12 @@ impl Scale {
             Self::Linear => 1.0,
         }
     }
+}
+
+/// How many times as many observations a memory holds of what is observed this often.
+#[must_use]
+pub fn stretch(cadence_s: f64) -> f64 {
+    if cadence_s > 0.0 { (PAUSE_S / cadence_s).clamp(1.0, STRETCH_AT_MOST) } else { 1.0 }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,20 +88,21 @@ impl Tail {
         ABOVE.ln() - f64::from(over / (self.excess.max(scale.least_excess()) * unsure))
     }
 
-    /// Learns a statistic that was judged. `weight` in 0..=1: a fault must not become the usual.
-    pub fn learn(&mut self, statistic: f64, scale: Scale, weight: f32) {
-        self.learn_scaled(scale.of(statistic), weight);
+    /// Learns a statistic that was judged. `weight` in 0..=1: a fault must not become the usual. `stretch`: how many
+    /// times as many observations it holds, [`stretch`].
+    pub fn learn(&mut self, statistic: f64, scale: Scale, weight: f32, stretch: f64) {
+        self.learn_scaled(scale.of(statistic), weight, stretch as f32);
     }
 
-    fn learn_scaled(&mut self, y: f32, weight: f32) {
+    fn learn_scaled(&mut self, y: f32, weight: f32, stretch: f32) {
         let over = y - self.quantile;
-        self.seen = self.seen.saturating_add(1).min(MEMORY as u16);
+        self.seen = self.seen.saturating_add(1).min((MEMORY * stretch) as u16);
         let share = 1.0 / f32::from(self.seen);
         self.size += weight * share * (y.min(4.0 * self.size + 0.1) - self.size);
-        let step = 3.0 * weight * self.size.max(0.01) * share.max(0.005);
+        let step = 3.0 * weight * self.size.max(0.01) * share.max(0.005 / stretch);
         if over > 0.0 {
             self.quantile += step * (1.0 - ABOVE as f32);
-            self.exceeded = self.exceeded.saturating_add(1).min(EXCESSES);
+            self.exceeded = self.exceeded.saturating_add(1).min((EXCESSES * stretch) as u16);
             let clipped = over.min(CLIP * self.excess.max(0.05));
             self.excess += weight * (clipped - self.excess) / f32::from(self.exceeded);
         } else {
@@ -99,10 +111,10 @@ impl Tail {
     }
 
     /// Judges, then learns in full.
-    pub fn observe(&mut self, statistic: f64, scale: Scale) -> f64 {
+    pub fn observe(&mut self, statistic: f64, scale: Scale, stretch: f64) -> f64 {
         let y = scale.of(statistic);
         let log_p = self.judge_scaled(y, scale);
-        self.learn_scaled(y, 1.0);
+        self.learn_scaled(y, 1.0, stretch as f32);
         log_p
     }
 }
@@ -117,7 +129,7 @@ mod tests {
         let mut exceeded = [0u32; 2];
         let draws = 400_000;
         for n in 0..draws + 1_000 {
-            let log_p = tail.observe(draw(&mut random), scale);
+            let log_p = tail.observe(draw(&mut random), scale, 1.0);
             for (k, count) in exceeded.iter_mut().enumerate() {
                 *count += u32::from(n >= 1_000 && log_p < -(k as f64 + 2.0) * std::f64::consts::LN_10);
             }
@@ -142,16 +154,35 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_fast_is_remembered_for_as_long() {
+        // Each ten seconds; ten minutes of a day are eight times as restless.
+        let news = |stretch: f64| {
+            let (mut tail, mut random) = (Tail::default(), fastrand::Rng::with_seed(3));
+            let judged = (0..14 * 8_640).map(|n| {
+                let size = if n % 8_640 < 60 { 8.0 } else { 1.0 };
+                tail.observe(-size * random.f64().max(1e-12).ln(), Scale::Linear, stretch)
+            });
+            let last_week = judged.skip(7 * 8_640);
+            last_week.filter(|log_p| *log_p < -4.0 * std::f64::consts::LN_10).count()
+        };
+        // Six would be calibrated.
+        let (by_points, by_time) = (news(1.0), news(stretch(10.0)));
+        assert!(by_points > 30, "the case tells nothing: {by_points}");
+        assert!(by_time <= 12, "{by_time} against {by_points}");
+        assert_eq!((stretch(0.0), stretch(600.0), stretch(1.0)), (1.0, 1.0, STRETCH_AT_MOST));
+    }
+
+    #[test]
     fn what_is_learned_with_little_weight_changes_little() {
         let mut random = fastrand::Rng::with_seed(5);
         let mut full = Tail::default();
         for _ in 0..2_000 {
-            full.observe(random.f64(), Scale::Logarithmic);
+            full.observe(random.f64(), Scale::Logarithmic, 1.0);
         }
         let mut little = full.clone();
         for _ in 0..50 {
-            full.learn(20.0, Scale::Logarithmic, 1.0);
-            little.learn(20.0, Scale::Logarithmic, 0.1);
+            full.learn(20.0, Scale::Logarithmic, 1.0, 1.0);
+            little.learn(20.0, Scale::Logarithmic, 0.1, 1.0);
         }
         let (full, little) = (full.judge(20.0, Scale::Logarithmic), little.judge(20.0, Scale::Logarithmic));
         assert!(little < 3.0 * full, "{little} against {full}");

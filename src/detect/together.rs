@@ -5,9 +5,9 @@
 //! With fewer than three metrics the strongest decides, times their number (Bonferroni).
 //!
 //! Alarms are a rate: each one raises the bar for the next of the same service, and the bar comes down
-//! again within half a week at five minutes a point, so that what cries wolf has to cry louder.
+//! again within half a week, so that what cries wolf has to cry louder.
 
-use super::tail::{Scale, Tail};
+use super::tail::{Scale, Tail, stretch};
 use crate::model::{SeriesId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -19,17 +19,18 @@ pub const MANY: u32 = 3;
 const LEARN: u32 = 100;
 /// Weight with which rounds of an episode are learned.
 const FAULT: f32 = 0.1;
-/// How far an alarm raises the bar, and rounds in which the bar comes down to a third.
-const RAISE: f64 = 1.0;
+/// How far an alarm raises the bar, and rounds of five minutes in which the bar comes down to a third.
+const RAISE: f64 = 0.5;
 const RAISED_FOR: f64 = 1000.0;
-/// Rounds in which what an episode reached fades to a third: only what is beyond begins another.
+/// Such rounds in which what an episode reached fades to a third: only what is beyond begins another.
 const HELD_FOR: f64 = 110.0;
 /// Probability above which a round is healthy, and healthy rounds that end an episode.
 const HEALTHY: f64 = 0.01;
 const HEALTHY_ROUNDS: u32 = 3;
 /// An alarm's episode has about so many rounds that are as unusual by themselves (its extremal index is
-/// the inverse): measured on the metrics of `docs/detection.md`.
+/// the inverse), of one metric and of many that are added up: measured on the metrics of `docs/detection.md`.
 const ROUNDS_AN_EPISODE: f64 = 10.0;
+const ROUNDS_AN_EPISODE_OF_MANY: f64 = 7.0;
 /// Logarithm of the tail probability that scores 1.
 const CERTAIN: f64 = 30.0;
 /// Members of an episode.
@@ -150,18 +151,22 @@ impl Together {
         let calibrated = self.tail.judge(sum, Scale::Linear);
         let log_p = if metrics < MANY { f64::from(metrics).ln() - strongest } else { calibrated };
         let log_p = log_p.min(0.0);
-        self.tail.learn(sum, Scale::Linear, if self.open { FAULT } else { 1.0 });
+        let weight = if self.open { FAULT } else { 1.0 };
+        self.tail.learn(sum, Scale::Linear, weight, stretch(f64::from(self.cadence_s)));
         if !self.has_learned() {
             return Some(RoundSeen { turn: Turn::Quiet, log_p: 0.0, score: 0.0, strongest });
         }
-        Some(RoundSeen { strongest, ..self.turn(log_p, tickets_per_week) })
+        let rounds = if metrics < MANY { ROUNDS_AN_EPISODE } else { ROUNDS_AN_EPISODE_OF_MANY };
+        Some(RoundSeen { strongest, ..self.turn(log_p, tickets_per_week * rounds) })
     }
 
-    fn turn(&mut self, log_p: f64, tickets_per_week: f64) -> RoundSeen {
+    /// `allowed_per_week`: rounds of a week that may be so unusual in health.
+    fn turn(&mut self, log_p: f64, allowed_per_week: f64) -> RoundSeen {
         let rounds_a_week = WEEK_S / f64::from(self.cadence_s).max(1.0);
-        let allowed = (tickets_per_week * ROUNDS_AN_EPISODE / rounds_a_week).min(0.5).ln();
-        self.bar *= 1.0 - 1.0 / RAISED_FOR;
-        self.held *= 1.0 - 1.0 / HELD_FOR;
+        let allowed = (allowed_per_week / rounds_a_week).min(0.5).ln();
+        let stretch = stretch(f64::from(self.cadence_s));
+        self.bar *= 1.0 - 1.0 / (RAISED_FOR * stretch);
+        self.held *= 1.0 - 1.0 / (HELD_FOR * stretch);
         let above = (-log_p - self.bar).clamp(0.0, CERTAIN);
         let fresh = above > self.held;
         self.held = self.held.max(above);
@@ -218,6 +223,22 @@ mod tests {
             within.filter(|(_, seen)| seen.turn == Turn::Begins).count()
         };
         assert!(begins(4_500) <= begins(0).max(2), "{} after {}", begins(4_500), begins(0));
+    }
+
+    #[test]
+    fn the_bar_stays_raised_for_as_long_at_any_cadence() {
+        let bar = |cadence_s: u64| {
+            let (mut together, mut random) = (Together::default(), fastrand::Rng::with_seed(8));
+            for n in 0..10 * 86_400 / cadence_s {
+                let fault = n % (43_200 / cadence_s) == 0;
+                let surprise = -random.f64().max(1e-12).ln() + if fault { 20.0 } else { 0.0 };
+                together.add(surprise, surprise, cadence_s as f64);
+                together.judge(Timestamp::from_secs(1_700_000_000 + cadence_s * n), 1, 0.5);
+            }
+            together.bar
+        };
+        let (slow, fast) = (bar(300), bar(30));
+        assert!(slow > 1.5 && (0.7..1.4).contains(&(fast / slow)), "{fast} against {slow}");
     }
 
     #[test]
