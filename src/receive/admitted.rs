@@ -12,6 +12,15 @@ use std::sync::{Arc, LazyLock};
 /// Requests whose memory waits for the next one.
 static SPARE: LazyLock<ArrayQueue<Arc<Admitted>>> = LazyLock::new(|| ArrayQueue::new(256));
 
+/// Who sent a request, as a number: the same for one caller as long as the daemon runs. Two may have the same one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallerTag(pub u16);
+
+impl CallerTag {
+    /// Of what is read from elsewhere, or was recorded before there were any.
+    pub const NOBODY: Self = Self(0);
+}
+
 /// A request that was let in: whole, framed, inflated and split, but not yet recorded or counted.
 #[derive(Debug)]
 pub struct Admitted {
@@ -23,6 +32,7 @@ pub struct Admitted {
     /// The same, inflated: what shards read. Shares `wire` when that is not compressed.
     pub body: Bytes,
     pub slices: SmallVec<[Slice; 8]>,
+    pub caller: CallerTag,
     /// Holds the memory of `wire` and `body` until both are let go.
     pub permit: Permit,
     pub reply: Reply,
@@ -72,6 +82,7 @@ mod tests {
             wire: body.clone(),
             body: body.clone(),
             slices: SmallVec::new(),
+            caller: CallerTag::NOBODY,
             permit: budget.try_take(60).unwrap(),
             reply: Reply::nobody(),
         };

@@ -43,7 +43,7 @@ pub(super) struct Door {
     pub access: Arc<Access>,
     pub retries: Retries,
     pub counters: Arc<Counters>,
-    pub callers: Callers,
+    pub callers: Arc<Callers>,
     pub request_limit_bytes: usize,
     body_time: Duration,
     inflated_limit_bytes: usize,
@@ -58,12 +58,13 @@ impl Door {
         let budget = Budget::new(config.memory_bytes.0.saturating_sub(windows_bytes));
         let share_bytes = (budget.limit_bytes() as f64 * config.caller_share) as u64;
         let connections = usize::try_from(config.connections).unwrap_or(usize::MAX);
-        let callers = Callers::new(share_bytes, config.caller_bytes_per_second.map(|bytes| bytes.0));
+        let callers =
+            Arc::new(Callers::new(share_bytes, config.caller_bytes_per_second.map(|bytes| bytes.0)));
         Self {
             intake,
             access,
             retries: Retries::default(),
-            counters: Arc::new(Counters::new(budget, Seats::new(connections))),
+            counters: Arc::new(Counters::new(budget, Seats::new(connections), callers.clone())),
             callers,
             body_time: config.body_time.0,
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
@@ -145,7 +146,8 @@ impl Door {
             }
             let (reply, pending) = Reply::new(parts);
             let waiting = Waiting::new(&self.retries, print, pending.receipt());
-            let admitted = Admitted { signal, encoding, wire, body, slices, permit, reply };
+            let caller = caller.tag;
+            let admitted = Admitted { signal, encoding, wire, body, slices, caller, permit, reply };
             if self.intake.try_push(admitted).is_err() {
                 // It went nowhere: nothing of it is to be remembered.
                 let _ = waiting.done();

@@ -8,7 +8,7 @@ use crate::journal::{self, Journal, Position, Recorder, Sequencer};
 use crate::limits::{Permit, ShedReason};
 use crate::model::{ManualClock, Signal, Timestamp, TraceId};
 use crate::otlp::{Encoding, split};
-use crate::receive::{Admitted, Reply};
+use crate::receive::{Admitted, CallerTag, Reply};
 use crate::settings::{ByteSize, Seconds};
 use crate::window::Topology;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -110,6 +110,7 @@ impl Kept {
             wire: body.clone(),
             slices: split(signal, &body).unwrap(),
             body,
+            caller: CallerTag::NOBODY,
             permit: Permit::free(),
             reply: Reply::nobody(),
         };
