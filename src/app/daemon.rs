@@ -43,6 +43,10 @@ use std::time::{Duration, Instant};
 use threads::start_threads;
 use tokio::sync::watch;
 
+/// Threads for what would keep those that serve connections: long JSON, and names that are looked up. Unless bounded
+/// here, each request in hand could have one.
+const INGEST_BLOCKING_THREADS: usize = 16;
+
 /// Where the daemon listens, with the real ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
@@ -421,6 +425,7 @@ fn ingest_runtime(workers: usize, lanes: &Lanes) -> Result<tokio::runtime::Runti
         .thread_name("barograph-io")
         .on_thread_start(Lanes::announces_at_rest)
         .on_thread_park(move || lanes.announce())
+        .max_blocking_threads(INGEST_BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(Error::io("cannot start threads"))

@@ -9,6 +9,9 @@ use crossbeam::queue::ArrayQueue;
 use smallvec::SmallVec;
 use std::sync::{Arc, LazyLock};
 
+/// Slices of a request that keep their memory for the next one.
+const SPARE_SLICES: usize = 256;
+
 /// Requests whose memory waits for the next one.
 static SPARE: LazyLock<ArrayQueue<Arc<Admitted>>> = LazyLock::new(|| ArrayQueue::new(256));
 
@@ -58,7 +61,11 @@ impl Admitted {
         if let Some(place) = Arc::get_mut(&mut self) {
             place.wire = Bytes::new();
             place.body = Bytes::new();
-            place.slices.clear();
+            if place.slices.capacity() > SPARE_SLICES {
+                place.slices = SmallVec::new();
+            } else {
+                place.slices.clear();
+            }
             place.permit = Permit::free();
             place.reply = Reply::nobody();
             // When there are enough, this one goes.
@@ -93,5 +100,24 @@ mod tests {
         second.release();
         assert_eq!(budget.used_bytes(), 0);
         assert!(body.is_unique(), "neither the spare memory nor anything else holds the bytes");
+    }
+
+    #[test]
+    fn the_memory_of_many_slices_is_not_kept() {
+        let request = |slices: usize| Admitted {
+            signal: Signal::Logs,
+            encoding: Encoding::Identity,
+            wire: Bytes::new(),
+            body: Bytes::new(),
+            slices: std::iter::repeat_n(Slice { partition: 0, range: 0..0 }, slices).collect(),
+            caller: CallerTag::NOBODY,
+            permit: Permit::free(),
+            reply: Reply::nobody(),
+        };
+        for number in 0..600 {
+            request(10_000 * (number % 2)).shared().release();
+        }
+        let spare: Vec<_> = std::iter::from_fn(|| SPARE.pop()).collect();
+        assert!(spare.iter().all(|request| request.slices.capacity() <= SPARE_SLICES));
     }
 }
