@@ -15,7 +15,7 @@ use barograph::journal::{self, Cut, Journal, Position};
 use barograph::limits::Permit;
 use barograph::model::{Clock, Signal, SystemClock, Timestamp};
 use barograph::otlp::{Encoding, split};
-use barograph::receive::{Admitted, Config, Intake, Reply, Server};
+use barograph::receive::{Admitted, CallerTag, Config, Intake, Reply, Server};
 use barograph::settings::ByteSize;
 use barograph::sketch::{Recording, Recordings};
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
@@ -158,6 +158,7 @@ fn admitted(template: &Template, now: Timestamp, number: u64) -> Result<Admitted
         slices: split(template.signal, &body)?,
         wire: body.clone(),
         body,
+        caller: CallerTag::NOBODY,
         permit: Permit::free(),
         reply: Reply::nobody(),
     })

@@ -6,7 +6,7 @@ use barograph::journal::{self, Cut, Journal, Position};
 use barograph::limits::Permit;
 use barograph::model::{Signal, SystemClock, Timestamp};
 use barograph::otlp::{Encoding, split};
-use barograph::receive::{Admitted, Reply};
+use barograph::receive::{Admitted, CallerTag, Reply};
 use barograph::settings::ByteSize;
 use barograph::sketch::Histogram;
 use barograph::window::{self, Registry, Windows};
@@ -77,6 +77,7 @@ fn request_of(random: &mut fastrand::Rng, service: &str, operations: u32) -> Adm
         wire: body.clone(),
         body,
         slices,
+        caller: CallerTag::NOBODY,
         permit: Permit::free(),
         reply: Reply::nobody(),
     }

@@ -7,7 +7,7 @@ use barograph::journal::{Config, Journal, Position, check};
 use barograph::limits::Permit;
 use barograph::model::{ManualClock, Signal, Timestamp, TraceId};
 use barograph::otlp::Encoding;
-use barograph::receive::{Admitted, Reply};
+use barograph::receive::{Admitted, CallerTag, Reply};
 use barograph::settings::ByteSize;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A folder in memory where there is one: a target makes files some hundred times a second.
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
 }
 
@@ -45,6 +45,7 @@ fn written() -> Vec<u8> {
             body: wire.clone(),
             wire,
             slices: Default::default(),
+            caller: CallerTag::NOBODY,
             permit: Permit::free(),
             reply,
         };
@@ -172,6 +173,7 @@ fn kept() -> Vec<u8> {
         body: wire.clone(),
         wire,
         slices: Default::default(),
+        caller: CallerTag::NOBODY,
         permit: Permit::free(),
         reply: Reply::nobody(),
     };

@@ -1,7 +1,10 @@
 //! What is fuzzed, from which seeds, and what must hold of any input.
 
 use barograph::model::Signal;
-use barograph::otlp::{Checked, Encoding, PointRow, Rows, count_items, inflate, json_to_wire, split};
+use barograph::otlp::{
+    Checked, Encoding, PointRow, Rows, count_items, inflate, json_to_wire, json_to_wire_within, split,
+    wire_bytes_at_most,
+};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
     trace::v1::ExportTraceServiceRequest,
@@ -142,6 +145,12 @@ fn walk(signal: Signal, request: &[u8]) {
 /// Puts JSON on the wire; what comes out, prost reads.
 fn convert(signal: Signal, text: &[u8]) {
     if let Ok(wire) = json_to_wire(signal, text) {
+        assert!(wire.len() <= wire_bytes_at_most(text), "more becomes of it than is known before");
+        let exact = json_to_wire_within(signal, text, wire.len());
+        assert_eq!(exact.as_ref(), Ok(&Some(wire.clone())), "a limit that is not passed changes nothing");
+        if let Some(less) = wire.len().checked_sub(1) {
+            assert_eq!(json_to_wire_within(signal, text, less), Ok(None), "the limit does not hold");
+        }
         assert!(prost_takes(signal, &wire), "the converter writes what prost refuses");
     }
 }

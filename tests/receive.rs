@@ -469,6 +469,48 @@ async fn a_hundred_megabytes_are_refused_whether_announced_or_not() {
 }
 
 #[tokio::test]
+async fn small_bodies_that_would_take_much_memory_are_refused_before_they_do() {
+    let config = Config { memory_bytes: ByteSize(64 << 20), inflated_bytes: ByteSize(8 << 20), ..small() };
+    let daemon = daemon(config).await;
+    // Empty resources: what is known of each takes more than it does.
+    let packed = gzip(&[0x0a, 0].repeat(2 << 20));
+    let headers = [PROTOBUF, ("content-encoding", "gzip")];
+    let response = daemon.post("/v1/traces", &headers, packed).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let said = RpcStatus::decode(&**response.body()).unwrap().message;
+    assert!(said.contains("more than 65536 resources"), "{said}");
+    // A list whose numbers take four times as much on the wire.
+    let bounds = vec!["1"; 3 << 20].join(",");
+    let json = format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{"explicitBounds":[{bounds}]}}]}}}}]}}]}}]}}"#
+    );
+    let headers = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let response = daemon.post("/v1/metrics", &headers, gzip(json.as_bytes())).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    // A head that does not end, and is not kept.
+    let mut stream = TcpStream::connect(daemon.http).await.unwrap();
+    stream.write_all(b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    let long = format!("x: {}\r\n", "y".repeat(8_000));
+    let (mut reader, mut writer) = stream.into_split();
+    let sent = tokio::spawn(async move {
+        let mut sent = 0;
+        while sent < 16 << 20 && writer.write_all(long.as_bytes()).await.is_ok() {
+            sent += long.len();
+        }
+        sent
+    });
+    let mut answer = [0u8; 12];
+    tokio::time::timeout(Duration::from_secs(20), reader.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+    drop(reader);
+    assert!(sent.await.unwrap() < 16 << 20, "it is read to the limit and no further");
+    daemon.is_healthy().await;
+    let mut out = Exposition::default();
+    daemon.counters.collect(&mut out);
+    assert!(out.finish().contains("barograph_receive_memory_bytes 0\n"));
+}
+
+#[tokio::test]
 async fn grpc_says_precisely_what_is_wrong() {
     let daemon = daemon(small()).await;
     let good = spans("a", 2).encode_to_vec();

@@ -5,7 +5,9 @@ crate::settings! {
     pub struct Config in "limits" {
         /// Live series over all services, signals and shards. One service has at most a fifth of them, half of those
         /// of one shard, and eight times as many as are still free, so that who has few always finds some; what goes
-        /// beyond is counted exactly, but in one series `_other` of its service.
+        /// beyond is counted exactly, but in one series `_other` of its service. One caller (the holder of a token, or
+        /// an address) brings at most sixteen times as many series, services and streams as are still free; further
+        /// services of its are counted as one that is named `_other`.
         series: u64 = 100_000, "1000 to 10000000", |n| (1_000..=10_000_000).contains(n);
         /// Whether ids in span names are replaced: `GET /user/123` is counted as `GET /user/{id}`.
         template_names: bool = true, "true or false";
@@ -24,6 +26,15 @@ const TIMES_FREE: usize = 8;
 /// Whether a service that has `own` of `taken` may have one more, of `all`.
 pub(super) const fn is_fair(own: usize, taken: usize, all: usize) -> bool {
     own < all.saturating_sub(taken).saturating_mul(TIMES_FREE)
+}
+
+/// The same of a caller. It may bring the services of many, as a collector does, so it may have more of what there
+/// is: one that takes what it can leaves one slot in 17, five leave one in 81.
+const TIMES_FREE_OF_A_CALLER: usize = 16;
+
+/// Whether a caller whose items have `own` of `taken` may have one more, of `all`.
+pub(super) const fn is_fair_of_a_caller(own: usize, taken: usize, all: usize) -> bool {
+    own < all.saturating_sub(taken).saturating_mul(TIMES_FREE_OF_A_CALLER)
 }
 
 /// Halves of edges a second, over all shards.

@@ -5,6 +5,7 @@ use crate::aggregate::{Cell, IndicatorId, SecondCount, Users, Weight};
 use crate::journal::Cut;
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, SpanId, SpanKind, WindowId};
+use crate::receive::CallerTag;
 use crate::sketch::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub struct Partial {
     /// Services with more series than they may have, in order, and how many items were counted in
     /// their overflow series since the last barrier.
     pub overflowed: Vec<(Arc<ServiceKey>, u64)>,
+    /// Callers that brought more services or series than they may, in order, and how many of their items there was
+    /// no room for since the last barrier.
+    pub turned_away: Vec<(CallerTag, u64)>,
     /// The shard's own state (series, cumulative values), when the cut asks for a checkpoint.
     pub state: Option<Vec<u8>>,
 }

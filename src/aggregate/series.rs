@@ -1,11 +1,13 @@
 //! Which series there are, and how the one of an item is found without allocating.
 
-use super::config::{Bounds, OTHER, bounded, is_fair};
+use super::config::{Bounds, OTHER, bounded, is_fair, is_fair_of_a_caller};
 use super::names::{NameHash, Names};
 use super::slots::Slots;
 use super::{Indicator, Weight};
 use crate::model::{Interner, SeriesId, SeriesKey, ServiceKey, Signal, SpanKind};
+use crate::receive::CallerTag;
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) const NONE: u32 = u32::MAX;
@@ -28,6 +30,17 @@ pub(super) struct Service {
     /// Items that were counted in an overflow series since the last barrier.
     pub overflowed: u64,
     pub peers: usize,
+    /// Who brought it.
+    caller: CallerTag,
+}
+
+/// What a caller brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct Brought {
+    services: usize,
+    series: usize,
+    /// Items since the last barrier for which there was no room, while it had more than others.
+    overflowed: u64,
 }
 
 /// What counting an item of a series touches: one cache line, which with many series is mostly a cold one.
@@ -43,6 +56,8 @@ pub(super) struct Series {
     pub indicators: u32,
     /// How the peer of its last span was named (see `peers.rs`).
     pub last_peer_name: u32,
+    /// Who brought it.
+    caller: CallerTag,
     pub is_overflow: bool,
 }
 
@@ -63,6 +78,10 @@ pub(super) struct SeriesTable {
     indicator_lists: Vec<Arc<[u32]>>,
     indicator_list_numbers: HashMap<Arc<[u32]>, u32>,
     interner: Interner,
+    /// Whose request is counted now.
+    pub caller: CallerTag,
+    /// What was there before a restart is nobody's.
+    brought: BTreeMap<CallerTag, Brought>,
     bounds: Bounds,
 }
 
@@ -81,6 +100,8 @@ impl SeriesTable {
             indicator_lists: Vec::new(),
             indicator_list_numbers: HashMap::new(),
             interner: Interner::default(),
+            caller: CallerTag::NOBODY,
+            brought: BTreeMap::new(),
             bounds,
         }
     }
@@ -107,26 +128,45 @@ impl SeriesTable {
         self.services.get_mut(service as usize)
     }
 
-    /// The number of a service; that of `_other` when there are too many.
+    /// Whether the caller may bring one more of what `all` are of, `taken` are there, and it brought `own`.
+    fn may_bring(&self, own: impl Fn(&Brought) -> usize, taken: usize, all: usize) -> bool {
+        self.caller == CallerTag::NOBODY
+            || is_fair_of_a_caller(self.brought.get(&self.caller).map_or(0, own), taken, all)
+    }
+
+    fn may_bring_services(&self) -> bool {
+        self.may_bring(|brought| brought.services, self.services.len(), self.bounds.services)
+    }
+
+    fn may_bring_series(&self) -> bool {
+        self.may_bring(|brought| brought.series, self.all.len(), self.bounds.series)
+    }
+
+    /// The number of a service; that of `_other` when there are too many, or too many of this caller.
     pub fn service_number(&mut self, key: &ServiceKey) -> u32 {
         if let Some(&known) = self.service_numbers.get(key) {
             return known;
         }
-        if self.services.len() >= self.bounds.services && &*key.name != OTHER {
-            return self.known_service(&ServiceKey::named(OTHER));
+        let is_full = self.services.len() >= self.bounds.services;
+        if is_full || !self.may_bring_services() || !self.may_bring_series() {
+            return self.known_service(&ServiceKey::named(OTHER), CallerTag::NOBODY);
         }
-        self.known_service(key)
+        self.known_service(key, self.caller)
     }
 
     /// The number of a service, however many there are.
-    fn known_service(&mut self, key: &ServiceKey) -> u32 {
+    fn known_service(&mut self, key: &ServiceKey, caller: CallerTag) -> u32 {
         if let Some(&known) = self.service_numbers.get(key) {
             return known;
         }
         let number = u32::try_from(self.services.len()).unwrap_or(NONE);
         let owner = owner_of(key);
-        self.services.push(Service { key: Arc::new(key.clone()), owner, series: 0, overflowed: 0, peers: 0 });
+        let key_of = Arc::new(key.clone());
+        self.services.push(Service { key: key_of, owner, series: 0, overflowed: 0, peers: 0, caller });
         self.service_numbers.insert(key.clone(), number);
+        if caller != CallerTag::NOBODY {
+            self.brought.entry(caller).or_default().services += 1;
+        }
         number
     }
 
@@ -189,18 +229,30 @@ impl SeriesTable {
         }
         let of_service = self.service(service).map_or(0, |service| service.series);
         let is_full = !is_fair(of_service, self.all.len(), self.bounds.series)
-            || of_service >= self.bounds.series_of_a_service;
-        if is_full && key.signal != Signal::Logs {
-            let attributes =
-                if shape.is_empty() { vec![] } else { vec![("otel.metric.overflow".into(), shape.into())] };
-            let overflow = SeriesKey { operation: OTHER.into(), unit: "".into(), attributes, ..key };
-            let id = overflow.id();
-            return match self.by_id.get(&id) {
-                Some(&known) => known,
-                None => self.insert(id, service, overflow, true),
-            };
+            || of_service >= self.bounds.series_of_a_service
+            || !self.may_bring_series();
+        if !is_full || key.signal == Signal::Logs {
+            return self.insert(id, service, key, false);
         }
-        self.insert(id, service, key, false)
+        let attributes =
+            if shape.is_empty() { vec![] } else { vec![("otel.metric.overflow".into(), shape.into())] };
+        let overflow = SeriesKey { operation: OTHER.into(), unit: "".into(), attributes, ..key };
+        let id = overflow.id();
+        if let Some(&known) = self.by_id.get(&id) {
+            return known;
+        }
+        let most = self.bounds.series.saturating_add(self.bounds.services);
+        if self.may_bring_series() && self.all.len() < most {
+            return self.insert(id, service, overflow, true);
+        }
+        // With many services even their overflow series would be too many.
+        let of_all = SeriesKey { service: ServiceKey::named(OTHER), ..overflow };
+        let id = of_all.id();
+        if let Some(&known) = self.by_id.get(&id) {
+            return known;
+        }
+        let service = self.known_service(&of_all.service, CallerTag::NOBODY);
+        self.insert(id, service, of_all, true)
     }
 
     fn insert(&mut self, id: SeriesId, service: u32, key: SeriesKey, is_overflow: bool) -> u32 {
@@ -219,8 +271,12 @@ impl SeriesTable {
             service,
             indicators,
             last_peer_name: NONE,
+            caller: self.caller,
             is_overflow,
         });
+        if self.caller != CallerTag::NOBODY {
+            self.brought.entry(self.caller).or_default().series += 1;
+        }
         self.keys.push(Arc::new(key));
         self.by_id.insert(id, number);
         self.new.push(number);
@@ -291,6 +347,30 @@ impl SeriesTable {
         taken
     }
 
+    /// Notes items of the caller for which there was no room, if that is its doing: others may have filled it.
+    pub fn note_turned_away(&mut self, items: u64) {
+        if (!self.may_bring_series() || !self.may_bring_services())
+            && let Some(brought) = self.brought.get_mut(&self.caller)
+        {
+            brought.overflowed = brought.overflowed.saturating_add(items);
+        }
+    }
+
+    /// Whether a service stands for those for which there was no room.
+    pub fn is_others(&self, service: u32) -> bool {
+        self.service(service).is_some_and(|service| {
+            &*service.key.name == OTHER
+                && service.key.namespace.is_empty()
+                && service.key.environment.is_empty()
+        })
+    }
+
+    /// Callers that brought more than others leave them, and how many of their items there was no room for.
+    pub fn take_turned_away(&mut self) -> Vec<(CallerTag, u64)> {
+        let of = self.brought.iter_mut().filter(|(_, brought)| brought.overflowed > 0);
+        of.map(|(caller, brought)| (*caller, std::mem::take(&mut brought.overflowed))).collect()
+    }
+
     pub fn forget_peers(&mut self) {
         self.services.iter_mut().for_each(|service| service.peers = 0);
         self.all.iter_mut().for_each(|series| series.last_peer_name = NONE);
@@ -305,6 +385,9 @@ impl SeriesTable {
             return;
         }
         let old = std::mem::take(&mut self.all).into_iter().zip(std::mem::take(&mut self.keys));
+        let callers: HashMap<Arc<ServiceKey>, CallerTag> =
+            self.services.iter().map(|service| (service.key.clone(), service.caller)).collect();
+        self.brought.clear();
         self.names.clear();
         self.by_id.clear();
         self.new.clear();
@@ -313,7 +396,11 @@ impl SeriesTable {
         self.interner = Interner::default();
         for (mut series, key) in old.filter(|(series, _)| is_used(series)) {
             let number = u32::try_from(self.all.len()).unwrap_or(NONE);
-            series.service = self.known_service(&key.service);
+            let caller = callers.get(&key.service).copied().unwrap_or_default();
+            series.service = self.known_service(&key.service, caller);
+            if series.caller != CallerTag::NOBODY {
+                self.brought.entry(series.caller).or_default().series += 1;
+            }
             self.by_id.insert(series.id, number);
             if let Some(service) = self.services.get_mut(series.service as usize) {
                 service.series += 1;

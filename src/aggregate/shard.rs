@@ -159,6 +159,7 @@ impl Shard {
     /// Counts the slices of a request that are this shard's, and reports on each to the request's reply.
     pub fn apply(&mut self, at: Position, arrived: Timestamp, request: &Admitted) {
         self.streams.born = self.streams.born.min(arrived);
+        (self.series.caller, self.streams.caller) = (request.caller, request.caller);
         for slice in &request.slices {
             if u16::from(slice.partition) % self.of != self.number {
                 continue;
@@ -281,6 +282,9 @@ impl Shard {
         {
             service.overflowed += refused;
         }
+        if self.series.is_others(context.service) {
+            self.series.note_turned_away(tally.counted);
+        }
         if tally.too_old > 0 {
             *self.rejected.entry(RejectedReason::TooOld).or_default() += tally.too_old;
         }
@@ -335,11 +339,15 @@ impl Shard {
 
     /// Counts an item as one of an overflow series, if its series is one.
     #[inline]
-    pub(super) fn note_overflow(&mut self, series: u32, service: u32) {
+    pub(super) fn note_overflow(&mut self, series: u32, of_service: u32) {
         if self.series.get(series).is_some_and(|series| series.is_overflow)
-            && let Some(service) = self.series.service_mut(service)
+            && let Some(service) = self.series.service_mut(of_service)
         {
             service.overflowed += 1;
+            // Those of further services are counted by the slice.
+            if !self.series.is_others(of_service) {
+                self.series.note_turned_away(1);
+            }
         }
     }
 
@@ -366,6 +374,7 @@ impl Shard {
             late: BTreeMap::new(),
             series: self.series.len(),
             overflowed: self.series.take_overflowed(),
+            turned_away: self.series.take_turned_away(),
             state: None,
         };
         if self.ahead > 0 {

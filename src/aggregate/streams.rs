@@ -1,10 +1,12 @@
 //! Cumulative metrics: the last value of each stream, and what it grew by.
 
-use super::config::{Bounds, is_fair};
+use super::config::{Bounds, is_fair, is_fair_of_a_caller};
 use crate::model::Timestamp;
+use crate::receive::CallerTag;
 use crate::sketch::Histogram;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// What tells a stream from any other, hashed: resource, scope, metric, type and attributes.
@@ -69,6 +71,9 @@ pub(super) struct Stream {
     /// The service that it is one of.
     owner: u64,
     pub used: u64,
+    /// Who brought it; nobody, after a restart.
+    #[serde(skip)]
+    caller: CallerTag,
 }
 
 /// Where and when a point of a stream is.
@@ -114,6 +119,9 @@ impl Hasher for Identity {
 pub(super) struct Streams {
     all: HashMap<StreamId, Stream, BuildHasherDefault<Identity>>,
     of_owners: HashMap<u64, usize, BuildHasherDefault<Identity>>,
+    /// Whose request is counted now.
+    pub caller: CallerTag,
+    of_callers: BTreeMap<CallerTag, usize>,
     limit: usize,
     limit_of_one: usize,
     /// Points of streams that there was no room for, since this was asked.
@@ -127,6 +135,8 @@ impl Streams {
         Self {
             all: HashMap::default(),
             of_owners: HashMap::default(),
+            caller: CallerTag::NOBODY,
+            of_callers: BTreeMap::new(),
             limit: bounds.streams,
             limit_of_one: bounds.streams_of_a_service,
             refused: 0,
@@ -142,13 +152,19 @@ impl Streams {
 
     fn has_room(&self, owner: u64) -> bool {
         let own = self.of_owners.get(&owner).copied().unwrap_or(0);
-        own < self.limit_of_one && is_fair(own, self.all.len(), self.limit)
+        let of_caller = self.of_callers.get(&self.caller).copied().unwrap_or(0);
+        own < self.limit_of_one
+            && is_fair(own, self.all.len(), self.limit)
+            && is_fair_of_a_caller(of_caller, self.all.len(), self.limit)
     }
 
     fn add(&mut self, id: StreamId, stream: Stream) {
-        let owner = stream.owner;
+        let (owner, caller) = (stream.owner, stream.caller);
         if self.all.insert(id, stream).is_none() {
             *self.of_owners.entry(owner).or_default() += 1;
+            if caller != CallerTag::NOBODY {
+                *self.of_callers.entry(caller).or_default() += 1;
+            }
         }
     }
 
@@ -200,7 +216,7 @@ impl Streams {
             let is_young = at.start != Timestamp::ZERO && at.start >= self.born;
             let grown = is_young.then(|| difference(&last, None)).flatten();
             let Moment { id, start, time, partition, owner, used } = at;
-            self.add(id, Stream { start, time, last, partition, owner, used });
+            self.add(id, Stream { start, time, last, partition, owner, used, caller: self.caller });
             return grown;
         };
         known.used = at.used;
@@ -218,12 +234,16 @@ impl Streams {
 
     /// Forgets streams without a point since `second`.
     pub fn forget_unused(&mut self, second: u64) {
-        let Self { all, of_owners, .. } = self;
+        let Self { all, of_owners, of_callers, .. } = self;
         of_owners.clear();
+        of_callers.clear();
         all.retain(|_, stream| {
             let keep = stream.used >= second;
             if keep {
                 *of_owners.entry(stream.owner).or_default() += 1;
+                if stream.caller != CallerTag::NOBODY {
+                    *of_callers.entry(stream.caller).or_default() += 1;
+                }
             }
             keep
         });
@@ -291,6 +311,24 @@ mod tests {
         assert_eq!(streams.all.len(), 50);
         streams.forget_unused(111);
         assert!(streams.all.is_empty() && streams.of_owners.is_empty());
+    }
+
+    #[test]
+    fn a_caller_that_brings_many_services_leaves_room_for_the_streams_of_others() {
+        let mut streams = Streams::new(bounds(100));
+        streams.born = Timestamp::from_secs(100);
+        let one = |streams: &mut Streams, owner: u64| {
+            streams.number(Moment { id: u128::from(owner), owner, ..at(100, 110) }, 1.0)
+        };
+        streams.caller = CallerTag(2);
+        (0..200).for_each(|owner| {
+            one(&mut streams, owner);
+        });
+        assert!((90..96).contains(&streams.all.len()), "{}", streams.all.len());
+        streams.caller = CallerTag(1);
+        assert_eq!((1_000..1_004).map(|owner| one(&mut streams, owner)).sum::<f64>(), 4.0);
+        streams.forget_unused(111);
+        assert!(streams.of_callers.is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::journal::{Cut, Position};
 use crate::limits::{Permit, RejectedReason};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanId, SpanKind, Timestamp, TraceId, WindowId};
 use crate::otlp::{Encoding, split};
-use crate::receive::{Admitted, Outcome, Pending, Reply};
+use crate::receive::{Admitted, CallerTag, Outcome, Pending, Reply};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -26,6 +26,10 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
 mod indicators;
+mod oracle;
+mod shares;
+
+use oracle::{expected, indicator, traces};
 
 pub(super) const NOW: u64 = 1_700_000_003;
 pub(super) const NS: u64 = 1_000_000_000;
@@ -53,10 +57,9 @@ fn admitted(signal: Signal, body: Vec<u8>) -> (Admitted, Pending) {
     let (reply, pending) = Reply::new(slices.len() as u32);
     let body = bytes::Bytes::from(body);
     let wire = body.clone();
-    (
-        Admitted { signal, encoding: Encoding::Identity, wire, body, slices, permit: Permit::free(), reply },
-        pending,
-    )
+    let caller = CallerTag::NOBODY;
+    let permit = Permit::free();
+    (Admitted { signal, encoding: Encoding::Identity, wire, body, slices, caller, permit, reply }, pending)
 }
 
 fn outcome(mut pending: Pending) -> Outcome {
@@ -150,169 +153,6 @@ pub(super) fn count(
         }
     }
     all.iter_mut().for_each(|shard| sum.take(shard.cut(cut(NOW + 2, false))));
-    sum
-}
-
-fn span() -> impl Strategy<Value = Span> {
-    (
-        (prop::sample::select(vec!["get", "put", "", "list"]), 0i32..8, 0u8..4, 0u8..3),
-        (prop_oneof![Just(0u64), 0u64..40, Just(7_200)], 0u64..3_000_000_000, 0u64..20),
-        (0i32..3, prop::sample::select(vec!["", "ot=th:8", "x=y"]), 0u8..3),
-    )
-        .prop_map(|((name, kind, id, parent), (back_s, duration, ahead_s), (status, state, peer))| {
-            let end = (NOW - back_s) * NS + if back_s == 0 { ahead_s * NS } else { 0 } + duration % NS;
-            Span {
-                trace_id: vec![id; 16],
-                span_id: vec![id.wrapping_add(peer); 8],
-                parent_span_id: if parent == 0 { vec![] } else { vec![parent; 8] },
-                trace_state: state.into(),
-                name: name.into(),
-                kind,
-                start_time_unix_nano: end - duration,
-                end_time_unix_nano: end,
-                status: (status > 0).then(|| Status { code: status, ..Status::default() }),
-                attributes: match peer {
-                    0 => vec![],
-                    1 => vec![pair("server.address", "db.internal"), pair("db.system", "postgresql")],
-                    _ => vec![pair("peer.service", "other"), pair("http.route", "/x")],
-                },
-                ..Span::default()
-            }
-        })
-}
-
-fn traces() -> impl Strategy<Value = ExportTraceServiceRequest> {
-    let of_resource = (prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["i1", "i2", "i3"]))
-        .prop_flat_map(|(service, instance)| {
-            prop::collection::vec(prop::collection::vec(span(), 0..12), 0..3).prop_map(move |scopes| {
-                ResourceSpans {
-                    resource: resource(service, instance),
-                    scope_spans: scopes
-                        .into_iter()
-                        .map(|spans| ScopeSpans { spans, ..ScopeSpans::default() })
-                        .collect(),
-                    ..ResourceSpans::default()
-                }
-            })
-        });
-    prop::collection::vec(of_resource, 0..4)
-        .prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
-}
-
-fn indicator(service: &str) -> Indicator {
-    Indicator {
-        id: IndicatorId(7),
-        service: ServiceKey::new("prod", "", service),
-        source: Source::Spans {
-            operation: None,
-            good: GoodSpans { threshold_ns: Some(NS), errors_are_bad: true, ..GoodSpans::default() },
-        },
-        only: Vec::new(),
-        users: None,
-    }
-}
-
-/// What a plain loop over decoded spans counts.
-fn expected(requests: &[ExportTraceServiceRequest], indicator: &Indicator) -> Merged {
-    let mut sum = Merged::default();
-    for (place, request) in requests.iter().enumerate() {
-        for of_resource in &request.resource_spans {
-            let text = |key: &str| {
-                let attributes = &of_resource.resource.as_ref().unwrap().attributes;
-                match &attributes.iter().find(|pair| pair.key == key).unwrap().value {
-                    Some(AnyValue { value: Some(any_value::Value::StringValue(text)) }) => text.clone(),
-                    _ => panic!("text"),
-                }
-            };
-            let service = ServiceKey::new("prod", "", &text("service.name"));
-            for span in of_resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
-                let (now, mut end) = (NOW * NS, span.end_time_unix_nano);
-                if end + 3_600 * NS < now {
-                    *sum.rejected.entry(RejectedReason::TooOld).or_default() += 1;
-                    continue;
-                }
-                if end > now + 10 * NS {
-                    (end, sum.late) = (now, sum.late + 1);
-                }
-                sum.accepted.spans += 1;
-                let kind = SpanKind::from_wire(span.kind as u64);
-                let entry = kind.is_entry() || span.parent_span_id.is_empty();
-                let key = SeriesKey {
-                    service: service.clone(),
-                    signal: Signal::Traces,
-                    operation: (*operation_name(&span.name)).into(),
-                    kind,
-                    entry,
-                    unit: "".into(),
-                    attributes: vec![],
-                };
-                let duration = span.end_time_unix_nano - span.start_time_unix_nano;
-                let error = span.status.as_ref().is_some_and(|status| status.code == 2);
-                let weight = Weight(if span.trace_state == "ot=th:8" { 2 << 16 } else { 1 << 16 });
-                let exemplar = Exemplar {
-                    trace: TraceId::from_wire(&span.trace_id),
-                    span: SpanId::from_wire(&span.span_id),
-                    value_ns: duration,
-                    time: Timestamp(end),
-                    at: Position(place as u64),
-                };
-                let mut one = Requests {
-                    seen: 1,
-                    weight,
-                    errors: u64::from(error),
-                    errors_weight: if error { weight } else { Weight(0) },
-                    sum_ns: duration,
-                    slowest: Some(exemplar),
-                    failed: error.then_some(exemplar),
-                    first: Timestamp(end),
-                    last: Timestamp(end),
-                    ..Requests::default()
-                };
-                one.latency.record(duration as f64);
-                let window = WindowId::of(Timestamp(end));
-                if indicator.counts(&key) {
-                    let count = sum.seconds.entry((indicator.id, end / NS)).or_default();
-                    count.0 += u64::from(!error && duration <= NS);
-                    count.1 += 1;
-                }
-                for (name, value) in
-                    [("service.instance.id", text("service.instance.id")), ("service.version", "1.2".into())]
-                {
-                    let key = FacetKey {
-                        service: service.clone(),
-                        name: name.into(),
-                        value: value.as_str().into(),
-                    };
-                    sum.facets.entry((key, window)).or_default().merge(&Facet {
-                        items: 1,
-                        requests: u64::from(entry),
-                        errors: u64::from(entry && error),
-                        sum_ns: if entry { duration } else { 0 },
-                    });
-                }
-                if matches!(kind, SpanKind::Client | SpanKind::Producer) && !span.attributes.is_empty() {
-                    let (address, system) = match span.attributes[0].key.as_str() {
-                        "server.address" => ("db.internal", "postgresql"),
-                        _ => ("other", "http"),
-                    };
-                    let key = PeerKey {
-                        client: service.clone(),
-                        address: address.into(),
-                        system: system.into(),
-                        kind,
-                    };
-                    let mut cell = EdgeCell { requests: 1, errors: u64::from(error), ..EdgeCell::default() };
-                    cell.latency.record(duration as f64);
-                    sum.peers.entry((key, window)).or_default().merge(&cell);
-                }
-                sum.halves += usize::from(!exemplar.trace.is_none());
-                let id = key.id();
-                sum.keys.insert(id, key);
-                let one = Cell::Requests(Box::new(one));
-                sum.cells.entry((id, window)).and_modify(|cell| cell.merge(&one)).or_insert(one);
-            }
-        }
-    }
     sum
 }
 
@@ -583,138 +423,6 @@ fn named_at(second: u64, service: &str, names: impl Iterator<Item = String>) -> 
         ..ResourceSpans::default()
     }];
     ExportTraceServiceRequest { resource_spans }.encode_to_vec()
-}
-
-#[test]
-fn beyond_its_share_a_service_is_counted_in_one_series() {
-    let config = Config { series: 1_000, ..Config::default() };
-    let mut shard = Shard::new(0, 1, &config);
-    let mut sum = Merged::default();
-    for round in 0..2 {
-        for (service, count) in [("greedy", 500), ("modest", 100)] {
-            let (request, pending) =
-                admitted(Signal::Traces, named(service, (0..count).map(|n| format!("op{n}"))));
-            shard.apply(Position(round), Timestamp::from_secs(NOW), &request);
-            assert_eq!(outcome(pending), Outcome::default());
-        }
-        sum.take(shard.cut(cut(NOW + 1 + round, false)));
-    }
-    assert_eq!(sum.overflowed, 2 * 300);
-    let of = |service: &str| -> (usize, u64, u64) {
-        sum.cells.iter().filter(|((id, _), _)| &*sum.keys[id].service.name == service).fold(
-            (0, 0, 0),
-            |totals, ((id, _), cell)| {
-                let other = if &*sum.keys[id].operation == "_other" { cell.items() } else { 0 };
-                (totals.0 + 1, totals.1 + cell.items(), totals.2 + other)
-            },
-        )
-    };
-    assert_eq!(of("greedy"), (201, 1_000, 600));
-    assert_eq!(of("modest"), (100, 200, 0));
-}
-
-#[test]
-fn services_that_want_all_series_there_are_leave_some_to_those_that_have_few() {
-    let config = Config { series: 1_000, ..Config::default() };
-    let mut shard = Shard::new(0, 1, &config);
-    let mut send = |service: &str, names: std::ops::Range<u32>| {
-        let body = named(service, names.map(|n| format!("op{n}")));
-        shard.apply(Position(0), Timestamp::from_secs(NOW), &admitted(Signal::Traces, body).0);
-    };
-    for part in 0..10 {
-        for noisy in 0..5 {
-            send(&format!("noisy-{noisy}"), part * 50..(part + 1) * 50);
-        }
-    }
-    for late in 0..15 {
-        send(&format!("late-{late}"), 0..1);
-    }
-    let mut sum = Merged::default();
-    sum.take(shard.cut(cut(NOW + 1, false)));
-    let apart = |name: &str| {
-        let own = sum.keys.values().filter(|key| key.service.name.starts_with(name));
-        own.filter(|key| &*key.operation != "_other").count()
-    };
-    assert_eq!(apart("late-"), 15);
-    assert!((900..980).contains(&apart("noisy-")), "{}", apart("noisy-"));
-    assert_eq!(sum.cells.values().map(Cell::items).sum::<u64>(), 5 * 500 + 15);
-}
-
-#[test]
-fn of_many_shards_no_service_takes_more_than_half_of_one() {
-    let config = Config { series: 1_000, ..Config::default() };
-    let mut sum = Merged::default();
-    for mut shard in (0..10).map(|number| Shard::new(number, 10, &config)) {
-        for (place, (service, count)) in [("greedy", 500), ("modest", 40)].into_iter().enumerate() {
-            let (request, _pending) =
-                admitted(Signal::Traces, named(service, (0..count).map(|n| format!("op{n}"))));
-            shard.apply(Position(place as u64), Timestamp::from_secs(NOW), &request);
-        }
-        sum.take(shard.cut(cut(NOW + 1, false)));
-    }
-    let apart = |service: &str| {
-        sum.keys.values().filter(|key| &*key.service.name == service && &*key.operation != "_other").count()
-    };
-    assert_eq!((apart("greedy"), apart("modest")), (50, 40));
-}
-
-#[test]
-fn a_series_without_an_item_for_an_hour_makes_room_for_others() {
-    const BEGIN: u64 = 1_700_000_100;
-    let config = Config { series: 1_000, ..Config::default() };
-    let mut shard = Shard::new(0, 1, &config);
-    let mut sum = Merged::default();
-    let (mut at, mut last) = (0, BEGIN - 1);
-    // Counts one span of each name; how many series there are then.
-    let mut send = |second: u64, names: std::ops::Range<u64>| {
-        // Each five minutes what was not used for an hour is let go of.
-        for second in last + 1..=second {
-            sum.take(shard.cut(cut(second, false)));
-        }
-        last = second + 1;
-        let (request, pending) =
-            admitted(Signal::Traces, named_at(second, "busy", names.map(|n| format!("op{n}"))));
-        shard.apply(Position(at), Timestamp::from_secs(second), &request);
-        at += 1;
-        assert_eq!(outcome(pending), Outcome::default());
-        let partial = shard.cut(cut(second + 1, false));
-        let (live, overflowed) = (partial.series, partial.overflowed.first().map_or(0, |(_, items)| *items));
-        sum.take(partial);
-        (live, overflowed)
-    };
-    assert_eq!(send(BEGIN, 0..250), (201, 50), "200 apart, the rest together");
-    for quarter in 1..4 {
-        assert_eq!(send(BEGIN + quarter * 900, 0..20), (201, 0), "a series that is used stays");
-    }
-    assert_eq!(send(BEGIN + 3_600, 0..20), (201, 0), "not yet an hour");
-    assert_eq!(send(BEGIN + 4_500, 300..400), (120, 0), "20 are in use, 100 are new");
-    assert_eq!(
-        send(BEGIN + 5_400, 0..250),
-        (201, 150),
-        "who comes back is counted apart while there is room"
-    );
-    let items: u64 = sum.cells.values().map(Cell::items).sum();
-    assert_eq!(items, 250 + 4 * 20 + 100 + 250);
-}
-
-#[test]
-fn services_that_send_no_more_make_room_for_others() {
-    let mut shard = Shard::new(0, 1, &Config { series: 1_000, ..Config::default() });
-    // A tenth as many services as series; how many there were by name of those sent.
-    let mut send = |second: u64, services: std::ops::Range<u64>| {
-        for service in services {
-            let body = named_at(second, &format!("service-{service}"), std::iter::once("x".to_owned()));
-            shard.apply(Position(service), Timestamp::from_secs(second), &admitted(Signal::Traces, body).0);
-        }
-        let partial = shard.cut(cut(second + 1, false));
-        let keys = partial.new.into_iter().map(|(_, key)| key.service.name.clone());
-        keys.filter(|name| &**name != "_other").count()
-    };
-    assert_eq!(send(NOW, 0..150), 100);
-    assert_eq!(send(NOW + 600, 200..300), 0, "there is no room yet");
-    assert_eq!(send(NOW + 7_200, 0..0), 0);
-    assert_eq!(send(NOW + 7_201, 400..450), 50);
-    assert_eq!(send(NOW + 7_202, 0..50), 50, "who comes back is told of as new");
 }
 
 #[test]

@@ -5794,7 +5794,8 @@ pub struct SeriesStatus {
     /// Items counted in an overflow series for want of room.
     #[prost(uint64, tag = "3")]
     pub overflowed: u64,
-    /// The services with most of those items, and what makes their series many; at most five.
+    /// The services with most of those items, and what makes their series many; at most five. Behind them, at most
+    /// five callers that bring too many services.
     #[prost(message, repeated, tag = "4")]
     pub crowded: ::prost::alloc::vec::Vec<CrowdedService>,
 }
@@ -5817,6 +5818,10 @@ pub struct CrowdedService {
     /// What more than half of them begin with, and `*`.
     #[prost(string, tag = "6")]
     pub pattern: ::prost::alloc::string::String,
+    /// The name of the token or the address of a caller that brings more services or series than it may. Then
+    /// `service` is unset, `overflowed` and `series` are not of one service, and `part` is `service names`.
+    #[prost(string, tag = "7")]
+    pub caller: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JournalStatus {

@@ -13,7 +13,7 @@ use crate::journal::{self, Journal, Recorder, Sequencer, Step};
 use crate::limits::Permit;
 use crate::model::{ManualClock, Signal, Timestamp};
 use crate::otlp::{self, Encoding};
-use crate::receive::{Admitted, Reply};
+use crate::receive::{Admitted, CallerTag, Reply};
 use crate::serve;
 use crate::slo::{Budgets, Counted};
 use crate::store::{Checkpoint, Ledger, Stage, Store};
@@ -113,6 +113,7 @@ pub(crate) fn admitted(signal: Signal, body: bytes::Bytes) -> Admitted {
         wire: body.clone(),
         slices: otlp::split(signal, &body).unwrap_or_default(),
         body,
+        caller: CallerTag::NOBODY,
         permit: Permit::free(),
         reply: Reply::nobody(),
     }

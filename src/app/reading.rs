@@ -9,11 +9,11 @@ use crate::journal::Recorder;
 use crate::model::{ServiceKey, Timestamp, WINDOW, WindowId};
 use crate::observe::{Collect, Exposition, Kind};
 use crate::probe::{Standing, Standings};
-use crate::receive::Counters;
+use crate::receive::{CallerTag, Counters};
 use crate::serve::{Condition, Objectives, Piece, Records, Windows, service, to_proto};
 use crate::slo::{Adjustment, Budget, DataState};
 use crate::store::{Ledger, LedgerRecord, Level, Stage, Store};
-use crate::window::{Registry, Snapshot, crowd};
+use crate::window::{Registry, Snapshot, crowd, crowd_of_services};
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use std::cmp::Reverse;
@@ -212,7 +212,7 @@ fn slo(budget: &Budget) -> v1::Slo {
     }
 }
 
-/// Services that the status names for their many series.
+/// Services that the status names for their many series, and callers for their many services.
 const CROWDED_TOLD: usize = 5;
 
 /// How the daemon itself is.
@@ -248,9 +248,34 @@ impl Daemon {
                     part: crowd.part.to_string(),
                     values: crowd.values as u64,
                     pattern: crowd.pattern,
+                    caller: String::new(),
                 })
             })
             .collect()
+    }
+
+    /// The callers of whose items most were turned away because they bring too many services or series.
+    fn crowding(&self, turned_away: &BTreeMap<CallerTag, u64>) -> Vec<v1::CrowdedService> {
+        if turned_away.is_empty() {
+            return Vec::new();
+        }
+        let crowd = crowd_of_services(&self.registry);
+        let mut most: Vec<_> = turned_away.iter().collect();
+        most.sort_by_key(|(_, items)| Reverse(**items));
+        let told = most.into_iter().take(CROWDED_TOLD).map(|(caller, items)| v1::CrowdedService {
+            service: None,
+            overflowed: *items,
+            series: crowd.series as u64,
+            part: crowd.part.to_string(),
+            values: crowd.values as u64,
+            pattern: crowd.pattern.clone(),
+            // Who has not called for long, or from before a restart, is not known any more.
+            caller: self
+                .counters
+                .caller(*caller)
+                .map_or_else(|| "unknown".to_owned(), |name| name.to_string()),
+        });
+        told.collect()
     }
 }
 
@@ -289,7 +314,11 @@ impl Condition for Daemon {
                 live: sums.series,
                 limit: self.series_limit,
                 overflowed: sums.overflowed.values().sum(),
-                crowded: self.crowded(&sums.overflowed),
+                crowded: {
+                    let mut crowded = self.crowded(&sums.overflowed);
+                    crowded.extend(self.crowding(&sums.turned_away));
+                    crowded
+                },
             }),
             journal: Some(v1::JournalStatus {
                 bytes: self.recorder.bytes(),

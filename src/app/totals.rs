@@ -4,6 +4,7 @@ use crate::aggregate::Accepted;
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::ServiceKey;
 use crate::observe::{Collect, Exposition, Kind};
+use crate::receive::CallerTag;
 use crate::store::Checkpoint;
 use crate::window::Merged;
 use parking_lot::Mutex;
@@ -18,6 +19,8 @@ pub struct Sums {
     pub late: BTreeMap<LateReason, u64>,
     /// Items counted in the overflow series of a service since the start.
     pub overflowed: BTreeMap<Arc<ServiceKey>, u64>,
+    /// Items of callers that brought more services or series than they may, since the start.
+    pub turned_away: BTreeMap<CallerTag, u64>,
     /// Series that the shards count apart now.
     pub series: u64,
 }
@@ -50,6 +53,9 @@ impl Totals {
         }
         for (service, items) in &merged.overflowed {
             *sums.overflowed.entry(service.clone()).or_default() += items;
+        }
+        for (caller, items) in &merged.turned_away {
+            *sums.turned_away.entry(*caller).or_default() += items;
         }
         sums.series = merged.series;
         sums.clone()

@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Reads every record and block, and names what is damaged.
+    /// Reads every record, block, keepsake and evidence bundle, and names what is damaged.
     Check(Directory),
     /// Lists the segments of the journal with their records and times.
     Inspect(Directory),
@@ -64,7 +64,12 @@ fn check_all(output: &Output, dir: &Path) -> Result<(), Failure> {
         Err(crate::store::Error::InUse(_)) => (None, Vec::new()),
         Err(error) => return Err(Failure::failed(error.to_string())),
     };
+    let beside = crate::diagnose::check(&dir.join("keepsakes"), &dir.join("evidence"))
+        .map_err(|error| Failure::failed(error.to_string()))?;
     damage.extend(damaged.iter().map(ToString::to_string));
+    damage.extend(beside.damage.iter().map(ToString::to_string));
+    let is_whole = damage.is_empty();
+    let (keepsakes, bundles) = (beside.keepsakes, beside.bundles);
     let records: u64 = report.segments.iter().map(|segment| segment.records).sum();
     let segments = report.segments.len();
     let found = damage.clone();
@@ -72,22 +77,28 @@ fn check_all(output: &Output, dir: &Path) -> Result<(), Failure> {
         table: Box::new(move || {
             let blocks = blocks
                 .map_or("the store not checked, a daemon runs on it".to_owned(), |n| format!("{n} blocks"));
-            let summary = format!("{} records in {segments} segments, {blocks}", count(records));
+            let summary = format!(
+                "{} records in {segments} segments, {blocks}, {keepsakes} keepsakes, {bundles} evidence bundles",
+                count(records)
+            );
             if damage.is_empty() {
                 format!("{summary}: nothing is damaged\n")
             } else {
                 format!("{summary}; damaged:\n{}\n", damage.join("\n"))
             }
         }),
-        json: Box::new(
-            move || json!({ "records": records, "segments": segments, "blocks": blocks, "damage": found }),
-        ),
+        json: Box::new(move || {
+            json!({
+                "records": records,
+                "segments": segments,
+                "blocks": blocks,
+                "keepsakes": keepsakes,
+                "bundles": bundles,
+                "damage": found,
+            })
+        }),
     })?;
-    if report.damage.is_empty() && damaged.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure { code: 1, message: String::new() })
-    }
+    if is_whole { Ok(()) } else { Err(Failure { code: 1, message: String::new() }) }
 }
 
 fn inspect(output: &Output, dir: &Path) -> Result<(), Failure> {

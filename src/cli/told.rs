@@ -4,8 +4,8 @@ use super::graph::service_path;
 use super::table::Table;
 use crate::api::v1;
 use crate::model::Timestamp;
-use crate::serve::text::{between, percent, plain, quantity, time};
-use crate::serve::{Why, from_proto};
+use crate::serve::text::{between, percent, plain, time};
+use crate::serve::{Plot, Why, from_proto};
 use std::fmt::Write as _;
 
 /// Columns and rows of a chart.
@@ -95,45 +95,27 @@ fn in_unit(signal: &v1::AnomalySignal) -> (String, String, String) {
 
 /// A curve over the band of what is usual; empty if it has no points.
 fn chart(signal: &v1::AnomalySignal, of: &v1::Curve, onset: Timestamp) -> String {
-    let points: Vec<(Timestamp, f64)> =
-        of.points.iter().filter_map(|point| Some((from_proto(point.start.as_ref()?), point.value))).collect();
-    let (Some(&(first, _)), Some(&(last, _))) = (points.first(), points.last()) else {
-        return String::new();
-    };
-    let ends = [of.expected_low, of.expected_high];
-    let (low, high) = points
-        .iter()
-        .map(|(_, value)| *value)
-        .chain(ends.into_iter().flatten())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-    let low = if low >= 0.0 && low < 0.5 * high { 0.0 } else { low };
-    let scale = (high - low).max(f64::MIN_POSITIVE);
-    // From the top; both are far below what a float cannot count.
-    let row = |value: f64| {
-        let above = ((high - value) / scale).clamp(0.0, 1.0) * (ROWS - 1) as f64;
-        above.round() as usize
-    };
-    let width = last.ns().saturating_sub(first.ns()).max(1) as f64;
-    let column = |at: Timestamp| {
-        let share = at.ns().saturating_sub(first.ns()) as f64 / width;
-        (share.clamp(0.0, 1.0) * (COLUMNS - 1) as f64).round() as usize
-    };
-    let is_known = ends.iter().any(Option::is_some);
-    let (upper, lower) = (of.expected_high.map_or(0, row), of.expected_low.map_or(ROWS - 1, row));
+    let Some(plot) = Plot::new(of) else { return String::new() };
+    // Both are far below what a float cannot count.
+    let row_of = |below: f64| (below * (ROWS - 1) as f64).round() as usize;
+    let row = |value: f64| row_of(plot.below(value));
+    let column = |at: Timestamp| (plot.across(at) * (COLUMNS - 1) as f64).round() as usize;
+    let band = plot.band().map(|(upper, lower)| upper.map_or(0, row_of)..=lower.map_or(ROWS - 1, row_of));
     let mut rows: Vec<Vec<char>> = (0..ROWS)
-        .map(|at| vec![if is_known && (upper..=lower).contains(&at) { USUAL } else { ' ' }; COLUMNS])
+        .map(|at| {
+            vec![if band.as_ref().is_some_and(|band| band.contains(&at)) { USUAL } else { ' ' }; COLUMNS]
+        })
         .collect();
     let mut put = |row: usize, column: usize, what: char| {
         if let Some(place) = rows.get_mut(row).and_then(|row| row.get_mut(column)) {
             *place = what;
         }
     };
-    if onset >= first && onset <= last {
+    if plot.holds(onset) {
         (0..ROWS).for_each(|row| put(row, column(onset), ONSET));
     }
-    points.iter().for_each(|(at, value)| put(row(*value), column(*at), VALUE));
-    let show = |value: f64| quantity(value, &of.unit);
-    let (top, bottom) = (show(high), show(low));
+    plot.points.iter().for_each(|(at, value)| put(row(*value), column(*at), VALUE));
+    let (top, bottom) = (plot.show(plot.high), plot.show(plot.low));
     let margin = top.chars().count().max(bottom.chars().count());
     let mut out = format!(
         "\n{}: {} of {}\n",
@@ -158,14 +140,8 @@ fn chart(signal: &v1::AnomalySignal, of: &v1::Curve, onset: Timestamp) -> String
             row.trim_end()
         );
     }
-    let usual = if is_known {
-        let open = (f64::NEG_INFINITY, f64::INFINITY);
-        let usual = between(of.expected_low.unwrap_or(open.0), of.expected_high.unwrap_or(open.1), show);
-        format!("{USUAL} usual: {}, ", plain(&usual))
-    } else {
-        String::new()
-    };
-    let [from, to, began] = [first, last, onset].map(|at| time(Some(&crate::serve::to_proto(at))));
+    let usual = plot.usual().map(|usual| format!("{USUAL} usual: {}, ", plain(&usual))).unwrap_or_default();
+    let [from, to, began] = [plot.first, plot.last, onset].map(|at| time(Some(&crate::serve::to_proto(at))));
     let _ = writeln!(out, "{} {from} to {to}; {usual}{ONSET} onset {began}", " ".repeat(margin));
     out
 }

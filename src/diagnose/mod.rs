@@ -5,6 +5,7 @@ mod archive;
 mod blame;
 mod bundle;
 mod capture;
+mod check;
 mod classify;
 mod clue;
 mod collect;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use archive::{pack, packed};
 pub use bundle::Made;
+pub use check::{Checked, Damaged, check};
 pub use collect::{Asked, Collector, Output, run as run_collector};
 pub use config::{Config, Effort};
 pub use decode::decode;

@@ -35,8 +35,9 @@ pub struct Bundle {
     pub(super) faulty: Rows,
 }
 
+/// What a bundle says of itself.
 #[derive(Deserialize)]
-struct Manifest {
+pub(super) struct Manifest {
     format: u32,
     at: Timestamp,
     anomaly: Anomaly,
@@ -62,30 +63,57 @@ struct Told {
     causes: Vec<Cause>,
 }
 
+impl Manifest {
+    /// The manifest among the files of a bundle.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of(files: &Files) -> Result<Self, String> {
+        let bytes = files.get("manifest.json").ok_or("it is missing")?;
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match manifest.format {
+            1 => Ok(manifest),
+            other => Err(format!("its format is {other}, known is 1")),
+        }
+    }
+
+    /// Files that are not what was written, and what is wrong with each.
+    pub fn changed(&self, files: &Files) -> Vec<(String, &'static str)> {
+        let wrong = |listed: &Listed| match files.get(&listed.name) {
+            None => Some("it is missing"),
+            Some(content) if *blake3::hash(content).to_hex() == *listed.blake3 => None,
+            Some(_) => Some("it is not what was written"),
+        };
+        let found = self.files.iter().filter_map(|listed| Some((listed.name.clone(), wrong(listed)?)));
+        found.collect()
+    }
+}
+
 impl Bundle {
     /// Reads a bundle's directory, or the one file it was packed into.
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be read; [`Error::Bundle`] when it is none, or was changed.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let files = read(path)?;
-        let manifest: Manifest = json(&files, "manifest.json")?;
-        if manifest.format != 1 {
-            return Err(Error::Bundle(format!("its format is {}, known is 1", manifest.format)));
+        Self::of(&read(path)?)
+    }
+
+    /// The same of its files.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] when they are none, or were changed.
+    pub(super) fn of(files: &Files) -> Result<Self, Error> {
+        let manifest = Manifest::of(files).map_err(|what| Error::Bundle(format!("manifest.json: {what}")))?;
+        if let Some((name, what)) = manifest.changed(files).first() {
+            return Err(Error::Bundle(format!("{name}: {what}")));
         }
-        for listed in &manifest.files {
-            let content = file(&files, &listed.name)?;
-            if *blake3::hash(content).to_hex() != *listed.blake3 {
-                return Err(Error::Bundle(format!("{} is not what was written", listed.name)));
-            }
-        }
-        let told: Told = json(&files, "causes.json")?;
+        let told: Told = json(files, "causes.json")?;
         let limits = Limits::default();
         let (mut healthy, mut faulty) = (Gather::new(limits), Gather::new(limits));
-        for batch in batches(&files, "spans.parquet")? {
+        for batch in batches(files, "spans.parquet")? {
             spans(&batch?, &mut healthy, &mut faulty)?;
         }
-        for batch in batches(&files, "logs.parquet")? {
+        for batch in batches(files, "logs.parquet")? {
             logs(&batch?, &mut healthy, &mut faulty)?;
         }
         Ok(Self {

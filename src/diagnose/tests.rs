@@ -398,7 +398,7 @@ fn a_bundle_is_diagnosed_again_without_the_daemon() {
         }
         std::fs::write(evidence.bundle.path.join("causes.json"), "{\"causes\": []}").unwrap();
         let changed = Bundle::open(&evidence.bundle.path).unwrap_err().to_string();
-        assert!(changed.contains("causes.json is not what was written"), "{changed}");
+        assert!(changed.contains("causes.json: it is not what was written"), "{changed}");
     }
 }
 

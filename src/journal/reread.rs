@@ -32,6 +32,7 @@ impl Record {
             wire: self.wire.clone(),
             body,
             slices,
+            caller: self.caller,
             permit: Permit::free(),
             reply: Reply::nobody(),
         })

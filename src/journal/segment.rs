@@ -151,6 +151,7 @@ impl Segment {
         header.matches(&wire).then(|| Record {
             at: header.at,
             arrived: header.arrived,
+            caller: header.caller,
             signal: header.signal,
             encoding: header.encoding,
             wire: Bytes::from(wire),

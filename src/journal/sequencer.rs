@@ -1,7 +1,7 @@
 //! The sequencer: the one thread (or, in replays, the one caller) that puts everything in order.
 
 use super::in_hand::InHand;
-use super::lane::{Lanes, StepSender, refuse};
+use super::lane::{Lanes, StepSender, refuse, refuse_at_the_end};
 use super::record::HEADER_BYTES;
 use super::shared::{Handle, Shared};
 use super::stamper::{JournalClock, Stamper};
@@ -276,12 +276,7 @@ impl Sequencer {
         let started = Instant::now();
         let mut clock = JournalClock::new(self.stamper.last(), self.clock.now(), Duration::ZERO);
         let result = self.run_until_closed(shards, &mut clock, started);
-        self.shared.closed.close();
-        let mut group = Vec::new();
-        self.lanes.drain(0, usize::MAX, usize::MAX, &mut group);
-        for request in &group {
-            refuse(request, RefusedReason::NotReady, "the daemon is stopping".into());
-        }
+        self.lanes.queues.end(&self.shared.sequencer, |request| refuse_at_the_end(&request));
         result
     }
 
@@ -297,8 +292,9 @@ impl Sequencer {
         let mut ending = false;
         loop {
             // Whether the end was asked for is read before the lanes are: nothing is left in them then.
-            let closed = self.shared.closed.is_closed();
-            self.lanes.drain(turn, GROUP_REQUESTS, GROUP_BYTES, &mut group);
+            let closed = self.shared.sequencer.is_closed();
+            let wire_bytes = |request: &Admitted| request.wire.len();
+            self.lanes.queues.drain(turn, GROUP_REQUESTS, GROUP_BYTES, wire_bytes, &mut group);
             turn = turn.wrapping_add(1);
             let now = clock.read(self.clock.now(), started.elapsed());
             let mut ended = false;
@@ -331,9 +327,9 @@ impl Sequencer {
                 self.shared.checkpoint_wanted.store(true, Ordering::Release);
             }
             let next = Timestamp::from_secs(now.secs().saturating_add(1)).since(now);
-            let (shared, lanes) = (&*self.shared, &self.lanes);
-            shared.sequencer.sleep(next, || {
-                !lanes.is_empty() || shared.poisoned().is_some() || (!ending && shared.closed.is_closed())
+            let shared = &*self.shared;
+            self.lanes.queues.sleep(&shared.sequencer, next, || {
+                shared.poisoned().is_some() || (!ending && shared.sequencer.is_closed())
             });
         }
     }

@@ -3,7 +3,7 @@
 use super::segment::Segment;
 use super::{Error, Index, Position};
 use crate::observe::Beat;
-use crate::parallel::{Gate, Sleeper};
+use crate::parallel::Consumer;
 use arc_swap::ArcSwap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,11 +23,10 @@ pub(super) struct Shared {
     pub quarantined: AtomicU64,
     /// A checkpoint was asked for.
     pub checkpoint_wanted: AtomicBool,
-    /// No more requests are taken.
-    pub closed: Gate,
     poisoned: OnceLock<String>,
     pub index: Arc<Index>,
-    pub sequencer: Sleeper,
+    /// The thread that takes requests from the lanes.
+    pub sequencer: Consumer,
     /// Up to which barrier everything was handed out, by number.
     pub beat: Arc<Beat>,
     /// How the thread that syncs gets on.
@@ -65,8 +64,7 @@ impl Handle {
     /// Takes no more requests. What was taken is still appended and counted; then, after a last
     /// barrier for a checkpoint, the sequencer ends.
     pub fn close(&self) {
-        self.0.closed.close();
-        self.0.sequencer.wake();
+        self.0.sequencer.close();
     }
 
     /// Why nothing is acknowledged any more, if that is so.

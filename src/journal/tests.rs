@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::{Permit, RefusedReason};
 use crate::model::{ManualClock, Signal, SystemClock, Timestamp};
 use crate::otlp::{Encoding, Slice};
-use crate::receive::{Admitted, Intake, Pending, Reply};
+use crate::receive::{Admitted, CallerTag, Intake, Pending, Reply};
 use crate::settings::ByteSize;
 use bytes::Bytes;
 use std::path::Path;
@@ -21,6 +21,7 @@ pub(super) fn request(wire: impl Into<Bytes>, partitions: &[u8]) -> (Admitted, P
         body: wire.clone(),
         wire,
         slices,
+        caller: CallerTag::NOBODY,
         permit: Permit::free(),
         reply,
     };

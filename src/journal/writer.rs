@@ -216,6 +216,7 @@ impl Writer {
                 crc: 0,
                 signal: request.signal,
                 encoding: request.encoding,
+                caller: request.caller,
                 arrived,
                 at: Position(at),
             };

@@ -109,6 +109,15 @@ impl Permit {
         self.bytes = self.bytes.saturating_add(more);
         true
     }
+
+    /// Gives `less` bytes back, and keeps the rest.
+    pub fn shrink(&mut self, less: u64) {
+        let less = less.min(self.bytes);
+        for budget in self.budget.iter().chain(&self.within) {
+            budget.give_back(less);
+        }
+        self.bytes = self.bytes.saturating_sub(less);
+    }
 }
 
 impl Drop for Permit {

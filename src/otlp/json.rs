@@ -25,6 +25,8 @@ pub struct JsonError {
 struct Found {
     path: Vec<Segment>,
     wrong: Wrong,
+    /// Nothing is wrong but that more becomes of it than may.
+    is_too_large: bool,
 }
 
 enum Segment {
@@ -37,8 +39,18 @@ type Result<T> = std::result::Result<T, Box<Found>>;
 impl From<Wrong> for Box<Found> {
     #[cold]
     fn from(wrong: Wrong) -> Self {
-        Self::new(Found { path: Vec::new(), wrong })
+        Self::new(Found { path: Vec::new(), wrong, is_too_large: false })
     }
+}
+
+/// A number of a list takes so much at most on the wire, and in JSON a digit and a comma.
+const NUMBER_BYTES: usize = 10;
+
+/// No more bytes than this become of a JSON request: all but the numbers of lists are shorter on the wire.
+#[must_use]
+pub fn wire_bytes_at_most(json: &[u8]) -> usize {
+    let commas = memchr::memchr_iter(b',', json).count();
+    json.len().saturating_add(commas.saturating_add(1).saturating_mul(NUMBER_BYTES))
 }
 
 /// Puts a JSON request into the protobuf bytes of the same request.
@@ -46,16 +58,32 @@ impl From<Wrong> for Box<Found> {
 /// # Errors
 /// The first thing that is not JSON, or not of the type that belongs there.
 pub fn json_to_wire(signal: Signal, json: &[u8]) -> std::result::Result<Vec<u8>, JsonError> {
+    json_to_wire_within(signal, json, usize::MAX).map(Option::unwrap_or_default)
+}
+
+/// The same; `None` as soon as more than `limit_bytes` become of it.
+///
+/// # Errors
+/// As [`json_to_wire`].
+pub fn json_to_wire_within(
+    signal: Signal,
+    json: &[u8],
+    limit_bytes: usize,
+) -> std::result::Result<Option<Vec<u8>>, JsonError> {
     let whole = |offset, what: &str| JsonError { path: String::new(), offset, what: what.to_owned() };
     let text =
         std::str::from_utf8(json).map_err(|error| whole(error.valid_up_to(), "text that is not UTF-8"))?;
     let mut reader = Reader::new(text);
+    reader.limit_bytes = limit_bytes;
     if reader.peek().is_none() {
         return Err(whole(0, "empty, where a JSON object belongs"));
     }
     let mut out = Vec::with_capacity(json.len() / 2);
-    put_message(&mut reader, schema::request(signal), 0, &mut out).and_then(|()| Ok(reader.end()?)).map_err(
-        |found| {
+    let read = put_message(&mut reader, schema::request(signal), 0, &mut out);
+    match read.and_then(|()| Ok(reader.end()?)) {
+        Ok(()) => Ok((out.len() <= limit_bytes).then_some(out)),
+        Err(found) if found.is_too_large => Ok(None),
+        Err(found) => {
             let mut path = String::new();
             for segment in found.path.iter().rev() {
                 let _ = match segment {
@@ -64,10 +92,18 @@ pub fn json_to_wire(signal: Signal, json: &[u8]) -> std::result::Result<Vec<u8>,
                     Segment::Index(index) => write!(path, "[{index}]"),
                 };
             }
-            JsonError { path, offset: found.wrong.offset, what: found.wrong.what }
-        },
-    )?;
-    Ok(out)
+            Err(JsonError { path, offset: found.wrong.offset, what: found.wrong.what })
+        }
+    }
+}
+
+/// Ends the reading of what becomes too large, before it takes the memory.
+fn check_limit(reader: &mut Reader<'_>, out: &[u8]) -> Result<()> {
+    if out.len() <= reader.limit_bytes {
+        return Ok(());
+    }
+    let wrong = reader.wrong(String::new());
+    Err(Box::new(Found { path: Vec::new(), wrong, is_too_large: true }))
 }
 
 fn put_key(out: &mut Vec<u8>, field: &Field, wire_type: WireType) {
@@ -133,7 +169,10 @@ fn put_field(reader: &mut Reader<'_>, field: &Field, depth: u32, out: &mut Vec<u
         return put_single(reader, field, depth, out);
     }
     if field.kind.wire_type() == WireType::Bytes {
-        return each(reader, |reader| put_single(reader, field, depth, out));
+        return each(reader, |reader| {
+            put_single(reader, field, depth, out)?;
+            check_limit(reader, out)
+        });
     }
     let before = out.len();
     put_key(out, field, WireType::Bytes);
@@ -141,7 +180,8 @@ fn put_field(reader: &mut Reader<'_>, field: &Field, depth: u32, out: &mut Vec<u
     put_delimited(out, |out| {
         each(reader, |reader| {
             any = true;
-            put_number(reader, field.kind, out)
+            put_number(reader, field.kind, out)?;
+            check_limit(reader, out)
         })
     })?;
     if !any {

@@ -1,6 +1,6 @@
 //! JSON requests against what prost decodes from their wire bytes.
 
-use super::json_to_wire;
+use super::{json_to_wire, json_to_wire_within, wire_bytes_at_most};
 use crate::model::Signal;
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
@@ -118,6 +118,18 @@ fn errors_name_the_path() {
     ] {
         assert_eq!(tell(&json), wrong, "{json}");
     }
+    // Two bytes of a list are eight on the wire: it ends at the limit, not after it.
+    let list = |numbers: usize| {
+        let bounds = vec!["1"; numbers].join(",");
+        format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{"explicitBounds":[{bounds}]}}]}}}}]}}]}}]}}"#
+        )
+    };
+    let long = list(10_000);
+    let wire = json_to_wire(Signal::Metrics, long.as_bytes()).unwrap();
+    assert!(wire.len() > 3 * long.len() && wire.len() <= wire_bytes_at_most(long.as_bytes()));
+    assert_eq!(json_to_wire_within(Signal::Metrics, long.as_bytes(), wire.len()), Ok(Some(wire)));
+    assert_eq!(json_to_wire_within(Signal::Metrics, long.as_bytes(), 40_000), Ok(None));
     assert_eq!(json_to_wire(Signal::Logs, b"{}"), Ok(Vec::new()));
     assert_eq!(json_to_wire(Signal::Logs, b"{\"a\":\"\xff\"}").unwrap_err().offset, 6);
     let deep = |depth: usize| {

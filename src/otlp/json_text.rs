@@ -19,11 +19,13 @@ type Result<T> = std::result::Result<T, Wrong>;
 pub(super) struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// Most bytes that may become of the text.
+    pub limit_bytes: usize,
 }
 
 impl<'a> Reader<'a> {
     pub const fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, limit_bytes: usize::MAX }
     }
 
     fn byte(&self) -> Option<u8> {

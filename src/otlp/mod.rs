@@ -38,7 +38,7 @@ pub use common::{
     AnyValue, Attributes, InstrumentationScope, OfResource, OfScope, ResourceView, View, Views,
 };
 pub use inflate::{InflateError, Inflater, STEP_BYTES, inflate};
-pub use json::{JsonError, json_to_wire};
+pub use json::{JsonError, json_to_wire, json_to_wire_within, wire_bytes_at_most};
 pub use logs::{LogView, ResourceLogs};
 pub use metric_rows::{ExplicitRow, MetricKind, MetricRow, MetricRows, PointRow, PointValue};
 pub use metrics::{

@@ -11,6 +11,10 @@ use std::hash::{BuildHasher, Hasher};
 /// Fixed, since the partition of a resource must be the same after a restart.
 const SEED: FixedState = FixedState::with_seed(0x6261_726f_6772_6170);
 
+/// Most resources of a request. An empty one takes two bytes and what is known of it six times as much, so what
+/// inflates to the limit of a request would take that many times the memory it was let in with.
+const RESOURCES_LIMIT: usize = 65_536;
+
 /// Splits an inflated request into one slice for each of its resources. Only what lies outside the
 /// resources is checked; each of them is for [`super::Checked`].
 ///
@@ -37,6 +41,10 @@ pub fn split(signal: Signal, body: &[u8]) -> Result<SmallVec<[Slice; 8]>, Malfor
                         Damage::WrongWireType { found: field.value.wire_type(), expected: WireType::Bytes };
                     return Err(malformed(what, Some(1), slices.len()));
                 };
+                if slices.len() >= RESOURCES_LIMIT {
+                    let what = Damage::TooManyResources { limit: RESOURCES_LIMIT };
+                    return Err(malformed(what, None, slices.len()));
+                }
                 let end = fields.offset();
                 let begin = end.saturating_sub(resource.len());
                 let (Ok(begin), Ok(end)) = (u32::try_from(begin), u32::try_from(end)) else {
@@ -140,6 +148,11 @@ mod tests {
             split(Signal::Traces, cut).unwrap_err().to_string(),
             format!("resource_spans[1]: announces 12 bytes where 11 are left (at byte {})", good.len())
         );
+        let empty = [0x0a, 0].repeat(RESOURCES_LIMIT);
+        assert_eq!(split(Signal::Traces, &empty).unwrap().len(), RESOURCES_LIMIT);
+        let one_more = [empty, vec![0x0a, 0]].concat();
+        let said = split(Signal::Traces, &one_more).unwrap_err().to_string();
+        assert_eq!(said, "more than 65536 resources in one request (at byte 131072)");
         let wrong = split(Signal::Logs, &[8, 1]).unwrap_err();
         assert_eq!(wrong.path, "resource_logs[0]");
         assert!(split(Signal::Traces, &[]).unwrap().is_empty());

@@ -40,6 +40,8 @@ pub enum Damage {
     TooDeep,
     #[error("parts of one message are scattered over a resource too large to put together")]
     ScatteredTooLarge,
+    #[error("more than {limit} resources in one request")]
+    TooManyResources { limit: usize },
 }
 
 /// A malformed message: where, and what is wrong.

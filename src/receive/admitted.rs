@@ -9,8 +9,20 @@ use crossbeam::queue::ArrayQueue;
 use smallvec::SmallVec;
 use std::sync::{Arc, LazyLock};
 
+/// Slices of a request that keep their memory for the next one.
+const SPARE_SLICES: usize = 256;
+
 /// Requests whose memory waits for the next one.
 static SPARE: LazyLock<ArrayQueue<Arc<Admitted>>> = LazyLock::new(|| ArrayQueue::new(256));
+
+/// Who sent a request, as a number: the same for one caller as long as the daemon runs. Two may have the same one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallerTag(pub u16);
+
+impl CallerTag {
+    /// Of what is read from elsewhere, or was recorded before there were any.
+    pub const NOBODY: Self = Self(0);
+}
 
 /// A request that was let in: whole, framed, inflated and split, but not yet recorded or counted.
 #[derive(Debug)]
@@ -23,6 +35,7 @@ pub struct Admitted {
     /// The same, inflated: what shards read. Shares `wire` when that is not compressed.
     pub body: Bytes,
     pub slices: SmallVec<[Slice; 8]>,
+    pub caller: CallerTag,
     /// Holds the memory of `wire` and `body` until both are let go.
     pub permit: Permit,
     pub reply: Reply,
@@ -48,7 +61,11 @@ impl Admitted {
         if let Some(place) = Arc::get_mut(&mut self) {
             place.wire = Bytes::new();
             place.body = Bytes::new();
-            place.slices.clear();
+            if place.slices.capacity() > SPARE_SLICES {
+                place.slices = SmallVec::new();
+            } else {
+                place.slices.clear();
+            }
             place.permit = Permit::free();
             place.reply = Reply::nobody();
             // When there are enough, this one goes.
@@ -72,6 +89,7 @@ mod tests {
             wire: body.clone(),
             body: body.clone(),
             slices: SmallVec::new(),
+            caller: CallerTag::NOBODY,
             permit: budget.try_take(60).unwrap(),
             reply: Reply::nobody(),
         };
@@ -82,5 +100,24 @@ mod tests {
         second.release();
         assert_eq!(budget.used_bytes(), 0);
         assert!(body.is_unique(), "neither the spare memory nor anything else holds the bytes");
+    }
+
+    #[test]
+    fn the_memory_of_many_slices_is_not_kept() {
+        let request = |slices: usize| Admitted {
+            signal: Signal::Logs,
+            encoding: Encoding::Identity,
+            wire: Bytes::new(),
+            body: Bytes::new(),
+            slices: std::iter::repeat_n(Slice { partition: 0, range: 0..0 }, slices).collect(),
+            caller: CallerTag::NOBODY,
+            permit: Permit::free(),
+            reply: Reply::nobody(),
+        };
+        for number in 0..600 {
+            request(10_000 * (number % 2)).shared().release();
+        }
+        let spare: Vec<_> = std::iter::from_fn(|| SPARE.pop()).collect();
+        assert!(spare.iter().all(|request| request.slices.capacity() <= SPARE_SLICES));
     }
 }

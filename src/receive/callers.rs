@@ -1,9 +1,12 @@
 //! What each caller may have: a share of the memory for requests, so that one cannot take it all, and a rate
 //! if one is set. A caller is the holder of a token, else an address.
 
+use super::CallerTag;
 use crate::limits::{Budget, Permit, Rate};
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,7 @@ const MOST: usize = 4_096;
 pub(super) struct Allowance {
     budget: Arc<Budget>,
     rate: Option<Rate>,
+    pub tag: CallerTag,
 }
 
 impl Allowance {
@@ -48,17 +52,25 @@ pub(super) struct Callers {
     others: Arc<Allowance>,
     share_bytes: u64,
     bytes_per_second: Option<u64>,
+    /// With a seed of its own, so that nobody can choose an address that has another's tag.
+    tags: RandomState,
 }
 
 impl Callers {
     pub fn new(share_bytes: u64, bytes_per_second: Option<u64>) -> Self {
-        let others = Arc::new(Self::allowance(share_bytes, bytes_per_second));
-        Self { known: ArcSwap::default(), others, share_bytes, bytes_per_second }
+        let tags = RandomState::default();
+        let others = Arc::new(Self::allowance(share_bytes, bytes_per_second, tag(&tags, "")));
+        Self { known: ArcSwap::default(), others, share_bytes, bytes_per_second, tags }
     }
 
-    fn allowance(share_bytes: u64, bytes_per_second: Option<u64>) -> Allowance {
+    fn allowance(share_bytes: u64, bytes_per_second: Option<u64>, tag: CallerTag) -> Allowance {
         let rate = bytes_per_second.map(|bytes| Rate::new(bytes, Instant::now()));
-        Allowance { budget: Budget::new(share_bytes), rate }
+        Allowance { budget: Budget::new(share_bytes), rate, tag }
+    }
+
+    /// Who has a tag, of those that are known.
+    pub fn name_of(&self, tag: CallerTag) -> Option<Arc<str>> {
+        self.known.load().iter().find(|(_, of)| of.tag == tag).map(|(name, _)| name.clone())
     }
 
     /// The allowance of a caller, the same each time.
@@ -66,7 +78,7 @@ impl Callers {
         if let Some(known) = self.known.load().get(name) {
             return known.clone();
         }
-        let new = Arc::new(Self::allowance(self.share_bytes, self.bytes_per_second));
+        let new = Arc::new(Self::allowance(self.share_bytes, self.bytes_per_second, tag(&self.tags, name)));
         self.known.rcu(|known| {
             let mut known = BTreeMap::clone(known);
             if known.len() >= MOST {
@@ -81,6 +93,12 @@ impl Callers {
     }
 }
 
+/// Never that of nobody.
+fn tag(tags: &RandomState, name: &str) -> CallerTag {
+    let number = tags.hash_one(name) % u64::from(u16::MAX);
+    CallerTag(u16::try_from(number).unwrap_or_default().saturating_add(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +108,9 @@ mod tests {
         let callers = Callers::new(100, None);
         let budget = Budget::new(150);
         let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
+        let tag = callers.of(&one).tag;
+        assert!(tag != CallerTag::NOBODY && tag == callers.of(&one).tag);
+        assert_eq!(callers.name_of(tag), Some(one.clone()));
         let held = callers.of(&one).try_take(&budget, 100).unwrap();
         assert!(callers.of(&one).try_take(&budget, 1).is_none() && held.is_held_back(1));
         let mut other = callers.of(&two).try_take(&budget, 50).unwrap();

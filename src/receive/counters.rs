@@ -1,5 +1,7 @@
 //! What the door counts of itself.
 
+use super::CallerTag;
+use super::callers::Callers;
 use crate::limits::{Budget, RefusedReason, RejectedReason, Seats};
 use crate::model::Signal;
 use crate::observe::{Collect, Counter, Exposition, Kind};
@@ -16,15 +18,17 @@ pub struct Counters {
     pub(super) accept_failures: Counter,
     pub(super) retries: Counter,
     pub(super) seats: Arc<Seats>,
+    callers: Arc<Callers>,
     refused: [Counter; RefusedReason::ALL.len()],
     rejected: [Counter; RejectedReason::ALL.len()],
 }
 
 impl Counters {
-    pub(super) fn new(budget: Arc<Budget>, seats: Arc<Seats>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>, seats: Arc<Seats>, callers: Arc<Callers>) -> Self {
         Self {
             budget,
             seats,
+            callers,
             requests: Default::default(),
             rejected_items: Default::default(),
             wire_bytes: Counter::default(),
@@ -62,6 +66,12 @@ impl Counters {
     #[must_use]
     pub fn is_half_full(&self) -> bool {
         self.budget.used_bytes() >= self.budget.limit_bytes() / 2
+    }
+
+    /// The name of a token or the address of whoever has a tag, if it is still known.
+    #[must_use]
+    pub fn caller(&self, tag: CallerTag) -> Option<Arc<str>> {
+        self.callers.name_of(tag)
     }
 
     /// Requests that were let in, recorded and counted.

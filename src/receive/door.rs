@@ -8,7 +8,7 @@ use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
 use crate::access::Access;
 use crate::limits::{Budget, Permit, RefusedReason, Seats};
 use crate::model::Signal;
-use crate::otlp::{Encoding, Inflater, json_to_wire, split};
+use crate::otlp::{Encoding, Inflater, json_to_wire_within, split, wire_bytes_at_most};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
@@ -30,6 +30,10 @@ const LONG_JSON_BYTES: usize = 256 * 1024;
 /// Share of the ingest memory that is kept for the windows of HTTP/2 connections.
 const WINDOWS_SHARE: u64 = 4;
 
+/// The window of a connection.
+const LEAST_WINDOW_BYTES: u64 = 64 << 10;
+const MOST_WINDOW_BYTES: u64 = 2 << 20;
+
 /// What a request's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -43,11 +47,12 @@ pub(super) struct Door {
     pub access: Arc<Access>,
     pub retries: Retries,
     pub counters: Arc<Counters>,
-    pub callers: Callers,
+    pub callers: Arc<Callers>,
     pub request_limit_bytes: usize,
     body_time: Duration,
     inflated_limit_bytes: usize,
-    windows_bytes: u64,
+    /// Of the windows of HTTP/2 connections.
+    windows: Arc<Budget>,
     started: Instant,
     drain: Mutex<Drain>,
 }
@@ -58,26 +63,26 @@ impl Door {
         let budget = Budget::new(config.memory_bytes.0.saturating_sub(windows_bytes));
         let share_bytes = (budget.limit_bytes() as f64 * config.caller_share) as u64;
         let connections = usize::try_from(config.connections).unwrap_or(usize::MAX);
-        let callers = Callers::new(share_bytes, config.caller_bytes_per_second.map(|bytes| bytes.0));
+        let callers =
+            Arc::new(Callers::new(share_bytes, config.caller_bytes_per_second.map(|bytes| bytes.0)));
         Self {
             intake,
             access,
             retries: Retries::default(),
-            counters: Arc::new(Counters::new(budget, Seats::new(connections))),
+            counters: Arc::new(Counters::new(budget, Seats::new(connections), callers.clone())),
             callers,
             body_time: config.body_time.0,
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
             inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),
-            windows_bytes,
+            windows: Budget::new(windows_bytes),
             started: Instant::now(),
             drain: Mutex::default(),
         }
     }
 
-    /// The HTTP/2 window of a connection that is one of `open`: 2 MiB, less when they are many.
-    pub fn window_bytes(&self, open: usize) -> u32 {
-        let share = self.windows_bytes / (open as u64).max(1);
-        u32::try_from(share.clamp(64 << 10, 2 << 20)).unwrap_or(2 << 20)
+    /// The HTTP/2 window of one more connection, and its memory, which is to be held as long as it is open.
+    pub fn window(&self) -> (u32, Permit) {
+        window(&self.windows)
     }
 
     /// Reads a body, which must not take longer than `limits.body_time`.
@@ -145,7 +150,8 @@ impl Door {
             }
             let (reply, pending) = Reply::new(parts);
             let waiting = Waiting::new(&self.retries, print, pending.receipt());
-            let admitted = Admitted { signal, encoding, wire, body, slices, permit, reply };
+            let caller = caller.tag;
+            let admitted = Admitted { signal, encoding, wire, body, slices, caller, permit, reply };
             if self.intake.try_push(admitted).is_err() {
                 // It went nowhere: nothing of it is to be remembered.
                 let _ = waiting.done();
@@ -183,26 +189,26 @@ impl Door {
     }
 
     async fn convert(&self, signal: Signal, json: Bytes, permit: &mut Permit) -> Result<Bytes, Problem> {
-        grow(permit, json.len())?;
-        let reserved = json.len();
+        // A list of numbers takes four times as much on the wire: it is taken before, not after.
+        let limit = self.inflated_limit_bytes;
+        let reserved = wire_bytes_at_most(&json).min(limit);
+        grow(permit, reserved)?;
         let converted = if json.len() > LONG_JSON_BYTES {
-            let work = tokio::task::spawn_blocking(move || json_to_wire(signal, &json));
+            let work = tokio::task::spawn_blocking(move || json_to_wire_within(signal, &json, limit));
             work.await.map_err(|_| {
                 Problem::new(ProblemKind::Refused(RefusedReason::NotReady), "the daemon is stopping")
             })??
         } else {
-            json_to_wire(signal, &json)?
+            json_to_wire_within(signal, &json, limit)?
         };
-        grow(permit, converted.capacity().saturating_sub(reserved))?;
-        if converted.len() > self.inflated_limit_bytes {
+        let Some(converted) = converted else {
             return Err(Problem::new(
                 ProblemKind::TooLarge,
-                format!(
-                    "the request is larger than {} bytes (limits.inflated_bytes)",
-                    self.inflated_limit_bytes
-                ),
+                format!("the request is larger than {limit} bytes (limits.inflated_bytes)"),
             ));
-        }
+        };
+        permit.shrink(reserved.saturating_sub(converted.capacity()) as u64);
+        grow(permit, converted.capacity().saturating_sub(reserved))?;
         Ok(converted.into())
     }
 
@@ -244,6 +250,15 @@ impl Door {
     }
 }
 
+/// An eighth of what is left, within bounds: 2 MiB, less when they are many. However many there are, all together
+/// have no more than there is, but for the least that each has.
+fn window(of_all: &Arc<Budget>) -> (u32, Permit) {
+    let left = of_all.limit_bytes().saturating_sub(of_all.used_bytes());
+    let bytes = (left / 8).clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES);
+    let permit = of_all.try_take(bytes).unwrap_or_else(Permit::free);
+    (u32::try_from(bytes).unwrap_or(u32::MAX), permit)
+}
+
 /// Takes more memory into a permit.
 pub(super) fn grow(permit: &mut Permit, bytes: usize) -> Result<(), Problem> {
     if bytes == 0 || permit.try_grow(bytes as u64) {
@@ -280,5 +295,23 @@ pub(super) async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Prob
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_many_connections_fit_into_the_memory_that_is_kept_for_them() {
+        let of_all = Budget::new(64 << 20);
+        let open: Vec<_> = (0..1_024).map(|_| window(&of_all)).collect();
+        assert_eq!(open.first().map(|(bytes, _)| *bytes), Some(2 << 20));
+        assert_eq!(open.last().map(|(bytes, _)| *bytes), Some(64 << 10));
+        let beyond_the_least =
+            open.iter().map(|(bytes, _)| u64::from(*bytes) - LEAST_WINDOW_BYTES).sum::<u64>();
+        assert!(beyond_the_least <= 64 << 20, "{beyond_the_least}");
+        drop(open);
+        assert_eq!((of_all.used_bytes(), window(&of_all).0), (0, 2 << 20), "what they had is given back");
     }
 }

@@ -18,7 +18,7 @@ mod retries;
 mod server;
 mod web;
 
-pub use admitted::Admitted;
+pub use admitted::{Admitted, CallerTag};
 pub use config::Config;
 pub use counters::Counters;
 pub use inlet::Inlet;

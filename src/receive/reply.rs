@@ -1,12 +1,10 @@
 //! The answer to a request: it is due when the journal and every slice's shard have had their say.
 
 use crate::limits::{RefusedReason, RejectedReason};
-use atomic_waker::AtomicWaker;
-use parking_lot::Mutex;
+use crate::parallel::{AtomicU32, AtomicU64, AtomicWaker, Mutex, Ordering};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 /// What became of a request.

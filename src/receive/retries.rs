@@ -146,6 +146,19 @@ impl Retries {
         if self.count.load(Ordering::Acquire) == 0 {
             return Verdict::New;
         }
+        let (found, is_under_way) = self.alike(print);
+        for (number, position) in found {
+            // Records are read without the lock: others are not to wait for the disk.
+            if intake.holds(position, encoding, wire) && self.recognise(number, print) {
+                return Verdict::Counted(position);
+            }
+        }
+        if is_under_way { Verdict::UnderWay } else { Verdict::New }
+    }
+
+    /// What is remembered and looks like this: numbers and positions, and whether one is still being recorded and
+    /// counted.
+    fn alike(&self, print: &Print) -> (Vec<(u64, u64)>, bool) {
         let mut remembered = self.remembered.lock();
         self.settle(&mut remembered);
         let mut found = Vec::new();
@@ -161,14 +174,15 @@ impl Retries {
                 },
             }
         }
-        for (number, position) in found {
-            if intake.holds(position, encoding, wire) {
-                remembered.forget(number, print);
-                self.count.store(remembered.copies.len(), Ordering::Release);
-                return Verdict::Counted(position);
-            }
-        }
-        if is_under_way { Verdict::UnderWay } else { Verdict::New }
+        (found, is_under_way)
+    }
+
+    /// Forgets one that came again; `false` if another copy of it came first.
+    fn recognise(&self, number: u64, print: &Print) -> bool {
+        let mut remembered = self.remembered.lock();
+        let is_first = remembered.forget(number, print);
+        self.count.store(remembered.copies.len(), Ordering::Release);
+        is_first
     }
 
     /// A connection broke: its last answers may not have arrived.
@@ -182,13 +196,16 @@ impl Retries {
 }
 
 impl Remembered {
-    fn forget(&mut self, number: u64, print: &Print) {
-        if let Some(copies) = self.copies.get_mut(print) {
-            copies.retain(|(of, _)| *of != number);
-            if copies.is_empty() {
-                self.copies.remove(print);
-            }
+    /// Whether it was there.
+    fn forget(&mut self, number: u64, print: &Print) -> bool {
+        let Some(copies) = self.copies.get_mut(print) else { return false };
+        let before = copies.len();
+        copies.retain(|(of, _)| *of != number);
+        let was_there = copies.len() < before;
+        if copies.is_empty() {
+            self.copies.remove(print);
         }
+        was_there
     }
 }
 
@@ -275,6 +292,36 @@ mod tests {
         assert_eq!(judge(&retries, &intake, &wire), Verdict::Counted(64));
         assert_eq!(judge(&retries, &intake, &wire), Verdict::New, "once");
         assert_eq!(retries.count.load(Ordering::Acquire), 0);
+    }
+
+    /// While it reads the record for one copy of a request, another one comes.
+    struct Racing<'a> {
+        retries: &'a Retries,
+        wire: &'a [u8],
+        other: Mutex<Option<Verdict>>,
+    }
+
+    impl Intake for Racing<'_> {
+        fn try_push(&self, admitted: Admitted) -> Result<(), Admitted> {
+            Err(admitted)
+        }
+
+        fn holds(&self, position: u64, _: Encoding, wire: &[u8]) -> bool {
+            let verdict = judge(self.retries, &Holding(self.wire.to_vec()), wire);
+            self.other.lock().replace(verdict);
+            position == 64
+        }
+    }
+
+    #[test]
+    fn of_two_copies_that_come_at_once_one_is_recognised_and_neither_waits_for_the_other() {
+        let retries = Retries::default();
+        let wire = vec![7; 300];
+        retries.remember_recorded(print(&wire), 64);
+        let racing = Racing { retries: &retries, wire: &wire, other: Mutex::new(None) };
+        let bytes = Bytes::copy_from_slice(&wire);
+        let verdict = retries.judge(&print(&wire), Encoding::Identity, &bytes, &racing);
+        assert_eq!((racing.other.into_inner(), verdict), (Some(Verdict::Counted(64)), Verdict::New));
     }
 
     #[test]

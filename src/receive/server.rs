@@ -26,6 +26,9 @@ const FRAME_LIMIT_BYTES: u32 = 256 * 1024;
 const STREAMS_LIMIT: u32 = 128;
 const HEADERS_LIMIT_BYTES: u32 = 16 * 1024;
 
+/// What is read of a connection before anything is let in, and so the longest head of a request (HTTP/1).
+const READ_LIMIT_BYTES: usize = 64 * 1024;
+
 /// How long a connection may take to send the head of a request (HTTP/1).
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 
@@ -251,8 +254,8 @@ async fn connection(
     if protocol == Protocol::Grpc {
         builder = builder.http2_only();
     }
-    let window = door.window_bytes(door.counters.seats.taken());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    let (window, _memory) = door.window();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(READ_LIMIT_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())

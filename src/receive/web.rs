@@ -37,7 +37,8 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     connection: &Connection,
 ) -> Response<Answer> {
-    let (head, mut body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
+    let expects_continue = expects_continue(&head.headers);
     let origin = match permitted_origin(door, &head) {
         Ok(origin) => origin,
         Err(problem) => {
@@ -47,11 +48,11 @@ pub(super) async fn answer(
     };
     let mut response = match &origin {
         Some(_) if head.method == Method::OPTIONS => preflight(),
-        _ => respond(door, &head, &mut body, connection).await.unwrap_or_else(|refused| {
+        _ => respond(door, &mut head, &mut body, connection).await.unwrap_or_else(|refused| {
             let (format, problem) = *refused;
             door.count(&problem);
             // HTTP/2 can end one stream and keep the others.
-            if head.version < Version::HTTP_2 && !body.is_end_stream() && !expects_continue(&head.headers) {
+            if head.version < Version::HTTP_2 && !body.is_end_stream() && !expects_continue {
                 tokio::spawn(drain(body));
             }
             failure(door, format, &problem)
@@ -90,7 +91,7 @@ fn preflight() -> Response<Answer> {
 
 async fn respond(
     door: &Door,
-    head: &Parts,
+    head: &mut Parts,
     body: &mut Incoming,
     connection: &Connection,
 ) -> Result<Response<Answer>, Box<(Format, Problem)>> {
@@ -126,7 +127,10 @@ async fn respond(
         return Err(refused(Problem::new(ProblemKind::WrongMethod, "telemetry is sent with POST")));
     }
     let format = format.map_err(refused)?;
-    match export(door, signal, format, &head.headers, body, &caller, connection).await {
+    let encoding = encoding(&head.headers).map_err(refused)?;
+    // Many streams may wait for their bodies: their heads are not to take memory meanwhile.
+    (head.headers, head.uri) = (HeaderMap::new(), http::Uri::default());
+    match export(door, signal, format, encoding, body, &caller, connection).await {
         Ok(outcome) => Ok(success(signal, answer_format, outcome)),
         Err(problem) => Err(refused(problem)),
     }
@@ -153,26 +157,27 @@ async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(DRAIN_LIMIT, read).await;
 }
 
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
+    match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"identity") => Ok(Encoding::Identity),
+        Some(b"gzip") => Ok(Encoding::Gzip),
+        Some(b"zstd") => Ok(Encoding::Zstd),
+        Some(other) => Err(Problem::new(
+            ProblemKind::UnknownEncoding,
+            format!("content-encoding {:?}, expected gzip or zstd", String::from_utf8_lossy(other)),
+        )),
+    }
+}
+
 async fn export(
     door: &Door,
     signal: Signal,
     format: Format,
-    headers: &HeaderMap,
+    encoding: Encoding,
     body: &mut Incoming,
     caller: &Allowance,
     connection: &Connection,
 ) -> Result<Outcome, Problem> {
-    let encoding = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"" | b"identity") => Encoding::Identity,
-        Some(b"gzip") => Encoding::Gzip,
-        Some(b"zstd") => Encoding::Zstd,
-        Some(other) => {
-            return Err(Problem::new(
-                ProblemKind::UnknownEncoding,
-                format!("content-encoding {:?}, expected gzip or zstd", String::from_utf8_lossy(other)),
-            ));
-        }
-    };
     let (wire, permit) = door.in_time(read_body(door, caller, body)).await?;
     door.admit(signal, format, encoding, wire, permit, caller, &connection.answered).await
 }

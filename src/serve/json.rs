@@ -491,18 +491,22 @@ pub fn evidence_json(of: &v1::Evidence) -> Value {
     })
 }
 
-/// A service with more series than there is room for.
+/// A service with more series than there is room for, or a caller with more services.
 fn crowded_json(of: &v1::CrowdedService) -> Value {
-    row(
-        of.service.as_ref(),
-        json!({
-            "overflowed": of.overflowed,
-            "series": of.series,
-            "part": of.part,
-            "values": of.values,
-            "pattern": of.pattern,
-        }),
-    )
+    let mut crowd = json!({
+        "overflowed": of.overflowed,
+        "series": of.series,
+        "part": of.part,
+        "values": of.values,
+        "pattern": of.pattern,
+    });
+    if of.caller.is_empty() {
+        return row(of.service.as_ref(), crowd);
+    }
+    if let Some(crowd) = crowd.as_object_mut() {
+        crowd.insert("caller".to_owned(), of.caller.as_str().into());
+    }
+    crowd
 }
 
 fn late_stage_json(of: &v1::LateStage) -> Value {

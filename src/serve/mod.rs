@@ -9,6 +9,7 @@ mod json;
 mod windows;
 mod query;
 mod curves;
+mod plot;
 mod why;
 mod adjustments;
 mod anomaly;
@@ -61,6 +62,7 @@ pub(crate) use json::{
 };
 pub use meter::{Meter, Turnstile};
 pub(crate) use objectives::{refused_files_text, silent_text};
+pub use plot::Plot;
 pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
 pub use records::Records;
 pub use sources::{Condition, Objectives, Sources};

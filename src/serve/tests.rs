@@ -5,8 +5,8 @@ use crate::access::Access;
 use crate::aggregate::{Cell, EdgeCell, Lines, Requests, Weight};
 use crate::alert::{Alert, AlertState, Impact};
 use crate::api::v1;
-use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Examined, Fingerprint, Severity};
-use crate::detect::{Interval, Symptom};
+use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Examined, Fingerprint, Member, Severity};
+use crate::detect::{Band, Interval, Symptom};
 use crate::diagnose::{Evidence, Manifest, Pass};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanKind, SystemClock, Timestamp, WindowId};
 use crate::store::{Ledger, LedgerRecord, Stage};
@@ -296,6 +296,71 @@ async fn latency_comes_in_steps_also_where_nothing_was() {
     assert_eq!(client.get_latency(whole).await.unwrap().into_inner().rows[0].count, 6);
     let wrong = v1::GetLatencyRequest { quantiles: vec![1.5], ..asked };
     assert_eq!(client.get_latency(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn curves_of_an_anomaly_are_what_its_windows_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::in_memory().unwrap();
+    let (channel, _stop) = serving(&ledger, folder.path()).await;
+    let mut client = v1::anomaly_service_client::AnomalyServiceClient::new(channel);
+    let cart = ServiceKey::new("prod", "", "cart");
+    let served = key(&cart, Signal::Traces, "GET /cart", SpanKind::Server, true).id();
+    let of_now = Interval { earliest: NOW, latest: NOW };
+    let member = |symptom, series, low, high| Member {
+        service: cart.clone(),
+        signal: "GET /cart".into(),
+        attributes: Vec::new(),
+        symptom,
+        series,
+        observed: 1.0,
+        expected: Band { low, high },
+        unit: "{request}/s".into(),
+        tail: 1e-9,
+        log_evidence: 20.0,
+        onset: of_now,
+        last_seen: NOW,
+        recovered: false,
+    };
+    let members = vec![
+        member(Symptom::Errors, Some(served), f64::NEG_INFINITY, 0.1),
+        // Of a budget nothing is drawn.
+        member(Symptom::BudgetBurn, None, 0.0, 1.0),
+        member(Symptom::Latency, Some(served), 0.0, 1e8),
+        member(Symptom::TrafficDrop, None, 0.2, f64::INFINITY),
+    ];
+    let of = Anomaly { members, onset: of_now, ..anomaly("a1", AnomalyState::Confirmed, 1) };
+    record(&ledger, Stage::Confirm, "a1", 1, &of);
+    record(&ledger, Stage::Alert, "a1", 1, &alert("a1", AlertState::Firing, 1));
+    let asked = v1::GetCurvesRequest { id: "a1".into() };
+    let curves = client.get_curves(asked).await.unwrap().into_inner().curves;
+    let heads: Vec<_> = curves.iter().map(|of| (of.signal, of.what.as_str(), of.unit.as_str())).collect();
+    assert_eq!(
+        heads,
+        [(0, "share that failed", "1"), (2, "99th percentile", "ns"), (3, "a second", "{request}/s")]
+    );
+    assert!(curves.iter().all(|of| of.step_ns == 10_000_000_000));
+    let bands: Vec<_> = curves.iter().map(|of| (of.expected_low, of.expected_high)).collect();
+    assert_eq!(bands, [(None, Some(0.1)), (Some(0.0), Some(1e8)), (Some(0.2), None)]);
+    // By seconds before now: a window, what came late for it, and another one 20 s later.
+    let points = |of: &v1::Curve| -> Vec<(u64, f64)> {
+        let at = |point: &v1::CurvePoint| NOW.secs() - from_proto(point.start.as_ref().unwrap()).secs();
+        of.points.iter().map(|point| (at(point), point.value)).collect()
+    };
+    assert_eq!(points(&curves[0]), [(60, 2.0 / 5.0), (40, 0.0)]);
+    let slowest = points(&curves[1]);
+    for ((second, value), (wanted_second, wanted)) in slowest.iter().zip([(60, 50e6), (40, 1e9)]) {
+        assert_eq!(*second, wanted_second);
+        assert!((value / wanted - 1.0).abs() < 0.0055, "{slowest:?}");
+    }
+    assert_eq!(slowest.len(), 2);
+    assert_eq!(
+        points(&curves[2]),
+        [(60, 0.5), (50, 0.0), (40, 0.1), (30, 0.0), (20, 0.0), (10, 0.0)],
+        "of what stopped coming there is no cell"
+    );
+    let unknown = v1::GetCurvesRequest { id: "zz".into() };
+    assert_eq!(client.get_curves(unknown).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]

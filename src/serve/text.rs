@@ -23,8 +23,20 @@ pub fn plain(text: &str) -> String {
 }
 
 /// `cart has 4,998 span names like op-*: 95,002 of its items went to its overflow series`.
+/// Or `the caller 10.0.0.7 brings more than its share: there are 4,705 service names like svc-*, and 95,002 of its
+/// items went to overflow series`.
 #[must_use]
 pub fn crowded(of: &v1::CrowdedService) -> String {
+    if !of.caller.is_empty() {
+        return format!(
+            "the caller {} brings more than its share: there are {} {} like {}, and {} of its items went to overflow series",
+            plain(&of.caller),
+            count(of.values),
+            plain(&of.part),
+            plain(&of.pattern),
+            count(of.overflowed)
+        );
+    }
     let service = of.service.clone().unwrap_or_default();
     let service = ServiceKey::new(&service.environment, &service.namespace, &service.name);
     format!(

@@ -2,8 +2,8 @@
 
 use crate::api::v1;
 use crate::model::Timestamp;
-use crate::serve::from_proto;
-use crate::serve::text::{between, quantity, time};
+use crate::serve::Plot;
+use crate::serve::text::time;
 use std::fmt::Write as _;
 
 /// Width and height of the box that is drawn in; pages stretch it.
@@ -31,55 +31,35 @@ pub(super) struct BandChart {
 
 impl BandChart {
     pub fn new(of: &v1::Curve, onset: Timestamp) -> Option<Self> {
-        let points: Vec<(Timestamp, f64)> = of
-            .points
-            .iter()
-            .filter_map(|point| Some((from_proto(point.start.as_ref()?), point.value)))
-            .collect();
-        let (&(first, _), &(last, _)) = (points.first()?, points.last()?);
+        let plot = Plot::new(of)?;
         let step = u64::try_from(of.step_ns).unwrap_or(1).max(1);
-        let width = last.ns().saturating_sub(first.ns()).max(1) as f64;
-        let ends = [of.expected_low, of.expected_high];
-        let (low, high) = points
-            .iter()
-            .map(|(_, value)| *value)
-            .chain(ends.into_iter().flatten())
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-        // What cannot be negative is drawn from zero, unless that would make a line of it.
-        let low = if low >= 0.0 && low < 0.5 * high { 0.0 } else { low };
-        let scale = (high - low).max(f64::MIN_POSITIVE);
-        let x = |at: Timestamp| at.ns().saturating_sub(first.ns()) as f64 / width * WIDTH;
-        let y =
-            |value: f64| HEIGHT - MARGIN - ((value - low) / scale).clamp(0.0, 1.0) * (HEIGHT - 2.0 * MARGIN);
+        let x = |at: Timestamp| plot.across(at) * WIDTH;
+        let y = |below: f64| MARGIN + below * (HEIGHT - 2.0 * MARGIN);
         let mut line = String::new();
         let mut before: Option<Timestamp> = None;
-        for (at, value) in &points {
+        for (at, value) in &plot.points {
             let goes_on = before.is_some_and(|before| at.ns().saturating_sub(before.ns()) <= step);
             let letter = if goes_on { 'L' } else { 'M' };
-            let _ = write!(line, "{letter}{:.1} {:.1}", x(*at), y(*value));
+            let _ = write!(line, "{letter}{:.1} {:.1}", x(*at), y(plot.below(*value)));
             if !goes_on {
                 // A step alone is a dot.
                 line.push_str("h0.1");
             }
             before = Some(*at);
         }
-        let band = (of.expected_low.is_some() || of.expected_high.is_some()).then(|| {
-            let upper = of.expected_high.map_or(0.0, y);
-            let lower = of.expected_low.map_or(HEIGHT, y);
+        let band = plot.band().map(|(upper, lower)| {
+            let (upper, lower) = (upper.map_or(0.0, y), lower.map_or(HEIGHT, y));
             (format!("{upper:.1}"), format!("{:.1}", (lower - upper).max(1.5)))
         });
-        let show = |value: f64| quantity(value, &of.unit);
-        let open = (f64::NEG_INFINITY, f64::INFINITY);
-        let usual = (of.expected_low.unwrap_or(open.0), of.expected_high.unwrap_or(open.1));
         Some(Self {
             what: of.what.clone(),
             line,
-            usual: if band.is_some() { between(usual.0, usual.1, show) } else { String::new() },
+            usual: plot.usual().unwrap_or_default(),
             band,
-            onset: (onset >= first && onset <= last).then(|| format!("{:.1}", x(onset))),
-            from: clock(first),
-            to: clock(last),
-            top: show(high),
+            onset: plot.holds(onset).then(|| format!("{:.1}", x(onset))),
+            from: clock(plot.first),
+            to: clock(plot.last),
+            top: plot.show(plot.high),
         })
     }
 }

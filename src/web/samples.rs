@@ -138,6 +138,7 @@ pub(super) fn seen(minutes: u64) -> Seen {
         part: "span names".into(),
         values: 5_187,
         pattern: "GET /user/*".into(),
+        caller: String::new(),
     });
     for (name, error) in [("checkout-page", "HTTP status 503"), ("name-server", "")] {
         seen.checks.push(v1::Check {

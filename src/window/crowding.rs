@@ -9,6 +9,7 @@ use std::sync::Arc;
 /// The part of a series' name that has most values within a service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
+    ServiceName,
     SpanName,
     MetricName,
     /// Of metric points, or of spans where `aggregate` keeps them apart by one.
@@ -18,6 +19,7 @@ pub enum Part {
 impl fmt::Display for Part {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ServiceName => out.write_str("service names"),
             Self::SpanName => out.write_str("span names"),
             Self::MetricName => out.write_str("metric names"),
             Self::Attribute(key) => write!(out, "values of the attribute {key}"),
@@ -59,6 +61,15 @@ pub fn crowd(registry: &Registry, service: &ServiceKey) -> Option<Crowd> {
     let (part, values) = parts.into_iter().max_by_key(|(_, values)| values.len())?;
     let (values, pattern) = (values.len(), common(values));
     Some(Crowd { series: keys.len(), part, values, pattern })
+}
+
+/// What there is of services, for who brings too many of them.
+#[must_use]
+pub fn crowd_of_services(registry: &Registry) -> Crowd {
+    let services = registry.services();
+    let names: BTreeSet<&str> = services.iter().map(|service| &*service.name).collect();
+    let values = names.len();
+    Crowd { series: registry.len(), part: Part::ServiceName, values, pattern: common(names) }
 }
 
 /// Where the first word, number or sign of a text ends.
@@ -137,6 +148,15 @@ mod tests {
         assert_eq!(mail.part.to_string(), "values of the attribute user.id");
         assert_eq!(mail.pattern, "*");
         assert_eq!(crowd(&registry, &ServiceKey::named("nobody")), None);
+        for number in 0..5 {
+            add(&registry, &format!("worker-{number}"), Signal::Traces, "run", &[]);
+        }
+        let services = crowd_of_services(&registry);
+        assert_eq!((services.values, services.series), (7, 203 + 80 + 5));
+        assert_eq!(
+            (services.part.to_string().as_str(), services.pattern.as_str()),
+            ("service names", "worker-*")
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::aggregate::{Accepted, Cell, EdgeCell, Facet, FacetKey, Partial};
 use crate::journal::Cut;
 use crate::limits::{LateReason, RejectedReason};
 use crate::model::{SeriesId, ServiceKey, Timestamp, WindowId};
+use crate::receive::CallerTag;
 use crate::window::{Config, OpenWindow, Registry, SealedWindow, Snapshot, Tick, Topology};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub struct Merged {
     pub late: BTreeMap<LateReason, u64>,
     /// Items counted in the overflow series of a service for want of room.
     pub overflowed: BTreeMap<Arc<ServiceKey>, u64>,
+    /// Of them, and of items of further services, those of callers that brought more than they may.
+    pub turned_away: BTreeMap<CallerTag, u64>,
     /// Series that the shards hold: those with an item of late.
     pub series: u64,
     /// When the cut asks for a checkpoint: this stage's part of it, and the shards' by number.
@@ -134,6 +137,7 @@ impl Windows {
             add_up(&mut merged.rejected, partial.rejected);
             add_up(&mut merged.late, partial.late);
             add_up(&mut merged.overflowed, partial.overflowed);
+            add_up(&mut merged.turned_away, partial.turned_away);
             for half in partial.halves {
                 self.joiner.add(second, half, &mut joined);
             }

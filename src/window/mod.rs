@@ -21,7 +21,7 @@ mod tests;
 
 pub use cells::{Cells, Packed};
 pub use config::Config;
-pub use crowding::{Crowd, Part, crowd};
+pub use crowding::{Crowd, Part, crowd, crowd_of_services};
 pub use merge::{Merged, RestoreError, Windows};
 pub use registry::{Forgotten, Registry};
 pub use snapshot::{OpenWindow, Snapshot};

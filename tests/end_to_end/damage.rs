@@ -183,3 +183,37 @@ async fn records_that_are_kept_aside_are_told_of() {
     assert!(told.contains("2 records at which starts had ended are left out: journal/quarantine/"), "{told}");
     assert_eq!(daemon.stop(), Some(0));
 }
+
+#[test]
+fn damaged_keepsakes_and_bundles_are_named_and_told_by_the_exit_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path();
+    let check = |arguments: &[&str]| {
+        let mut command = Command::new(&*BINARY);
+        let done = command.args(["journal", "check"]).arg(data).args(arguments).output().expect("it runs");
+        (done.status.code(), String::from_utf8(done.stdout).expect("UTF-8"))
+    };
+    let bundle = data.join("evidence/a-fault");
+    for below in [&data.join("journal"), &data.join("keepsakes"), &bundle] {
+        std::fs::create_dir_all(below).expect("a folder");
+    }
+    let (code, told) = check(&[]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("0 keepsakes, 0 evidence bundles: nothing is damaged"), "{told}");
+    let (keepsake, manifest) =
+        (data.join(format!("keepsakes/{}.keepsake", "7".repeat(32))), bundle.join("manifest.json"));
+    for file in [&keepsake, &manifest] {
+        std::fs::write(file, "no more what it was").expect("written");
+    }
+    let (code, told) = check(&[]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("1 keepsakes, 1 evidence bundles; damaged:\n"), "{told}");
+    assert!(told.contains(&format!("{}: damaged: it is cut off", keepsake.display())), "{told}");
+    assert!(told.contains(&format!("{}: damaged: ", manifest.display())), "{told}");
+    let (code, told) = check(&["-o", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((code, &told["keepsakes"], &told["bundles"]), (Some(1), &1.into(), &1.into()));
+    let damage = told["damage"].as_array().expect("a list");
+    assert_eq!(damage.len(), 2, "{told}");
+    assert!(damage[0].as_str().expect("text").starts_with(&*keepsake.display().to_string()), "{told}");
+}

@@ -1,7 +1,8 @@
 //! Names that come and go for two weeks of journal time, over crashes: memory and disk stay bounded, and nothing is
 //! counted twice or left out.
 
-use super::{Downstream, counted};
+use super::catching_up::counted;
+use super::downstream::Downstream;
 use crate::aggregate::{self, Accepted};
 use crate::alert::Lifecycle;
 use crate::app::Config;

@@ -1,7 +1,8 @@
 //! Shards, the window stage and the judge's mailbox, composed as the daemon's threads compose them, under schedules drawn
 //! at random: whoever runs when, what comes out is what one thread makes of the same steps.
 
-use super::{Batch, Gathering, counted_parts, merge};
+use super::downstream::{Batch, counted_parts};
+use super::threads::{Gathering, merge};
 use crate::aggregate::{Cell, Partial};
 use crate::app::Config;
 use crate::app::counting::Counting;

@@ -14,3 +14,4 @@ mod tests;
 pub use keeper::Keeper;
 pub use keepsake::{Keepsake, Quality, Route};
 pub use shelf::Keepsakes;
+pub(super) use shelf::{check, is_one};

@@ -51,7 +51,7 @@ impl Keepsakes {
         let mut inside = Inside::default();
         for entry in fs::read_dir(&directory).map_err(Error::file(&directory))? {
             let path = entry.map_err(Error::file(&directory))?.path();
-            if path.extension().is_none_or(|extension| extension != EXTENSION) {
+            if !is_one(&path) {
                 // What was being written when the process died.
                 if path.extension().is_some_and(|extension| extension == "new") {
                     let _ = disk::remove_file(&path);
@@ -60,12 +60,10 @@ impl Keepsakes {
             }
             let read = fs::read(&path).map_err(|error| error.to_string());
             let bytes = read.as_ref().map_or(0, |read| read.len() as u64);
-            let keepsake = read.and_then(|read| file::decode(&read).map(|(keepsake, _)| keepsake));
-            match keepsake {
-                Ok(keepsake) if path == file_of(&directory, keepsake.trace) => {
+            match read.and_then(|read| known(&path, &read).map(|(keepsake, _)| keepsake)) {
+                Ok(keepsake) => {
                     inside.held.insert(keepsake.trace, Held { keepsake: Arc::new(keepsake), bytes });
                 }
-                Ok(_) => inside.damage(path, bytes, "it is another trace's"),
                 Err(why) => inside.damage(path, bytes, &why),
             }
         }
@@ -222,8 +220,37 @@ impl Inside {
     }
 }
 
+fn name_of(trace: TraceId) -> String {
+    format!("{trace}.{EXTENSION}")
+}
+
 fn file_of(directory: &Path, trace: TraceId) -> PathBuf {
-    directory.join(format!("{trace}.{EXTENSION}"))
+    directory.join(name_of(trace))
+}
+
+/// Whether a file is a keepsake, by its name.
+pub fn is_one(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == EXTENSION)
+}
+
+/// What is known of the keepsake that a file holds, and its requests, packed.
+///
+/// # Errors
+/// What is wrong with it.
+fn known<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Keepsake, &'a [u8]), String> {
+    let (keepsake, packed) = file::decode(bytes)?;
+    if path.file_name().is_none_or(|name| *name != *name_of(keepsake.trace)) {
+        return Err("it is another trace's".to_owned());
+    }
+    Ok((keepsake, packed))
+}
+
+/// Reads all that a file holds.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    file::unpack(known(path, bytes)?.1).map(drop)
 }
 
 impl Collect for Keepsakes {

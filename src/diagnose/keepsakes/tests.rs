@@ -3,12 +3,12 @@
 use super::*;
 use crate::detect::{Interval, Symptom};
 use crate::diagnose::tests::{MS, anomaly, text};
-use crate::diagnose::{Bundle, Case, Config, Diagnosis, Evidence, Pass, Redaction};
+use crate::diagnose::{Bundle, Case, Checked, Config, Damaged, Diagnosis, Evidence, Pass, Redaction, check};
 use crate::journal::{self, Journal, Position, Recorder, Sequencer};
 use crate::limits::{Permit, ShedReason};
 use crate::model::{ManualClock, Signal, Timestamp, TraceId};
 use crate::otlp::{Encoding, split};
-use crate::receive::{Admitted, Reply};
+use crate::receive::{Admitted, CallerTag, Reply};
 use crate::settings::{ByteSize, Seconds};
 use crate::window::Topology;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -110,6 +110,7 @@ impl Kept {
             wire: body.clone(),
             slices: split(signal, &body).unwrap(),
             body,
+            caller: CallerTag::NOBODY,
             permit: Permit::free(),
             reply: Reply::nobody(),
         };
@@ -412,4 +413,47 @@ fn after_a_start_what_the_journal_still_holds_is_looked_at() {
     let middle = Position(all[3].0 + 5);
     let found: Vec<Position> = of.recorder.records_between(middle..all[6]).map(|record| record.at).collect();
     assert_eq!(found, all[4..6]);
+}
+
+#[test]
+fn a_look_names_each_damaged_keepsake_and_each_damaged_file_of_a_bundle() {
+    let mut of = Kept::new(Config::default());
+    of.serve(START_S, START_S + 120, Goes::Well, 100);
+    of.serve(START_S + 120, START_S + 240, Goes::Wrong, 100);
+    let at = |second| Timestamp::from_secs(START_S + second);
+    let (evidence, _) = of.diagnose(at(120), at(240), true);
+    let (keepsakes, bundles) = (of.folder.path().join("keepsakes"), of.folder.path().join("evidence"));
+    // Neither of them is told of.
+    std::fs::write(keepsakes.join("half.new"), "being written").unwrap();
+    std::fs::create_dir_all(bundles.join(".half.new")).unwrap();
+    std::fs::create_dir_all(bundles.join("of somebody else")).unwrap();
+    let look = || check(&keepsakes, &bundles).unwrap();
+    let whole = look();
+    assert!(whole.keepsakes >= 2 && whole.damage.is_empty(), "{whole:?}");
+    assert_eq!(whole.bundles, 1);
+    let told = |damage: &[Damaged]| -> Vec<(PathBuf, String)> {
+        damage.iter().map(|of| (of.path.clone(), of.what.clone())).collect()
+    };
+    let file = files(&keepsakes).remove(0);
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let (changed, missing) =
+        (evidence.bundle.path.join("index.html"), evidence.bundle.path.join("logs.parquet"));
+    std::fs::write(&changed, "<p>").unwrap();
+    std::fs::remove_file(&missing).unwrap();
+    let found = look();
+    assert_eq!((found.keepsakes, found.bundles), (whole.keepsakes, 1));
+    assert_eq!(
+        told(&found.damage),
+        [
+            (file, "its checksum does not fit".to_owned()),
+            (changed, "it is not what was written".to_owned()),
+            (missing, "it is missing".to_owned()),
+        ]
+    );
+    let manifest = evidence.bundle.path.join("manifest.json");
+    std::fs::remove_file(&manifest).unwrap();
+    assert_eq!(told(&look().damage[1..]), [(manifest, "it is missing".to_owned())]);
+    assert_eq!(check(Path::new("/nowhere/a"), Path::new("/nowhere/b")).unwrap(), Checked::default());
 }
