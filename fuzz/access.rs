@@ -119,7 +119,8 @@ pub fn credentials() -> Target {
             let headers: HeaderMap = [(AUTHORIZATION, value.clone()), (COOKIE, value)].into_iter().collect();
             let found = Credentials::of(&headers, false);
             if let Some(Some(token)) = found.bearer {
-                assert!(input.ends_with(token), "a token that was not sent");
+                let was_sent = token.is_empty() || input.windows(token.len()).any(|part| part == token);
+                assert!(was_sent, "a token that was not sent");
             }
             let _ = cookie(&headers, "barograph_session");
         },
