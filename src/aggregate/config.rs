@@ -5,7 +5,8 @@ crate::settings! {
     pub struct Config in "limits" {
         /// Live series over all services, signals and shards. One service has at most a fifth of them, half of those
         /// of one shard, and eight times as many as are still free, so that who has few always finds some; what goes
-        /// beyond is counted exactly, but in one series `_other` of its service. One caller (the holder of a token, or
+        /// beyond is counted exactly, but in one series `_other` of its service, for a fifth as many of which there is
+        /// room beside. One caller (the holder of a token, or
         /// an address) brings at most sixteen times as many series, services and streams as are still free; further
         /// services of its are counted as one that is named `_other`.
         series: u64 = 100_000, "1000 to 10000000", |n| (1_000..=10_000_000).contains(n);
@@ -61,6 +62,8 @@ pub(super) fn bounded(text: &str) -> &str {
 pub(super) struct Bounds {
     pub series: usize,
     pub series_of_a_service: usize,
+    /// Beside `series`: those that stand for what of their service finds no room.
+    pub overflow_series: usize,
     pub services: usize,
     pub resources: usize,
     pub streams: usize,
@@ -72,11 +75,14 @@ impl Config {
     pub(super) fn bounds(&self, shards: u16) -> Bounds {
         let all = usize::try_from(self.series).unwrap_or(usize::MAX);
         let series = (all / usize::from(shards.max(1))).max(1);
+        let services = (series / 10).max(10);
         Bounds {
             series,
             // A service whose resources all fall to one shard leaves the others there half of it.
             series_of_a_service: (all / 5).min(series / 2).max(1),
-            services: (series / 10).max(10),
+            // A service has one of each kind of span and shape of metric; few have many.
+            overflow_series: services.saturating_mul(2),
+            services,
             resources: series.saturating_mul(2).max(1_000),
             streams: series.saturating_mul(4),
             streams_of_a_service: series.saturating_mul(2),

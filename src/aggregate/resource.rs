@@ -5,6 +5,7 @@ use super::facets::Facets;
 use super::series::SeriesTable;
 use crate::model::ServiceKey;
 use crate::otlp::{AnyValue, ResourceView};
+use crate::receive::CallerTag;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -32,6 +33,8 @@ pub(super) struct Resource {
     pub facets: Box<[u32]>,
     /// Hash of its attributes in the order of their keys: equal after a restart.
     pub identity: [u8; 16],
+    /// For whose request there was no room for its service. Of another caller there may be.
+    refused_of: Option<CallerTag>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub(super) struct Resources {
     all: Vec<Resource>,
     limit: usize,
     facet_names: Vec<Arc<str>>,
+    /// Whose request is counted now.
+    pub caller: CallerTag,
 }
 
 impl Resources {
@@ -53,6 +58,7 @@ impl Resources {
             all: Vec::new(),
             limit: bounds.resources,
             facet_names: FACETS.into_iter().chain(wanted).map(Into::into).collect(),
+            caller: CallerTag::NOBODY,
         }
     }
 
@@ -67,11 +73,14 @@ impl Resources {
 
     /// The number of a resource of which these very bytes were seen before.
     pub fn find(&self, raw: &[u8]) -> Option<u32> {
-        let hash = self.hasher.hash_one(raw);
-        let all = &self.all;
-        self.lookup
-            .find(hash, |&number| all.get(number as usize).is_some_and(|resource| *resource.raw == *raw))
-            .copied()
+        let number = self.find_raw(self.hasher.hash_one(raw), raw)?;
+        let refused_of = self.get(number).and_then(|resource| resource.refused_of);
+        refused_of.is_none_or(|caller| caller == self.caller).then_some(number)
+    }
+
+    fn find_raw(&self, hash: u64, raw: &[u8]) -> Option<u32> {
+        let is_it = |&number: &u32| self.get(number).is_some_and(|resource| *resource.raw == *raw);
+        self.lookup.find(hash, is_it).copied()
     }
 
     /// The number of a resource that [`Resources::find`] does not know.
@@ -82,6 +91,12 @@ impl Resources {
             // Open facet counts refer to facets by number, so those stay.
         }
         let made = self.parse(view, hash, series, facets);
+        if let Some(number) = self.find_raw(hash, view.bytes())
+            && let Some(place) = self.all.get_mut(number as usize)
+        {
+            *place = made;
+            return number;
+        }
         let number = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         self.all.push(made);
         let all = &self.all;
@@ -106,6 +121,7 @@ impl Resources {
         let name = name.as_deref().unwrap_or("unknown_service");
         let key = ServiceKey::new(bounded(&environment), bounded(&text("service.namespace")), bounded(name));
         let service = series.service_number(&key);
+        let is_refused = series.service(service).is_some_and(|service| *service.key != key);
         let key = series.service(service).map_or(key, |service| (*service.key).clone());
         let mut found = Vec::new();
         for name in &self.facet_names {
@@ -130,7 +146,8 @@ impl Resources {
         }
         let mut identity = [0u8; 16];
         hasher.finalize_xof().fill(&mut identity);
-        Resource { raw: view.bytes().into(), hash, service, facets: found.into(), identity }
+        let refused_of = is_refused.then_some(self.caller);
+        Resource { raw: view.bytes().into(), hash, service, facets: found.into(), identity, refused_of }
     }
 
     /// Forgets every number.

@@ -38,7 +38,9 @@ pub(super) struct Service {
 #[derive(Clone, Copy, Debug, Default)]
 struct Brought {
     services: usize,
+    /// Apart from overflow series.
     series: usize,
+    overflow_series: usize,
     /// Items since the last barrier for which there was no room, while it had more than others.
     overflowed: u64,
 }
@@ -80,8 +82,12 @@ pub(super) struct SeriesTable {
     interner: Interner,
     /// Whose request is counted now.
     pub caller: CallerTag,
+    /// Of all series, those that stand for others of their service.
+    overflow_series: usize,
     /// What was there before a restart is nobody's.
     brought: BTreeMap<CallerTag, Brought>,
+    /// The sum of it.
+    brought_in_all: Brought,
     bounds: Bounds,
 }
 
@@ -101,7 +107,9 @@ impl SeriesTable {
             indicator_list_numbers: HashMap::new(),
             interner: Interner::default(),
             caller: CallerTag::NOBODY,
+            overflow_series: 0,
             brought: BTreeMap::new(),
+            brought_in_all: Brought::default(),
             bounds,
         }
     }
@@ -139,7 +147,20 @@ impl SeriesTable {
     }
 
     fn may_bring_series(&self) -> bool {
-        self.may_bring(|brought| brought.series, self.all.len(), self.bounds.series)
+        self.may_bring(|brought| brought.series, self.apart(), self.bounds.series)
+    }
+
+    /// Overflow series have room of their own, so that a service that is known keeps its totals, however many series
+    /// others have.
+    fn may_bring_overflow_series(&self) -> bool {
+        let most = self.bounds.overflow_series;
+        self.overflow_series < most
+            && self.may_bring(|brought| brought.overflow_series, self.overflow_series, most)
+    }
+
+    /// How many series there are that stand for themselves.
+    fn apart(&self) -> usize {
+        self.all.len().saturating_sub(self.overflow_series)
     }
 
     /// The number of a service; that of `_other` when there are too many, or too many of this caller.
@@ -148,7 +169,7 @@ impl SeriesTable {
             return known;
         }
         let is_full = self.services.len() >= self.bounds.services;
-        if is_full || !self.may_bring_services() || !self.may_bring_series() {
+        if is_full || !self.may_bring_services() {
             return self.known_service(&ServiceKey::named(OTHER), CallerTag::NOBODY);
         }
         self.known_service(key, self.caller)
@@ -166,6 +187,7 @@ impl SeriesTable {
         self.service_numbers.insert(key.clone(), number);
         if caller != CallerTag::NOBODY {
             self.brought.entry(caller).or_default().services += 1;
+            self.brought_in_all.services += 1;
         }
         number
     }
@@ -228,7 +250,7 @@ impl SeriesTable {
             return known;
         }
         let of_service = self.service(service).map_or(0, |service| service.series);
-        let is_full = !is_fair(of_service, self.all.len(), self.bounds.series)
+        let is_full = !is_fair(of_service, self.apart(), self.bounds.series)
             || of_service >= self.bounds.series_of_a_service
             || !self.may_bring_series();
         if !is_full || key.signal == Signal::Logs {
@@ -241,11 +263,10 @@ impl SeriesTable {
         if let Some(&known) = self.by_id.get(&id) {
             return known;
         }
-        let most = self.bounds.series.saturating_add(self.bounds.services);
-        if self.may_bring_series() && self.all.len() < most {
+        if self.may_bring_overflow_series() {
             return self.insert(id, service, overflow, true);
         }
-        // With many services even their overflow series would be too many.
+        // Of very many services even the overflow series would be too many.
         let of_all = SeriesKey { service: ServiceKey::named(OTHER), ..overflow };
         let id = of_all.id();
         if let Some(&known) = self.by_id.get(&id) {
@@ -274,9 +295,7 @@ impl SeriesTable {
             caller: self.caller,
             is_overflow,
         });
-        if self.caller != CallerTag::NOBODY {
-            self.brought.entry(self.caller).or_default().series += 1;
-        }
+        self.count(self.caller, is_overflow);
         self.keys.push(Arc::new(key));
         self.by_id.insert(id, number);
         self.new.push(number);
@@ -284,6 +303,17 @@ impl SeriesTable {
             service.series += 1;
         }
         number
+    }
+
+    /// Counts one more series, and whose it is.
+    fn count(&mut self, caller: CallerTag, is_overflow: bool) {
+        self.overflow_series += usize::from(is_overflow);
+        if caller != CallerTag::NOBODY {
+            for brought in [self.brought.entry(caller).or_default(), &mut self.brought_in_all] {
+                brought.overflow_series += usize::from(is_overflow);
+                brought.series += usize::from(!is_overflow);
+            }
+        }
     }
 
     pub fn text(&mut self, text: &str) -> Arc<str> {
@@ -349,11 +379,17 @@ impl SeriesTable {
 
     /// Notes items of the caller for which there was no room, if that is its doing: others may have filled it.
     pub fn note_turned_away(&mut self, items: u64) {
-        if (!self.may_bring_series() || !self.may_bring_services())
-            && let Some(brought) = self.brought.get_mut(&self.caller)
-        {
+        let has_too_much = !self.may_bring_series() && self.has_more_than_others(|of| of.series)
+            || !self.may_bring_services() && self.has_more_than_others(|of| of.services);
+        if has_too_much && let Some(brought) = self.brought.get_mut(&self.caller) {
             brought.overflowed = brought.overflowed.saturating_add(items);
         }
+    }
+
+    /// Whether the caller brought no less than callers did on average.
+    fn has_more_than_others(&self, own: impl Fn(&Brought) -> usize) -> bool {
+        let of_all = own(&self.brought_in_all);
+        self.brought.get(&self.caller).is_some_and(|of| own(of).saturating_mul(self.brought.len()) >= of_all)
     }
 
     /// Whether a service stands for those for which there was no room.
@@ -388,6 +424,8 @@ impl SeriesTable {
         let callers: HashMap<Arc<ServiceKey>, CallerTag> =
             self.services.iter().map(|service| (service.key.clone(), service.caller)).collect();
         self.brought.clear();
+        self.brought_in_all = Brought::default();
+        self.overflow_series = 0;
         self.names.clear();
         self.by_id.clear();
         self.new.clear();
@@ -398,9 +436,7 @@ impl SeriesTable {
             let number = u32::try_from(self.all.len()).unwrap_or(NONE);
             let caller = callers.get(&key.service).copied().unwrap_or_default();
             series.service = self.known_service(&key.service, caller);
-            if series.caller != CallerTag::NOBODY {
-                self.brought.entry(series.caller).or_default().series += 1;
-            }
+            self.count(series.caller, series.is_overflow);
             self.by_id.insert(series.id, number);
             if let Some(service) = self.services.get_mut(series.service as usize) {
                 service.series += 1;

@@ -159,7 +159,9 @@ impl Shard {
     /// Counts the slices of a request that are this shard's, and reports on each to the request's reply.
     pub fn apply(&mut self, at: Position, arrived: Timestamp, request: &Admitted) {
         self.streams.born = self.streams.born.min(arrived);
-        (self.series.caller, self.streams.caller) = (request.caller, request.caller);
+        self.series.caller = request.caller;
+        self.streams.caller = request.caller;
+        self.resources.caller = request.caller;
         for slice in &request.slices {
             if u16::from(slice.partition) % self.of != self.number {
                 continue;

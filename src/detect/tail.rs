@@ -13,12 +13,12 @@ const CLIP: f32 = 4.0;
 /// Statistics are not told apart beyond this.
 const LARGEST: f64 = 100.0;
 /// Observations, and excesses, that a tail reaches back where one comes each five minutes or more seldom: two days,
-/// and a week. What comes faster is remembered for as long, not for as many: what happens each night is else forgotten
-/// by the next one, and is news again.
+/// and a week. What comes faster is remembered for the same time, not for the same number: otherwise what happens each
+/// night would be forgotten by the next one, and be news again.
 const MEMORY: f32 = 500.0;
 const EXCESSES: f32 = 40.0;
 const PAUSE_S: f64 = 300.0;
-/// No memory is more than so many times as many, so that their count fits.
+/// What comes faster than this many times as often is remembered for less, so that the count fits.
 const STRETCH_AT_MOST: f64 = 100.0;
 
 /// What is taken to have exponential excesses.

@@ -47,6 +47,6 @@ pub use metrics::{
 };
 pub use rows::{Read, Rows};
 pub use slice::{Encoding, PARTITIONS, Slice};
-pub use split::{partition, split};
+pub use split::{partition, split, split_within};
 pub use traces::{EventView, LinkView, ResourceSpans, SpanView, StatusCode};
 pub use wire::{DEPTH_LIMIT, Damage, Field, Fields, Malformed, Repeated, Value, WireType, put_varint};

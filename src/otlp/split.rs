@@ -11,16 +11,20 @@ use std::hash::{BuildHasher, Hasher};
 /// Fixed, since the partition of a resource must be the same after a restart.
 const SEED: FixedState = FixedState::with_seed(0x6261_726f_6772_6170);
 
-/// Most resources of a request. An empty one takes two bytes and what is known of it six times as much, so what
-/// inflates to the limit of a request would take that many times the memory it was let in with.
-const RESOURCES_LIMIT: usize = 65_536;
-
 /// Splits an inflated request into one slice for each of its resources. Only what lies outside the
 /// resources is checked; each of them is for [`super::Checked`].
 ///
 /// # Errors
 /// Damage outside any resource: nothing of the request can be trusted then.
 pub fn split(signal: Signal, body: &[u8]) -> Result<SmallVec<[Slice; 8]>, Malformed> {
+    split_within(signal, body, usize::MAX)
+}
+
+/// The same of a request that may have `limit` resources.
+///
+/// # Errors
+/// That it has more, too.
+pub fn split_within(signal: Signal, body: &[u8], limit: usize) -> Result<SmallVec<[Slice; 8]>, Malformed> {
     let mut slices = SmallVec::new();
     let mut fields = Fields::of(body);
     loop {
@@ -41,8 +45,8 @@ pub fn split(signal: Signal, body: &[u8]) -> Result<SmallVec<[Slice; 8]>, Malfor
                         Damage::WrongWireType { found: field.value.wire_type(), expected: WireType::Bytes };
                     return Err(malformed(what, Some(1), slices.len()));
                 };
-                if slices.len() >= RESOURCES_LIMIT {
-                    let what = Damage::TooManyResources { limit: RESOURCES_LIMIT };
+                if slices.len() >= limit {
+                    let what = Damage::TooManyResources { limit };
                     return Err(malformed(what, None, slices.len()));
                 }
                 let end = fields.offset();
@@ -148,11 +152,11 @@ mod tests {
             split(Signal::Traces, cut).unwrap_err().to_string(),
             format!("resource_spans[1]: announces 12 bytes where 11 are left (at byte {})", good.len())
         );
-        let empty = [0x0a, 0].repeat(RESOURCES_LIMIT);
-        assert_eq!(split(Signal::Traces, &empty).unwrap().len(), RESOURCES_LIMIT);
-        let one_more = [empty, vec![0x0a, 0]].concat();
-        let said = split(Signal::Traces, &one_more).unwrap_err().to_string();
-        assert_eq!(said, "more than 65536 resources in one request (at byte 131072)");
+        let empty = [0x0a, 0].repeat(1_000);
+        assert_eq!(split_within(Signal::Traces, &empty, 1_000).unwrap().len(), 1_000);
+        let said = split_within(Signal::Traces, &empty, 999).unwrap_err().to_string();
+        assert_eq!(said, "more than 999 resources in one request (at byte 1998)");
+        assert_eq!(split(Signal::Traces, &empty).unwrap().len(), 1_000, "what was let in is read again");
         let wrong = split(Signal::Logs, &[8, 1]).unwrap_err();
         assert_eq!(wrong.path, "resource_logs[0]");
         assert!(split(Signal::Traces, &[]).unwrap().is_empty());

@@ -8,7 +8,7 @@ use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
 use crate::access::Access;
 use crate::limits::{Budget, Permit, RefusedReason, Seats};
 use crate::model::Signal;
-use crate::otlp::{Encoding, Inflater, json_to_wire_within, split, wire_bytes_at_most};
+use crate::otlp::{Encoding, Inflater, json_to_wire_within, split_within, wire_bytes_at_most};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
@@ -26,6 +26,10 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// JSON over this size is converted apart from the threads that serve connections.
 const LONG_JSON_BYTES: usize = 256 * 1024;
+
+/// Most resources of a request. An empty one takes two bytes and what is known of it six times as much, so what
+/// inflates to the limit of a request would take that many times the memory it was let in with.
+const RESOURCES_LIMIT: usize = 65_536;
 
 /// Share of the ingest memory that is kept for the windows of HTTP/2 connections.
 const WINDOWS_SHARE: u64 = 4;
@@ -122,10 +126,10 @@ impl Door {
         let mut body = self.inflate(encoding, &wire, &mut permit).await?;
         let (mut encoding, mut wire) = (encoding, wire);
         if format == Format::Json {
-            body = self.convert(signal, body, &mut permit).await?;
+            (body, permit) = self.convert(signal, body, permit).await?;
             (encoding, wire) = (Encoding::Identity, body.clone());
         }
-        let slices = split(signal, &body)?;
+        let slices = split_within(signal, &body, RESOURCES_LIMIT)?;
         self.counters.wire_bytes.add(wire_bytes);
         self.counters.body_bytes.add(body.len() as u64);
         let outcome = if slices.is_empty() {
@@ -188,28 +192,35 @@ impl Door {
         }
     }
 
-    async fn convert(&self, signal: Signal, json: Bytes, permit: &mut Permit) -> Result<Bytes, Problem> {
-        // A list of numbers takes four times as much on the wire: it is taken before, not after.
+    /// Puts JSON on the wire. The permit goes with the bytes: also when the caller goes away, it holds their memory as
+    /// long as they are there.
+    async fn convert(
+        &self,
+        signal: Signal,
+        json: Bytes,
+        mut permit: Permit,
+    ) -> Result<(Bytes, Permit), Problem> {
+        // A list of numbers takes four times as much on the wire: it is taken before, up to the limit, not after.
         let limit = self.inflated_limit_bytes;
         let reserved = wire_bytes_at_most(&json).min(limit);
-        grow(permit, reserved)?;
-        let converted = if json.len() > LONG_JSON_BYTES {
-            let work = tokio::task::spawn_blocking(move || json_to_wire_within(signal, &json, limit));
-            work.await.map_err(|_| {
+        grow(&mut permit, reserved)?;
+        let (converted, mut permit) = if json.len() > LONG_JSON_BYTES {
+            let work = move || (json_to_wire_within(signal, &json, limit), permit);
+            tokio::task::spawn_blocking(work).await.map_err(|_| {
                 Problem::new(ProblemKind::Refused(RefusedReason::NotReady), "the daemon is stopping")
-            })??
+            })?
         } else {
-            json_to_wire_within(signal, &json, limit)?
+            (json_to_wire_within(signal, &json, limit), permit)
         };
-        let Some(converted) = converted else {
+        let Some(converted) = converted? else {
             return Err(Problem::new(
                 ProblemKind::TooLarge,
                 format!("the request is larger than {limit} bytes (limits.inflated_bytes)"),
             ));
         };
         permit.shrink(reserved.saturating_sub(converted.capacity()) as u64);
-        grow(permit, converted.capacity().saturating_sub(reserved))?;
-        Ok(converted.into())
+        grow(&mut permit, converted.capacity().saturating_sub(reserved))?;
+        Ok((converted.into(), permit))
     }
 
     /// Counts a request that is not taken.
@@ -255,7 +266,9 @@ impl Door {
 fn window(of_all: &Arc<Budget>) -> (u32, Permit) {
     let left = of_all.limit_bytes().saturating_sub(of_all.used_bytes());
     let bytes = (left / 8).clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES);
-    let permit = of_all.try_take(bytes).unwrap_or_else(Permit::free);
+    // Others may have taken what was left meanwhile.
+    let (bytes, permit) =
+        of_all.try_take(bytes).map_or((LEAST_WINDOW_BYTES, Permit::free()), |permit| (bytes, permit));
     (u32::try_from(bytes).unwrap_or(u32::MAX), permit)
 }
 
@@ -301,6 +314,40 @@ pub(super) async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Prob
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SystemClock;
+    use std::task::Poll;
+
+    struct Nowhere;
+
+    impl Intake for Nowhere {
+        fn try_push(&self, admitted: Admitted) -> Result<(), Admitted> {
+            Err(admitted)
+        }
+    }
+
+    #[test]
+    fn json_of_a_caller_that_went_away_holds_its_memory_until_it_is_let_go() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let access = Access::open(&<_>::default(), &<_>::default(), Arc::new(SystemClock)).unwrap();
+            let door = Door::new(Arc::new(Nowhere), access, &Config::default());
+            let (go_on, waits) = std::sync::mpsc::channel();
+            let before = tokio::task::spawn_blocking(move || waits.recv());
+            let json = Bytes::from(vec![b' '; LONG_JSON_BYTES + 1]);
+            let budget = door.counters.budget.clone();
+            let permit = budget.try_take(json.len() as u64).unwrap();
+            let mut converting = Box::pin(door.convert(Signal::Logs, json, permit));
+            let look =
+                std::future::poll_fn(|context| Poll::Ready(converting.as_mut().poll(context).is_pending()));
+            assert!(look.await, "another is before it");
+            drop(converting);
+            assert!(budget.used_bytes() > LONG_JSON_BYTES as u64, "{}", budget.used_bytes());
+            go_on.send(()).unwrap();
+            before.await.unwrap().unwrap();
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            assert_eq!(budget.used_bytes(), 0);
+        });
+    }
 
     #[test]
     fn windows_of_many_connections_fit_into_the_memory_that_is_kept_for_them() {

@@ -144,6 +144,7 @@ fn send(shard: &mut Shard, caller: u16, body: Vec<u8>) {
 
 const MODEST: u16 = 1;
 const INVENTOR: u16 = 2;
+const LATE: u16 = 3;
 
 #[test]
 fn a_caller_that_invents_services_leaves_room_for_the_services_of_others() {
@@ -180,6 +181,66 @@ fn a_caller_that_invents_services_leaves_room_for_the_services_of_others() {
     let [(caller, items)] = turned_away[..] else { panic!("{turned_away:?}") };
     assert_eq!(caller, CallerTag(INVENTOR), "whoever makes it so is named");
     assert!(items > 5_000, "{items}");
+}
+
+/// However many series others have: its objectives go by what is counted for it.
+#[test]
+fn a_known_service_keeps_its_totals_when_all_series_are_taken() {
+    let mut shard = Shard::new(0, 1, &Config { series: 1_000, ..Config::default() });
+    let names = |of: std::ops::Range<u32>| of.map(|n| format!("op{n}"));
+    send(&mut shard, INVENTOR, named("known", names(0..1)));
+    for service in 0..5 {
+        send(&mut shard, INVENTOR, named(&format!("busy-{service}"), names(0..200)));
+    }
+    shard.set_indicators(vec![indicator("known")].into());
+    // From the one that has all it may have, and from others.
+    for caller in [INVENTOR, MODEST, LATE] {
+        send(&mut shard, caller, named("known", names(1_000..1_010)));
+    }
+    let mut sum = Merged::default();
+    sum.take(shard.cut(cut(NOW + 1, false)));
+    assert_eq!(sum.seconds.values().map(|(_, all)| all).sum::<u64>(), 30, "its objective counts all");
+    assert!(sum.keys.values().all(|key| &*key.service.name != "_other"), "each is counted for its service");
+    let together = |key: &SeriesKey| &*key.service.name == "known" && &*key.operation == "_other";
+    assert_eq!(sum.keys.values().filter(|key| together(key)).count(), 1, "which has no room for more apart");
+    let of_known = sum.cells.iter().filter(|((id, _), _)| &*sum.keys[id].service.name == "known");
+    assert_eq!(of_known.map(|(_, cell)| cell.items()).sum::<u64>(), 31);
+}
+
+/// What one caller may not bring another may, in the same bytes.
+#[test]
+fn a_service_that_was_refused_to_one_caller_is_taken_from_another() {
+    let mut shard = Shard::new(0, 1, &Config { series: 1_000, ..Config::default() });
+    let one = |name: &str| named(name, std::iter::once("x".to_owned()));
+    for number in 0..200 {
+        send(&mut shard, INVENTOR, one(&format!("svc-{number}")));
+    }
+    let turns = [(INVENTOR, false), (MODEST, true), (INVENTOR, true)];
+    for (round, (caller, apart)) in (0u64..).zip(turns) {
+        send(&mut shard, caller, one("wanted"));
+        let partial = shard.cut(cut(NOW + 1 + round, false));
+        assert_eq!(partial.turned_away.is_empty(), apart, "of {caller}");
+        let is_new = partial.new.iter().any(|(_, key)| &*key.service.name == "wanted");
+        assert_eq!(is_new, caller == MODEST, "of {caller}");
+    }
+}
+
+/// The table is full of what others brought.
+#[test]
+fn who_brought_little_is_not_named_when_there_is_no_room() {
+    let mut shard = Shard::new(0, 1, &Config { series: 1_000, ..Config::default() });
+    let names = |of: std::ops::Range<u32>| of.map(|n| format!("op{n}"));
+    send(&mut shard, MODEST, named("modest", names(0..3)));
+    for caller in 10..18 {
+        for part in 0..20 {
+            let body = named(&format!("svc-{caller}-{part}"), names(0..20));
+            send(&mut shard, caller, body);
+        }
+    }
+    send(&mut shard, MODEST, named("modest", names(0..50)));
+    let turned_away = shard.cut(cut(NOW + 1, false)).turned_away;
+    assert!(!turned_away.is_empty());
+    assert!(turned_away.iter().all(|(caller, _)| *caller != CallerTag(MODEST)), "{turned_away:?}");
 }
 
 /// As behind a collector, which brings what many send.
