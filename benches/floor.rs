@@ -15,7 +15,7 @@ use barograph::journal::{self, Cut, Journal, Position};
 use barograph::limits::Permit;
 use barograph::model::{Clock, Signal, SystemClock, Timestamp};
 use barograph::otlp::{Encoding, split};
-use barograph::receive::{Admitted, CallerTag, Config, Intake, Reply, Server};
+use barograph::receive::{Admitted, CallerKey, CallerTag, Config, Intake, Reply, Server};
 use barograph::settings::ByteSize;
 use barograph::sketch::{Recording, Recordings};
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
@@ -86,8 +86,15 @@ impl Intake for Nothing {
 async fn transport(address: &str) -> Result<(), Failure> {
     let access = Access::open(&Default::default(), &Default::default(), Arc::new(SystemClock))?;
     let anywhere: SocketAddr = "127.0.0.1:0".parse()?;
-    let server =
-        Server::bind(address.parse()?, anywhere, Arc::new(Nothing), access, &Config::default()).await?;
+    let server = Server::bind(
+        address.parse()?,
+        anywhere,
+        Arc::new(Nothing),
+        access,
+        &Config::default(),
+        CallerKey::random(),
+    )
+    .await?;
     server.run(std::future::pending()).await;
     Ok(())
 }

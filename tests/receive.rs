@@ -5,7 +5,7 @@ use barograph::limits::{RefusedReason, RejectedReason};
 use barograph::model::{Signal, SystemClock};
 use barograph::observe::{Collect, Exposition};
 use barograph::otlp::Checked;
-use barograph::receive::{Admitted, Config, Counters, Intake, Server};
+use barograph::receive::{Admitted, CallerKey, Config, Counters, Intake, Server};
 use barograph::settings::{ByteSize, Seconds};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -136,7 +136,8 @@ fn everyone() -> Arc<Access> {
 async fn daemon(config: Config) -> Daemon {
     let shop = Arc::new(Shop::default());
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::bind(any, any, shop.clone(), everyone(), &config).await.unwrap();
+    let server =
+        Server::bind(any, any, shop.clone(), everyone(), &config, CallerKey::random()).await.unwrap();
     let (grpc, http, counters) = (server.grpc_address(), server.http_address(), server.counters());
     let (stop, stopped) = oneshot::channel();
     let running = tokio::spawn(server.run(async {

@@ -274,13 +274,7 @@ impl Stages {
     fn step(&mut self, step: Step) -> Result<(), Error> {
         let Some(merged) = self.counting.step(step) else { return Ok(()) };
         let cut = merged.tick.cut;
-        self.store.add_series(cut, &merged.tick.new);
-        for window in &merged.sealed {
-            self.store.seal(window.clone());
-        }
-        for amendment in &merged.amendments {
-            self.store.amend(amendment.clone());
-        }
+        self.store.keep(&merged);
         if cut.number.saturating_sub(self.committed) >= COMMIT_EVERY_S {
             self.committed = cut.number;
             self.store.commit(&Checkpoint { cut, ..Checkpoint::default() })?;

@@ -101,6 +101,10 @@ impl App {
         crate::disk::make_folders(data_dir)
             .map_err(Error::io(format!("cannot make the data directory {}", data_dir.display())))?;
         let lock = journal::lock(data_dir)?;
+        let caller_key = receive::CallerKey::of(data_dir).unwrap_or_else(|error| {
+            tracing::warn!(%error, "callers.key can be neither read nor written: after a restart callers are others");
+            receive::CallerKey::random()
+        });
         let evidence = data_dir.join("evidence");
         std::fs::create_dir_all(&evidence)
             .map_err(Error::io(format!("cannot make {}", evidence.display())))?;
@@ -173,6 +177,7 @@ impl App {
                 Arc::new(lanes),
                 access.clone(),
                 &config.receive,
+                caller_key,
             ))
             .map_err(|error| Error::Listen {
                 key: if error.protocol == "OTLP/gRPC" { "listen.otlp_grpc" } else { "listen.otlp_http" },

@@ -15,8 +15,8 @@ const SPARE_SLICES: usize = 256;
 /// Requests whose memory waits for the next one.
 static SPARE: LazyLock<ArrayQueue<Arc<Admitted>>> = LazyLock::new(|| ArrayQueue::new(256));
 
-/// Who sent a request, as a number: the same for one caller as long as the daemon runs. Two may have the same one, and
-/// all have that are more than are told apart (see `callers.rs`).
+/// Who sent a request, as a number: the same for one caller as long as the data directory lives. Two may have the same
+/// one, and all have that are more than are told apart (see `callers.rs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallerTag(pub u16);
 

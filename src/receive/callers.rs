@@ -2,16 +2,67 @@
 //! if one is set. A caller is the holder of a token, else an address.
 
 use super::CallerTag;
+use crate::disk;
 use crate::limits::{Budget, Permit, Rate};
 use arc_swap::ArcSwap;
-use foldhash::fast::RandomState;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::BTreeMap;
-use std::hash::BuildHasher as _;
+use std::fmt;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Callers that are told apart; what is beyond shares one allowance.
 const MOST: usize = 4_096;
+
+/// By what callers are given their tags. Whoever knew it could choose an address that has another's.
+#[derive(Clone)]
+pub struct CallerKey([u8; 32]);
+
+impl fmt::Debug for CallerKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("CallerKey(…)")
+    }
+}
+
+impl CallerKey {
+    /// One that nobody knows.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut key = [0; 32];
+        if SystemRandom::new().fill(&mut key).is_err() {
+            // Without the system's randomness it can be guessed, as names of series can that are no secret either.
+            key.fill_with(|| fastrand::u8(..));
+        }
+        Self(key)
+    }
+
+    /// That of a data directory, in whose journal are tags. Made if there is none.
+    ///
+    /// # Errors
+    /// It can neither be read nor be written.
+    pub fn of(dir: &Path) -> io::Result<Self> {
+        let path = dir.join("callers.key");
+        match std::fs::read(&path).map(<[u8; 32]>::try_from) {
+            Ok(Ok(key)) => return Ok(Self(key)),
+            // Of a crash while it was made: nobody has a tag yet.
+            Ok(Err(_)) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let new = Self::random();
+        disk::write_file(&path, &new.0)?;
+        disk::sync_folder(dir)?;
+        Ok(new)
+    }
+
+    /// Never that of nobody.
+    fn tag(&self, name: &str) -> CallerTag {
+        let [low, high, ..] = *blake3::keyed_hash(&self.0, name.as_bytes()).as_bytes();
+        CallerTag(u16::from_le_bytes([low, high]).max(1))
+    }
+}
 
 /// What one caller has of the budget of all, and how fast it sends.
 #[derive(Debug)]
@@ -52,15 +103,13 @@ pub(super) struct Callers {
     others: Arc<Allowance>,
     share_bytes: u64,
     bytes_per_second: Option<u64>,
-    /// With a seed of its own, so that nobody can choose an address that has another's tag.
-    tags: RandomState,
+    key: CallerKey,
 }
 
 impl Callers {
-    pub fn new(share_bytes: u64, bytes_per_second: Option<u64>) -> Self {
-        let tags = RandomState::default();
-        let others = Arc::new(Self::allowance(share_bytes, bytes_per_second, tag(&tags, "")));
-        Self { known: ArcSwap::default(), others, share_bytes, bytes_per_second, tags }
+    pub fn new(share_bytes: u64, bytes_per_second: Option<u64>, key: CallerKey) -> Self {
+        let others = Arc::new(Self::allowance(share_bytes, bytes_per_second, key.tag("")));
+        Self { known: ArcSwap::default(), others, share_bytes, bytes_per_second, key }
     }
 
     fn allowance(share_bytes: u64, bytes_per_second: Option<u64>, tag: CallerTag) -> Allowance {
@@ -68,9 +117,17 @@ impl Callers {
         Allowance { budget: Budget::new(share_bytes), rate, tag }
     }
 
-    /// Who has a tag, of those that are known.
+    /// Who has a tag, of those that are known; all of them, where they are several.
     pub fn name_of(&self, tag: CallerTag) -> Option<Arc<str>> {
-        self.known.load().iter().find(|(_, of)| of.tag == tag).map(|(name, _)| name.clone())
+        let known = self.known.load();
+        let mut names = known.iter().filter(|(_, of)| of.tag == tag).map(|(name, _)| name);
+        let first = names.next().cloned();
+        let also: Vec<&str> = names.map(|name| &**name).collect();
+        if self.others.tag == tag {
+            return Some(format!("all beyond the first {MOST} callers").into());
+        }
+        first
+            .map(|first| if also.is_empty() { first } else { format!("{first}, {}", also.join(", ")).into() })
     }
 
     /// The allowance of a caller, the same each time.
@@ -78,7 +135,7 @@ impl Callers {
         if let Some(known) = self.known.load().get(name) {
             return known.clone();
         }
-        let new = Arc::new(Self::allowance(self.share_bytes, self.bytes_per_second, tag(&self.tags, name)));
+        let new = Arc::new(Self::allowance(self.share_bytes, self.bytes_per_second, self.key.tag(name)));
         self.known.rcu(|known| {
             let mut known = BTreeMap::clone(known);
             if known.len() >= MOST {
@@ -93,19 +150,13 @@ impl Callers {
     }
 }
 
-/// Never that of nobody.
-fn tag(tags: &RandomState, name: &str) -> CallerTag {
-    let number = tags.hash_one(name) % u64::from(u16::MAX);
-    CallerTag(u16::try_from(number).unwrap_or_default().saturating_add(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_caller_has_one_allowance_and_they_are_bounded() {
-        let callers = Callers::new(100, None);
+        let callers = Callers::new(100, None, CallerKey::random());
         let budget = Budget::new(150);
         let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
         let tag = callers.of(&one).tag;
@@ -123,5 +174,34 @@ mod tests {
         }
         assert!(callers.known.load().len() <= MOST);
         assert!(callers.of(&two).try_take(&budget, 1).is_none(), "who holds something is not forgotten");
+    }
+
+    #[test]
+    fn a_caller_has_its_tag_after_a_restart_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let tags = |key: &CallerKey| ["", "10.0.0.7", "gateway"].map(|name| key.tag(name));
+        let before = tags(&CallerKey::of(folder.path()).unwrap());
+        assert_eq!(tags(&CallerKey::of(folder.path()).unwrap()), before);
+        assert_ne!(tags(&CallerKey::random()), before, "nobody can know it beforehand");
+        std::fs::write(folder.path().join("callers.key"), b"cut").unwrap();
+        assert_ne!(tags(&CallerKey::of(folder.path()).unwrap()), before, "damage is replaced");
+        std::fs::remove_file(folder.path().join("callers.key")).unwrap();
+        std::fs::create_dir(folder.path().join("callers.key")).unwrap();
+        assert!(CallerKey::of(folder.path()).is_err());
+    }
+
+    #[test]
+    fn of_callers_that_share_a_tag_all_are_named() {
+        let callers = Callers::new(100, None, CallerKey::random());
+        let names: Vec<Arc<str>> = (0..1_000).map(|number| format!("caller {number}").into()).collect();
+        let mut of_tag: BTreeMap<CallerTag, Vec<&str>> = BTreeMap::new();
+        for name in &names {
+            of_tag.entry(callers.of(name).tag).or_default().push(name);
+        }
+        for (tag, mut named) in of_tag.into_iter().filter(|(tag, _)| *tag != callers.others.tag) {
+            named.sort_unstable();
+            assert_eq!(callers.name_of(tag).as_deref(), Some(&*named.join(", ")));
+        }
+        assert!(callers.name_of(callers.others.tag).is_some_and(|name| name.contains("beyond")));
     }
 }

@@ -1,6 +1,6 @@
 //! Admission: what happens to a request whatever protocol it came by.
 
-use super::callers::{Allowance, Callers};
+use super::callers::{Allowance, CallerKey, Callers};
 use super::drain::{Drain, not_before, whole_seconds};
 use super::problem::{Problem, ProblemKind};
 use super::retries::{Answered, Print, Retries, Verdict, Waiting};
@@ -62,13 +62,13 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub fn new(intake: Arc<dyn Intake>, access: Arc<Access>, config: &Config) -> Self {
+    pub fn new(intake: Arc<dyn Intake>, access: Arc<Access>, config: &Config, key: CallerKey) -> Self {
         let windows_bytes = config.memory_bytes.0 / WINDOWS_SHARE;
         let budget = Budget::new(config.memory_bytes.0.saturating_sub(windows_bytes));
         let share_bytes = (budget.limit_bytes() as f64 * config.caller_share) as u64;
         let connections = usize::try_from(config.connections).unwrap_or(usize::MAX);
         let callers =
-            Arc::new(Callers::new(share_bytes, config.caller_bytes_per_second.map(|bytes| bytes.0)));
+            Arc::new(Callers::new(share_bytes, config.caller_bytes_per_second.map(|bytes| bytes.0), key));
         Self {
             intake,
             access,
@@ -330,7 +330,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
         runtime.block_on(async {
             let access = Access::open(&<_>::default(), &<_>::default(), Arc::new(SystemClock)).unwrap();
-            let door = Door::new(Arc::new(Nowhere), access, &Config::default());
+            let door = Door::new(Arc::new(Nowhere), access, &Config::default(), CallerKey::random());
             let (go_on, waits) = std::sync::mpsc::channel();
             let before = tokio::task::spawn_blocking(move || waits.recv());
             let json = Bytes::from(vec![b' '; LONG_JSON_BYTES + 1]);

@@ -19,6 +19,7 @@ mod server;
 mod web;
 
 pub use admitted::{Admitted, CallerTag};
+pub use callers::CallerKey;
 pub use config::Config;
 pub use counters::Counters;
 pub use inlet::Inlet;

@@ -1,6 +1,6 @@
 //! The accept loops and connections of both OTLP ports.
 
-use super::callers::Allowance;
+use super::callers::{Allowance, CallerKey};
 use super::door::Door;
 use super::retries::{Answered, Print};
 use super::{Config, Counters, Intake, grpc, web};
@@ -70,7 +70,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens both ports. Connections wait until [`Self::run`].
+    /// Opens both ports. Connections wait until [`Self::run`]. Callers have their tags by `key`.
     ///
     /// # Errors
     /// Which address cannot be listened on, and why.
@@ -80,10 +80,12 @@ impl Server {
         intake: Arc<dyn Intake>,
         access: Arc<Access>,
         config: &Config,
+        key: CallerKey,
     ) -> Result<Self, Error> {
         let (grpc, grpc_address) = listen(grpc, "OTLP/gRPC").await?;
         let (http, http_address) = listen(http, "OTLP/HTTP").await?;
-        Ok(Self { grpc, http, grpc_address, http_address, door: Arc::new(Door::new(intake, access, config)) })
+        let door = Arc::new(Door::new(intake, access, config, key));
+        Ok(Self { grpc, http, grpc_address, http_address, door })
     }
 
     /// Where OTLP/gRPC is listened on, with the real port.

@@ -10,7 +10,7 @@ use crate::disk;
 use crate::journal::Cut;
 use crate::model::{SeriesId, SeriesKey, Timestamp, WINDOW, WindowId};
 use crate::store::{Checkpoint, Config, Error, Ledger, Level, PieceKey};
-use crate::window::{Forgotten, Registry, SealedWindow};
+use crate::window::{Forgotten, Merged, Registry, SealedWindow};
 use parking_lot::{Mutex, RwLock};
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -181,6 +181,14 @@ impl Store {
             Ok(registry)
         })?;
         Ok(self.0.registry.get_or_init(|| Arc::new(registry)).clone())
+    }
+
+    /// Keeps what a cut made: its new series, the windows that it sealed, and what came for earlier ones. Call in the
+    /// order of cuts.
+    pub fn keep(&self, merged: &Merged) {
+        self.add_series(merged.tick.cut, &merged.tick.new);
+        merged.sealed.iter().for_each(|window| _ = self.seal(window.clone()));
+        merged.amendments.iter().for_each(|amendment| self.amend(amendment.clone()));
     }
 
     /// Keeps series that were new at a cut (`Tick::new`); call in the order of cuts.

@@ -53,13 +53,7 @@ impl Downstream {
     pub fn step(&self, batch: Batch) -> Result<(Vec<Job>, Option<Position>), Error> {
         let Batch { merged, sums, parts } = batch;
         let cut = merged.tick.cut;
-        self.store.add_series(cut, &merged.tick.new);
-        for window in &merged.sealed {
-            self.store.seal(window.clone());
-        }
-        for amendment in &merged.amendments {
-            self.store.amend(amendment.clone());
-        }
+        self.store.keep(&merged);
         let topology = self.topology.load().topology.clone();
         let mut judging = self.judging.lock();
         let judged = judging.step(&merged.tick, &merged.sealed, &topology)?;
