@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 
 /// Files that are named where many are refused.
 const FILES_NAMED: usize = 3;
+/// Services that are named where an objective is of many.
+const SERVICES_NAMED: usize = 5;
 
 impl Api {
     /// The budgets of all objectives, or of one, or of those of a service.
@@ -31,14 +33,24 @@ impl Api {
         if only.is_none()
             && let Some((_, service)) = defined.iter().find(|(name, _)| name == slo)
         {
-            return Err(Error::NotFound(format!(
+            return Err(self.unknown(format!(
                 "the objective {slo:?} is defined, but its service {service:?} has sent nothing yet: `barograph \
                  services` lists those that have"
             )));
         }
         let names = slos.iter().map(|of| of.slo.as_str());
         let of = if only.is_none() { String::new() } else { format!(" of {service:?}") };
-        Err(Error::NotFound(format!("no objective {slo:?}{of}{}", near_in_words(slo, names))))
+        Err(self.unknown(format!("no objective {slo:?}{of}{}", near_in_words(slo, names))))
+    }
+
+    /// What is not known may stand in a file that is refused as it is now.
+    fn unknown(&self, what: String) -> Error {
+        let mut refused = self.refused_files();
+        refused.retain(|file| !file.left_out);
+        Error::NotFound(match refused_files_text(&refused) {
+            none if none.is_empty() => what,
+            refused => format!("{what}; {refused}"),
+        })
     }
 
     /// Files with objectives that are refused as they are now.
@@ -69,15 +81,30 @@ impl Api {
             let name =
                 |of: ServiceKey| if service.contains('/') { of.to_string() } else { of.name.to_string() };
             let known: BTreeSet<String> = slos.iter().filter_map(key).map(name).collect();
-            let near = near_in_words(service, known.iter().map(String::as_str));
-            return Err(Error::NotFound(format!("no service {service:?} has an objective{near}")));
+            let mut near = near_in_words(service, known.iter().map(String::as_str));
+            if near.is_empty() {
+                let own = slos.iter().filter(|of| of.slo == slo).filter_map(key).map(|of| of.to_string());
+                let own = own.chain(defined.iter().filter(|(name, _)| name == slo).map(|(_, of)| of.clone()));
+                near = services_in_words(slo, own.collect());
+            }
+            return Err(self.unknown(format!("no service {service:?} has an objective{near}")));
         }
         if slo.is_empty() || names.contains(slo) {
             return Ok(());
         }
         let of = if service.is_empty() { String::new() } else { format!(" of {service:?}") };
-        Err(Error::NotFound(format!("no objective {slo:?}{of}{}", near_in_words(slo, names))))
+        Err(self.unknown(format!("no objective {slo:?}{of}{}", near_in_words(slo, names))))
     }
+}
+
+/// `; "charge-fast" is an objective of "payment"`, or nothing.
+fn services_in_words(slo: &str, services: BTreeSet<String>) -> String {
+    if services.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> = services.iter().take(SERVICES_NAMED).map(|of| format!("{of:?}")).collect();
+    let more = if services.len() > SERVICES_NAMED { " and others" } else { "" };
+    format!("; {slo:?} is an objective of {}{more}", named.join(", "))
 }
 
 /// `2 files refused: FILE:LINE: KEY: reason; …` and what that means, in a line each; empty if none is.
