@@ -93,7 +93,7 @@ pub fn share_in_words(share: f64) -> String {
 }
 
 /// A length of time in its largest unit that leaves two digits or a few.
-fn length_in_words(seconds: u64) -> String {
+pub(super) fn length_in_words(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
