@@ -241,6 +241,22 @@ fn suspect(cause: &v1::Cause) -> String {
     format!("{service} ({}, {})", cause.kind, percent(cause.score))
 }
 
+/// The objectives whose budgets burn with it, and how to look at each; those that ceased are said to.
+fn burning(signals: &[v1::AnomalySignal]) -> String {
+    let mut rows: Vec<(&str, bool)> = Vec::new();
+    for signal in signals.iter().filter(|signal| signal.symptom == "budget_burn") {
+        // Several rules of an objective may burn, each a signal.
+        match rows.iter_mut().find(|(name, _)| *name == signal.metric) {
+            Some((_, over)) => *over &= signal.recovered,
+            None => rows.push((&signal.metric, signal.recovered)),
+        }
+    }
+    let told = |(name, over): &(&str, bool)| {
+        format!("{name}{} (barograph slo {name})", if *over { ", no more" } else { "" })
+    };
+    rows.iter().map(told).collect::<Vec<_>>().join("; ")
+}
+
 /// Everything of one anomaly.
 fn whole(anomaly: &v1::Anomaly, curves: &[v1::Curve]) -> String {
     use std::fmt::Write as _;
@@ -255,6 +271,7 @@ fn whole(anomaly: &v1::Anomaly, curves: &[v1::Curve]) -> String {
     fact("state", anomaly_state_name(anomaly.state()).to_owned());
     fact("severity", severity_name(anomaly.severity()).to_owned());
     fact("service", anomaly.service.as_ref().map(service_path).unwrap_or_default());
+    fact("objectives that burn", burning(&anomaly.signals));
     fact("onset", time(anomaly.onset.as_ref()));
     fact("detected", time(anomaly.detected_at.as_ref()));
     fact("fired", time(anomaly.fired_at.as_ref()));
@@ -282,4 +299,30 @@ fn whole(anomaly: &v1::Anomaly, curves: &[v1::Curve]) -> String {
     }
     out.push_str(&super::told::told(anomaly, curves));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objectives_that_burn_with_an_anomaly_are_named_once() {
+        let signal = |symptom: &str, metric: &str, recovered| v1::AnomalySignal {
+            symptom: symptom.into(),
+            metric: metric.into(),
+            recovered,
+            ..v1::AnomalySignal::default()
+        };
+        assert_eq!(burning(&[signal("errors", "GET /", false)]), "");
+        let signals = [
+            signal("budget_burn", "shop-ok", true),
+            signal("errors", "GET /", false),
+            signal("budget_burn", "shop-ok", false),
+            signal("budget_burn", "shop-fast", true),
+        ];
+        assert_eq!(
+            burning(&signals),
+            "shop-ok (barograph slo shop-ok); shop-fast, no more (barograph slo shop-fast)"
+        );
+    }
 }

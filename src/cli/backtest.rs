@@ -6,7 +6,7 @@ use super::table::Table;
 use crate::app::{Backtest, Comparison, Config, later_ns};
 use crate::confirm::Anomaly;
 use crate::model::Timestamp;
-use crate::serve::text::{span, time};
+use crate::serve::text::{count, so_many, span, time};
 use crate::serve::to_proto;
 use clap::Args;
 use std::path::PathBuf;
@@ -70,9 +70,10 @@ fn backtest(arguments: Arguments) -> Result<(), Failure> {
     let backtest = Backtest { inputs: recordings, out, scores, templates };
     let outcome = backtest.run(&config).map_err(|error| Failure::failed(error.to_string()))?;
     super::output::write_out(&format!(
-        "{} requests replayed, {} anomalies, see {}\n",
-        outcome.requests,
-        outcome.anomalies,
+        "{} replayed, {} {}, see {}\n",
+        so_many(outcome.requests, "request"),
+        count(outcome.anomalies),
+        if outcome.anomalies == 1 { "anomaly" } else { "anomalies" },
         backtest.out.join("anomalies.jsonl").display()
     ))
 }
@@ -140,9 +141,11 @@ fn table(of: &Comparison) -> String {
     rows.into_iter().for_each(|(_, row)| table.row(row));
     let counts = of.json();
     let count = |which: &str| {
-        let of =
-            |severity: &str| counts.pointer(&format!("/{which}/{severity}")).cloned().unwrap_or_default();
-        format!("{} pages and {} tickets", of("pages"), of("tickets"))
+        let of = |severity: &str| {
+            let count = counts.pointer(&format!("/{which}/{severity}s")).and_then(serde_json::Value::as_u64);
+            so_many(count.unwrap_or_default(), severity)
+        };
+        format!("{} and {}", of("page"), of("ticket"))
     };
     format!(
         "{}\npresent settings: {}; changed settings: {}\n",

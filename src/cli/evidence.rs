@@ -9,7 +9,7 @@ use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::evidence_service_client::EvidenceServiceClient;
 use crate::serve::evidence_json;
-use crate::serve::text::{bytes, count, percent, plain, time};
+use crate::serve::text::{bytes, count, percent, plain, so_many, time};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -81,10 +81,10 @@ fn show(anomaly: &str, output: &Output, daemon: &Daemon) -> Result<(), Failure> 
         table: Box::new(|| {
             use std::fmt::Write as _;
             let mut out = format!(
-                "{} traces, {} of them with an error, and {} log records{}.\n",
-                count(evidence.traces),
+                "{}, {} of them with an error, and {}{}.\n",
+                so_many(evidence.traces, "trace"),
                 count(evidence.failed_traces),
-                count(evidence.log_records),
+                so_many(evidence.log_records, "log record"),
                 if evidence.complete { "" } else { "; late spans are still being added" }
             );
             for cause in &evidence.causes {

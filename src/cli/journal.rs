@@ -5,7 +5,7 @@ use super::output::{Answer, Output};
 use super::table::Table;
 use crate::journal::{Report, SegmentReport, check};
 use crate::model::Timestamp;
-use crate::serve::text::{bytes, count};
+use crate::serve::text::{bytes, count, so_many};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -76,10 +76,13 @@ fn check_all(output: &Output, dir: &Path) -> Result<(), Failure> {
     output.print(Answer {
         table: Box::new(move || {
             let blocks = blocks
-                .map_or("the store not checked, a daemon runs on it".to_owned(), |n| format!("{n} blocks"));
+                .map_or("the store not checked, a daemon runs on it".to_owned(), |n| so_many(n, "block"));
             let summary = format!(
-                "{} records in {segments} segments, {blocks}, {keepsakes} keepsakes, {bundles} evidence bundles",
-                count(records)
+                "{} in {}, {blocks}, {}, {}",
+                so_many(records, "record"),
+                so_many(segments as u64, "segment"),
+                so_many(keepsakes, "keepsake"),
+                so_many(bundles, "evidence bundle")
             );
             if damage.is_empty() {
                 format!("{summary}: nothing is damaged\n")

@@ -90,6 +90,7 @@ fn table(services: &[v1::ServiceSummary]) -> String {
         ]);
     }
     table.show(
-        "No service sent anything in this range. Point an OTLP exporter at the daemon's port 4317 or 4318.",
+        "No service sent anything in this range. Point an OTLP exporter at an address that the daemon printed for OTLP when \
+         it was ready (ports 4317 and 4318, if `listen` says nothing else).",
     )
 }

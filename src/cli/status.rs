@@ -6,7 +6,7 @@ use super::output::{Answer, Output, Watch};
 use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::status_service_client::StatusServiceClient;
-use crate::serve::text::{bytes, count, crowded, plain, span, three_digits, time};
+use crate::serve::text::{bytes, count, crowded, plain, so_many, span, three_digits, time};
 use crate::serve::{from_proto, refused_files_text, status_json};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -80,10 +80,10 @@ fn table(status: &v1::Status) -> String {
         (
             "accepted",
             format!(
-                "{} spans, {} log records, {} metric points",
-                count(accepted.spans),
-                count(accepted.log_records),
-                count(accepted.metric_points)
+                "{}, {}, {}",
+                so_many(accepted.spans, "span"),
+                so_many(accepted.log_records, "log record"),
+                so_many(accepted.metric_points, "metric point")
             ),
         ),
         ("refused", by_reason(&status.refused, "requests; their senders try again")),
@@ -111,7 +111,7 @@ fn table(status: &v1::Status) -> String {
     let crowded = series.crowded.iter().map(|of| ("", crowded(of)));
     let below = [
         ("journal", depth),
-        ("keepsakes", format!("{} traces, {}", count(journal.keepsakes), bytes(journal.keepsake_bytes))),
+        ("keepsakes", format!("{}, {}", so_many(journal.keepsakes, "trace"), bytes(journal.keepsake_bytes))),
         ("memory", status.memory_bytes.map_or_else(|| "-".to_owned(), bytes)),
         (
             "false pages",

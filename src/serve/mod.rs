@@ -57,11 +57,11 @@ pub use json::{
     status_json, time_series_json,
 };
 pub(crate) use json::{
-    anomaly_state_name, budget_spent_text, change_kind_name, data_state_name, excluded_text, kind_name,
-    severity_name, users_text, window_text,
+    anomaly_state_name, budget_spent_text, change_kind_name, excluded_text, kind_name, severity_name,
+    slo_state_name, users_text, window_text,
 };
 pub use meter::{Meter, Turnstile};
-pub(crate) use objectives::{refused_files_text, silent_text};
+pub(crate) use objectives::{BurnCell, refused_files_text, silent_text, young_text};
 pub use plot::Plot;
 pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
 pub use records::Records;

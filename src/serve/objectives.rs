@@ -1,15 +1,21 @@
 //! Objectives by name, and files of them that are refused.
 
 use super::near::near_in_words;
-use super::text::{plain, time};
-use super::{Api, Error};
+use super::text::{plain, span, three_digits, time};
+use super::{Api, Error, from_proto};
 use crate::api::v1;
-use crate::model::ServiceKey;
+use crate::model::{ServiceKey, Timestamp};
+use crate::slo::WINDOWS;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Files that are named where many are refused.
 const FILES_NAMED: usize = 3;
+/// Long windows of rules whose burn rates are shown.
+const LONG_WINDOWS: [&str; 2] = ["1h", "6h"];
+/// Services that are named where an objective is of many.
+const SERVICES_NAMED: usize = 5;
 
 impl Api {
     /// The budgets of all objectives, or of one, or of those of a service.
@@ -31,14 +37,24 @@ impl Api {
         if only.is_none()
             && let Some((_, service)) = defined.iter().find(|(name, _)| name == slo)
         {
-            return Err(Error::NotFound(format!(
+            return Err(self.unknown(format!(
                 "the objective {slo:?} is defined, but its service {service:?} has sent nothing yet: `barograph \
                  services` lists those that have"
             )));
         }
         let names = slos.iter().map(|of| of.slo.as_str());
         let of = if only.is_none() { String::new() } else { format!(" of {service:?}") };
-        Err(Error::NotFound(format!("no objective {slo:?}{of}{}", near_in_words(slo, names))))
+        Err(self.unknown(format!("no objective {slo:?}{of}{}", near_in_words(slo, names))))
+    }
+
+    /// What is not known may stand in a file that is refused as it is now.
+    fn unknown(&self, what: String) -> Error {
+        let mut refused = self.refused_files();
+        refused.retain(|file| !file.left_out);
+        Error::NotFound(match refused_files_text(&refused) {
+            none if none.is_empty() => what,
+            refused => format!("{what}; {refused}"),
+        })
     }
 
     /// Files with objectives that are refused as they are now.
@@ -69,15 +85,30 @@ impl Api {
             let name =
                 |of: ServiceKey| if service.contains('/') { of.to_string() } else { of.name.to_string() };
             let known: BTreeSet<String> = slos.iter().filter_map(key).map(name).collect();
-            let near = near_in_words(service, known.iter().map(String::as_str));
-            return Err(Error::NotFound(format!("no service {service:?} has an objective{near}")));
+            let mut near = near_in_words(service, known.iter().map(String::as_str));
+            if near.is_empty() {
+                let own = slos.iter().filter(|of| of.slo == slo).filter_map(key).map(|of| of.to_string());
+                let own = own.chain(defined.iter().filter(|(name, _)| name == slo).map(|(_, of)| of.clone()));
+                near = services_in_words(slo, own.collect());
+            }
+            return Err(self.unknown(format!("no service {service:?} has an objective{near}")));
         }
         if slo.is_empty() || names.contains(slo) {
             return Ok(());
         }
         let of = if service.is_empty() { String::new() } else { format!(" of {service:?}") };
-        Err(Error::NotFound(format!("no objective {slo:?}{of}{}", near_in_words(slo, names))))
+        Err(self.unknown(format!("no objective {slo:?}{of}{}", near_in_words(slo, names))))
     }
+}
+
+/// `; "charge-fast" is an objective of "payment"`, or nothing.
+fn services_in_words(slo: &str, services: BTreeSet<String>) -> String {
+    if services.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> = services.iter().take(SERVICES_NAMED).map(|of| format!("{of:?}")).collect();
+    let more = if services.len() > SERVICES_NAMED { " and others" } else { "" };
+    format!("; {slo:?} is an objective of {}{more}", named.join(", "))
 }
 
 /// `2 files refused: FILE:LINE: KEY: reason; …` and what that means, in a line each; empty if none is.
@@ -100,6 +131,65 @@ pub(crate) fn refused_files_text(files: &[v1::RefusedFile]) -> String {
         lines.push(format!("{line} ({meaning})"));
     }
     lines.join("\n")
+}
+
+/// How much of a window was counted, if not all of it.
+fn part_seen(of: &v1::Slo, window_s: u64, now: Timestamp) -> Option<Duration> {
+    let seen = now.since(from_proto(of.counted_since.as_ref()?)).max(Duration::from_secs(1));
+    (seen.as_secs() < window_s).then_some(seen)
+}
+
+/// A burn rate as tables tell it.
+pub(crate) struct BurnCell {
+    /// `14.4×`, or `1,000× in 28s` where no more of the window was counted; `None` if it is not known.
+    pub text: Option<String>,
+    /// The rate over the whole window, by which rules go: what came before the first count is taken to be well.
+    pub judged: f64,
+    /// Whether not all of the window was counted.
+    is_part: bool,
+}
+
+impl BurnCell {
+    pub fn of(of: &v1::Slo, window: &str, now: Timestamp) -> Self {
+        let Some(burn) = of.burn.iter().find(|burn| burn.window == window) else {
+            return Self { text: None, judged: 0.0, is_part: false };
+        };
+        let length_s = WINDOWS.iter().find(|(name, _)| *name == window).map_or(0, |(_, seconds)| *seconds);
+        let rate = format!("{}×", three_digits(burn.rate));
+        match part_seen(of, length_s, now) {
+            Some(seen) if burn.rate > 0.0 => Self {
+                text: Some(format!("{rate} in {}", span(in_ns(seen)))),
+                judged: burn.rate * seen.as_secs_f64() / length_s as f64,
+                is_part: true,
+            },
+            _ => Self { text: Some(rate), judged: burn.rate, is_part: false },
+        }
+    }
+}
+
+fn in_ns(length: Duration) -> i64 {
+    i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// What rates of windows mean that were not counted whole, by the objective that burns fastest of those; empty if there is
+/// none.
+#[must_use]
+pub(crate) fn young_text(slos: &[v1::Slo], now: Timestamp) -> String {
+    let cells = slos.iter().flat_map(|of| LONG_WINDOWS.map(move |window| (of, window)));
+    let young = cells.filter_map(|(of, window)| {
+        let cell = BurnCell::of(of, window, now);
+        cell.text.filter(|_| cell.is_part).map(|text| (of, window, text, cell.judged))
+    });
+    // Of windows that hold the same, the shortest is judged to burn fastest.
+    let Some((of, window, text, judged)) = young.max_by(|a, b| a.3.total_cmp(&b.3)) else {
+        return String::new();
+    };
+    format!(
+        "A burn rate \"in\" a time is of no more than that was counted. Of their long windows rules \
+         count the whole, and take what came before to be well: {text} of {} is {}× over {window} so far",
+        of.slo,
+        three_digits(judged),
+    )
 }
 
 /// That some objectives do not alert on their own yet, and from when on they do; empty if all do.
@@ -131,6 +221,8 @@ fn refused_file_text(of: &v1::RefusedFile) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json::slo_state_name;
+    use super::super::to_proto;
     use super::*;
 
     #[test]
@@ -145,6 +237,44 @@ mod tests {
         assert!(one.contains("it only supports what else is found and alerts nobody alone"), "{one}");
         let two = silent_text(&[of(Some(1_700_000_600)), of(Some(1_700_000_000))]);
         assert!(two.starts_with("2 default objectives are young: until 2023-11-14 22:23:20"), "{two}");
+    }
+
+    #[test]
+    fn a_young_objective_is_told_with_the_time_that_was_seen_and_what_rules_make_of_it() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let of = |age_s: u64, rate: f64| v1::Slo {
+            slo: "shop-ok".into(),
+            burn: ["5m", "1h"].map(|window| v1::Burn { window: window.into(), rate }).to_vec(),
+            counted_since: Some(to_proto(now.saturating_sub(Duration::from_secs(age_s)))),
+            ..v1::Slo::default()
+        };
+        let cell = |of: &v1::Slo, window: &str| {
+            let cell = BurnCell::of(of, window, now);
+            (cell.text.unwrap_or_default(), cell.judged)
+        };
+        let young = of(36, 1_000.0);
+        assert_eq!(cell(&young, "1h"), ("1,000× in 36s".to_owned(), 10.0));
+        assert_eq!(cell(&young, "6h"), (String::new(), 0.0));
+        let text = young_text(&[of(36, 1.0), young], now);
+        assert!(text.ends_with("1,000× in 36s of shop-ok is 10.0× over 1h so far"), "{text}");
+        // Older than the one window, and than both; and nothing burns.
+        assert_eq!(cell(&of(900, 3.0), "5m"), ("3.00×".to_owned(), 3.0));
+        assert_eq!(cell(&of(900, 3.0), "1h"), ("3.00× in 15m 0s".to_owned(), 0.75));
+        assert_eq!(young_text(&[of(3_600, 3.0), of(36, 0.0)], now), "");
+    }
+
+    #[test]
+    fn a_budget_that_is_used_up_is_spent_for_as_long_as_something_is_counted() {
+        let of = |state: v1::DataState, left: f64| {
+            slo_state_name(&v1::Slo {
+                state: state as i32,
+                budget_remaining_ratio: left,
+                ..v1::Slo::default()
+            })
+        };
+        assert_eq!(of(v1::DataState::Ok, 0.01), "ok");
+        assert_eq!((of(v1::DataState::Ok, 0.0), of(v1::DataState::Ok, -535.18)), ("spent", "spent"));
+        assert_eq!(of(v1::DataState::Silent, -1.0), "silent");
     }
 
     #[test]

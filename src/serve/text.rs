@@ -63,6 +63,12 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// `1 objective`, `12,345 objectives`: so many of what has an ordinary plural.
+#[must_use]
+pub fn so_many(n: u64, of: &str) -> String {
+    format!("{} {of}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// `1.23 ms`: three digits, in the largest unit that leaves something before the point.
 #[must_use]
 pub fn duration(ns: i64) -> String {
@@ -190,6 +196,10 @@ mod tests {
         assert_eq!(percent(1.0), "100 %");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(7), "7");
+        assert_eq!(
+            [0, 1, 1_200].map(|n| so_many(n, "trace")),
+            ["0 traces", "1 trace", "1,200 traces"].map(str::to_owned)
+        );
         assert_eq!(bytes(1_610_612_736), "1.50 GiB");
         assert_eq!(span(125_000_000_000), "2m 5s");
         assert_eq!(span(7_250_000_000), "7.2s");

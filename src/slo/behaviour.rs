@@ -159,6 +159,40 @@ fn the_four_states_of_data_are_neither_good_nor_bad_and_page_nobody() {
 }
 
 #[test]
+fn it_is_known_why_nothing_was_told() {
+    // So many seconds of ten requests of which so many fail, then well for so long.
+    let untold = |rules: Option<Vec<Rule>>, seconds: u64, bad: u64, well: u64| {
+        let of = Definition { rules, ..definition("shop-ok", 0.99, Method::Occurrences, MONTH) };
+        let (mut budgets, registry) = begun(&config(), &[of], START);
+        for second in 1..=seconds + well {
+            let bad = if second <= seconds { bad } else { 0 };
+            let now = START + second;
+            assert_eq!(pages(&budgets.step(&counted(&budgets, now, now, 10 - bad, 10), &registry)), 0);
+        }
+        let [one] = &budgets.counted()[..] else { panic!("one objective") };
+        (one.left, one.untold.clone())
+    };
+    assert_eq!(untold(None, 30, 0, 0), (1.0, None));
+    let (left, why) = untold(None, 31, 10, 0);
+    assert!((left + 99.0).abs() < 1e-9, "{left}");
+    assert_eq!(
+        why.as_deref(),
+        Some(
+            "only 30 s were counted: over the whole 60 min of a rule it burned 0.8 times too fast, and 14.4 is asked for"
+        )
+    );
+    let why = |rules, seconds, bad, well| untold(rules, seconds, bad, well).1.expect("something bad");
+    assert_eq!(why(None, 1, 2, 60), "a rule begins with 3 bad ones (slo.bad_requests)");
+    assert_eq!(why(Some(Vec::new()), 30, 5, 0), "it has no alerts of its own");
+    let quick =
+        BurnRule { long: Duration::from_secs(60), short: Duration::from_secs(30), factor: 60.0, ..RULES[0] };
+    assert_eq!(
+        why(Some(vec![Rule::Burn(quick)]), 30, 5, 60),
+        "too slowly or too briefly for any of its rules"
+    );
+}
+
+#[test]
 fn an_adjustment_gives_the_budget_back_ends_the_page_and_can_be_undone() {
     const OUTAGE: u64 = 1_200;
     let of = definition("shop-ok", 0.99, Method::Occurrences, MONTH);

@@ -93,7 +93,7 @@ pub fn share_in_words(share: f64) -> String {
 }
 
 /// A length of time in its largest unit that leaves two digits or a few.
-fn length_in_words(seconds: u64) -> String {
+pub(super) fn length_in_words(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
@@ -102,15 +102,22 @@ fn length_in_words(seconds: u64) -> String {
     }
 }
 
-/// How the budget of a service stands that burns fastest, of those that are told to be `burning` if there are any,
-/// in one sentence; `None` if it has none.
+/// How the budget of a service stands that burns fastest, in one sentence: of those that are told to be `burning` if
+/// there are any, and among them of those from files before default ones. `None` if it has none.
 #[must_use]
 pub fn in_words(budgets: &[Budget], service: &ServiceKey, burning: &[&str]) -> Option<String> {
     let fastest = |budget: &Budget| budget.burn.iter().map(|&(_, rate)| rate).fold(0.0, f64::max);
     let worst = budgets.iter().filter(|budget| budget.service == *service).max_by(|a, b| {
         let is_told = |budget: &Budget| burning.contains(&budget.slo.as_str());
+        let burns = |budget: &Budget| fastest(budget) > 1.0;
         let by_rate = || fastest(a).total_cmp(&fastest(b));
-        is_told(a).cmp(&is_told(b)).then_with(by_rate).then_with(|| b.slo.cmp(&a.slo))
+        is_told(a)
+            .cmp(&is_told(b))
+            .then_with(|| burns(a).cmp(&burns(b)))
+            // Somebody asked for what stands in a file.
+            .then_with(|| b.default.cmp(&a.default))
+            .then_with(by_rate)
+            .then_with(|| b.slo.cmp(&a.slo))
     })?;
     let hours = worst.window.as_secs() / 3_600;
     let length = if hours >= 48 { format!("{}-day", hours / 24) } else { format!("{hours}-hour") };
@@ -228,6 +235,21 @@ mod tests {
         {
             let text = in_words(&both, &ServiceKey::named("shop"), burning).expect("its budget");
             assert!(text.contains(&format!("objective {wanted:?}")), "{burning:?}: {text}");
+        }
+        // One from a file goes before a default one that covers the same and burns faster, unless it does not burn.
+        let spoken = |rate: f64, burning: &[&str]| {
+            let own = Budget { slo: "own".into(), default: false, ..budget(250, [rate; 7], (20, 250)) };
+            let both = [budget(250, [9.0; 7], (90, 250)), own];
+            in_words(&both, &ServiceKey::named("shop"), burning).expect("its budget")
+        };
+        for (rate, burning, wanted) in [
+            (8.0, &["own", "shop-ok"][..], "own"),
+            (8.0, &["shop-ok"], "shop-ok"),
+            (8.0, &[], "own"),
+            (0.5, &[], "shop-ok"),
+        ] {
+            let text = spoken(rate, burning);
+            assert!(text.contains(&format!("objective {wanted:?}")), "{rate} {burning:?}: {text}");
         }
     }
 }

@@ -245,6 +245,23 @@ fn counts_nothing(definition: &Definition, traffic: &[Traffic], known: &[Known])
                 None => requests > 0,
                 Some(_) => traffic.iter().any(|of| definition.means(&of.service) && named(of)),
             };
+            let of_service = |of: &&Traffic| definition.means(&of.service);
+            // A root of another kind is a request, too; which operation it is of is not known, and none has its name.
+            let has_roots = traffic.iter().filter(of_service).any(|of| of.entry && of.operation.is_empty());
+            let is_served =
+                has_roots || traffic.iter().filter(of_service).any(|of| of.entry && named(of));
+            if let Some(name) = operation
+                && is_enough
+                && comes
+                && !is_served
+            {
+                return Some((
+                    format!("{:?} does not serve {name:?}: it calls it, or does it within a request", definition.service),
+                    "count the operation that serves (SERVER, CONSUMER in `barograph operations`), or that of the \
+                     service that is called"
+                        .to_owned(),
+                ));
+            }
             (is_enough && !comes).then(|| match operation {
                 None => (
                     format!("{:?} serves no requests", definition.service),
@@ -479,6 +496,15 @@ spec:
             assert_eq!(is_noted, noted, "{definitions:?} {known:?}: {found:?}");
         }
         assert!(lint(&operation("GET /"), &[], &[]).is_empty(), "nothing was seen yet");
+        // Spans of clients are no requests, however many; roots of other kinds may be those that it counts.
+        let calls = Traffic { entry: false, ..traffic("GET /rates", 1_000, 0, [20, 100, 200]) };
+        let roots = traffic("", 1_000, 0, [20, 100, 200]);
+        for (also, noted) in [(None, true), (Some(roots), false)] {
+            let traffic: Vec<Traffic> = requests.iter().chain([&calls]).chain(&also).cloned().collect();
+            let found = lint(&operation("GET /rates"), &traffic, &[seen(600, 1_000, None)]);
+            let is_noted = found.iter().any(|of| of.text.contains("does not serve \"GET /rates\""));
+            assert_eq!((is_noted, found.len()), (noted, usize::from(noted)), "{found:?}");
+        }
     }
 
     fn smells(definitions: &[Definition], traffic: &[Traffic]) -> Vec<&'static str> {

@@ -1,8 +1,8 @@
 //! Budgets as queries show them, and what was lost of them.
 
-use super::budget::{Budget, DataState};
+use super::budget::{Budget, DataState, length_in_words};
 use super::budgets::{Budgets, State};
-use super::burn::WINDOWS;
+use super::burn::{BurnRule, Rule, WINDOWS};
 use super::definition::Counting;
 use super::objective::{Objective, Reading};
 use super::service::Service;
@@ -39,6 +39,10 @@ pub struct Counted {
     pub service: Option<ServiceKey>,
     pub good: u64,
     pub total: u64,
+    /// What is left of the budget, as of a [`Budget`].
+    pub left: f64,
+    /// Why nothing was told of it, where nothing was: in words, as far as that shows at the end.
+    pub untold: Option<String>,
 }
 
 impl Budgets {
@@ -59,7 +63,14 @@ impl Budgets {
                 (u64::saturating_add(sum.0, of.0), u64::saturating_add(sum.1, of.1))
             });
             let service = services.get(objective.service as usize).map(|service| service.key.clone());
-            Counted { slo: objective.name.clone(), service, good, total }
+            Counted {
+                slo: objective.name.clone(),
+                service,
+                good,
+                total,
+                left: 1.0 - spent(objectives, objective, Timestamp::from_secs(now)).2,
+                untold: self.untold(objective, Timestamp::from_secs(now)),
+            }
         };
         let mut counted: Vec<Counted> = objectives.iter().filter(|of| !of.default).map(row).collect();
         for definition in &self.definitions {
@@ -70,11 +81,56 @@ impl Budgets {
                         || service.is_some_and(|key| definition.means(key)))
             };
             if !counted.iter().any(is_meant) {
-                counted.push(Counted { slo: definition.name.clone(), service: None, good: 0, total: 0 });
+                counted.push(Counted {
+                    slo: definition.name.clone(),
+                    service: None,
+                    good: 0,
+                    total: 0,
+                    left: 1.0,
+                    untold: None,
+                });
             }
         }
         counted.sort_by(|a, b| (&a.slo, &a.service).cmp(&(&b.slo, &b.service)));
         counted
+    }
+
+    /// What kept an objective from being told of, as it stands: the rule that is nearest speaks. `None` if nothing bad
+    /// was counted.
+    fn untold(&self, objective: &Objective, now: Timestamp) -> Option<String> {
+        let all = &self.state.objectives;
+        let read = |seconds: u64| reading(all, objective, now.secs(), seconds);
+        let seen = now.since(first(all, objective)).max(Duration::from_secs(1));
+        if read(seen.as_secs().saturating_add(1)).bad == 0 {
+            return None;
+        }
+        let Some(longest) = objective.rules.iter().map(Rule::long).max() else {
+            return Some("it has no alerts of its own".to_owned());
+        };
+        let bad = read(longest.as_secs()).bad;
+        let floor = objective.floor.unwrap_or(self.config.bad_requests);
+        if bad < floor && objective.unit() == 1 && objective.members.is_empty() {
+            return Some(format!("a rule begins with {floor} bad ones (slo.bad_requests)"));
+        }
+        let burns = objective.rules.iter().filter_map(|rule| match rule {
+            Rule::Burn(rule) if rule.long > seen && rule.factor > 0.0 => Some(rule),
+            _ => None,
+        });
+        let over_all = |rule: &BurnRule| {
+            read(rule.long.as_secs()).burn * seen.as_secs_f64() / rule.long.as_secs_f64().max(1.0)
+        };
+        let nearest = burns
+            .map(|rule| (over_all(rule), rule))
+            .max_by(|(a, a_rule), (b, b_rule)| (a / a_rule.factor).total_cmp(&(b / b_rule.factor)));
+        Some(match nearest {
+            Some((rate, rule)) if rate < rule.factor => format!(
+                "only {} were counted: over the whole {} of a rule it burned {rate:.1} times too fast, and {} is asked for",
+                length_in_words(seen.as_secs()),
+                length_in_words(rule.long.as_secs()),
+                rule.factor
+            ),
+            _ => "too slowly or too briefly for any of its rules".to_owned(),
+        })
     }
 
     /// What the objectives of services lost between two moments, without what is excluded, most of their

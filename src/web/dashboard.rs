@@ -416,7 +416,7 @@ impl Seen {
             .iter()
             .filter(|of| of.total > 0 && key_of(of.service.as_ref()) == *key)
             .min_by(|a, b| a.budget_remaining_ratio.total_cmp(&b.budget_remaining_ratio))?;
-        Some(BudgetCell::of(of))
+        Some(BudgetCell::of(of, self.now))
     }
 
     fn tiles(&self, steps: &Steps, from: usize, open: usize) -> Vec<Tile> {

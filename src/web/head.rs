@@ -3,7 +3,7 @@
 use crate::api::v1;
 use crate::model::Timestamp;
 use crate::serve::from_proto;
-use crate::serve::text::{count, span, time};
+use crate::serve::text::{so_many, span, time};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Head {
@@ -20,9 +20,9 @@ impl Head {
     pub fn new(title: &str, status: &v1::Status, now: Timestamp, refresh_s: u32) -> Self {
         let mut facts = Vec::new();
         if let Some(accepted) = &status.accepted {
-            facts.push(format!("{} spans", count(accepted.spans)));
-            facts.push(format!("{} log records", count(accepted.log_records)));
-            facts.push(format!("{} metric points", count(accepted.metric_points)));
+            facts.push(so_many(accepted.spans, "span"));
+            facts.push(so_many(accepted.log_records, "log record"));
+            facts.push(so_many(accepted.metric_points, "metric point"));
         }
         if let Some(v1::JournalStatus { oldest: Some(oldest), newest: Some(newest), .. }) = &status.journal {
             let depth = from_proto(newest).since(from_proto(oldest));

@@ -176,8 +176,9 @@ async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Response {
 }
 
 async fn slos(State(api): State<Api>) -> Response {
-    let head = Head::new("Objectives", &api.status(), api.now(), REFRESH_S);
-    page(StatusCode::OK, &SlosPage::new(head, &api.slos(), &api.refused_files()))
+    let now = api.now();
+    let head = Head::new("Objectives", &api.status(), now, REFRESH_S);
+    page(StatusCode::OK, &SlosPage::new(head, &api.slos(), &api.refused_files(), now))
 }
 
 /// The range of a form: an age, or nothing for the last hour.

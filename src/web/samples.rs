@@ -334,7 +334,10 @@ pub(super) fn pages() -> Vec<(&'static str, String)> {
                 .render()
                 .unwrap(),
         ),
-        ("slos", SlosPage::new(head("Objectives"), &broken.slos, &[refused("shop.yaml")]).render().unwrap()),
+        (
+            "slos",
+            SlosPage::new(head("Objectives"), &broken.slos, &[refused("shop.yaml")], NOW).render().unwrap(),
+        ),
         ("message", message.render().unwrap()),
     ]
 }
@@ -408,7 +411,7 @@ fn what_telemetry_says_is_escaped() {
     seen.changes[0].title = hostile.into();
     seen.services[0].service = Some(v1::Service { name: hostile.into(), ..v1::Service::default() });
     seen.slos[0].slo = hostile.into();
-    let slos = SlosPage::new(head(hostile), &seen.slos, &[refused(hostile)]).render().unwrap();
+    let slos = SlosPage::new(head(hostile), &seen.slos, &[refused(hostile)], NOW).render().unwrap();
     let overview = Dashboard::new(head(hostile), &seen).render().unwrap();
     let detail = AnomalyPage::new(head(hostile), &seen.anomalies[0], &curves(), NOW).render().unwrap();
     for html in [overview, detail, slos] {

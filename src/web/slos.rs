@@ -3,12 +3,17 @@
 use super::dashboard::path_of;
 use super::head::Head;
 use crate::api::v1;
-use crate::serve::text::{count, plain, three_digits, time};
+use crate::model::Timestamp;
+use crate::serve::text::{count, plain, time};
 use crate::serve::{
-    data_state_name, excluded_text, refused_files_text, silent_text, users_text, window_text,
+    BurnCell, excluded_text, refused_files_text, silent_text, slo_state_name, users_text, window_text,
+    young_text,
 };
 use crate::slo::share_in_words;
 use askama::Template;
+
+/// Windows whose burn rates are shown.
+const BURNS_SHOWN: [&str; 3] = ["5m", "1h", "6h"];
 
 /// What is left of a budget, as a bar.
 #[derive(Clone, Debug)]
@@ -24,14 +29,14 @@ pub(super) struct BudgetCell {
 }
 
 impl BudgetCell {
-    pub fn of(of: &v1::Slo) -> Self {
+    pub fn of(of: &v1::Slo, now: Timestamp) -> Self {
         let left = of.budget_remaining_ratio;
         let (class, text_class) = match left {
             none if none <= 0.0 => ("bad", "bad-t"),
             little if little < 0.25 => ("warn", "warn-t"),
             _ => ("", ""),
         };
-        let (burn, burn_class) = burn(of, "1h");
+        let (burn, burn_class) = burn(of, "1h", now);
         let good = format!("{} of {} good", count(of.good), count(of.total));
         Self {
             title: format!("{}: {good}, {} % asked for", of.slo, target(of)),
@@ -50,15 +55,15 @@ fn target(of: &v1::Slo) -> f64 {
     (of.target * 1e6).round() / 1e4
 }
 
-fn burn(of: &v1::Slo, window: &str) -> (String, &'static str) {
-    let rate = of.burn.iter().find(|burn| burn.window == window).map(|burn| burn.rate);
-    let class = match rate {
+fn burn(of: &v1::Slo, window: &str, now: Timestamp) -> (String, &'static str) {
+    let cell = BurnCell::of(of, window, now);
+    let class = match cell.judged {
         // The SRE workbook pages at 14.4 and opens a ticket at 1.
-        Some(rate) if rate >= 14.4 => "bad-t",
-        Some(rate) if rate > 1.0 => "warn-t",
+        14.4.. => "bad-t",
+        rate if rate > 1.0 => "warn-t",
         _ => "",
     };
-    (rate.map_or_else(|| "–".to_owned(), |rate| format!("{}×", three_digits(rate))), class)
+    (cell.text.unwrap_or_else(|| "–".to_owned()), class)
 }
 
 #[derive(Debug)]
@@ -88,10 +93,12 @@ pub(super) struct SlosPage {
     refused: Vec<String>,
     /// Which of them alert nobody yet; empty if all do.
     silent: String,
+    /// What rates of windows mean that were not counted whole; empty if all were.
+    young: String,
 }
 
 impl SlosPage {
-    pub fn new(head: Head, slos: &[v1::Slo], refused: &[v1::RefusedFile]) -> Self {
+    pub fn new(head: Head, slos: &[v1::Slo], refused: &[v1::RefusedFile], now: Timestamp) -> Self {
         let rows: Vec<Row> = slos
             .iter()
             .map(|of| Row {
@@ -100,13 +107,13 @@ impl SlosPage {
                 service: path_of(of.service.as_ref()),
                 target: format!("{} %", target(of)),
                 period: window_text(of.window_ns),
-                state: data_state_name(of.state()),
+                state: slo_state_name(of),
                 counted: format!("{} of {}", count(of.good), count(of.total)),
                 excluded: excluded_text(of.excluded_ns),
-                budget: BudgetCell::of(of),
-                burns: ["5m", "1h", "6h"]
+                budget: BudgetCell::of(of, now),
+                burns: BURNS_SHOWN
                     .map(|window| {
-                        let (text, class) = burn(of, window);
+                        let (text, class) = burn(of, window, now);
                         (window, text, class)
                     })
                     .to_vec(),
@@ -116,6 +123,6 @@ impl SlosPage {
             .collect();
         let has_users = rows.iter().any(|row| !row.users.is_empty());
         let refused = refused_files_text(refused).lines().map(plain).collect();
-        Self { head, rows, has_users, refused, silent: silent_text(slos) }
+        Self { head, rows, has_users, refused, silent: silent_text(slos), young: young_text(slos, now) }
     }
 }

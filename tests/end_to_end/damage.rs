@@ -207,7 +207,7 @@ fn damaged_keepsakes_and_bundles_are_named_and_told_by_the_exit_code() {
     }
     let (code, told) = check(&[]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("1 keepsakes, 1 evidence bundles; damaged:\n"), "{told}");
+    assert!(told.contains("1 keepsake, 1 evidence bundle; damaged:\n"), "{told}");
     assert!(told.contains(&format!("{}: damaged: it is cut off", keepsake.display())), "{told}");
     assert!(told.contains(&format!("{}: damaged: ", manifest.display())), "{told}");
     let (code, told) = check(&["-o", "json"]);

@@ -99,6 +99,12 @@ async fn objectives_are_read_again_and_a_bad_file_leaves_them_as_they_were() {
     );
     let slos = daemon.command(&["slo"]);
     assert!(slos.lines().any(|told| told == line) && slos.contains("shop-ok"), "{slos}");
+    // Who asks for one alone hears of it, too, and who asks for one that only the refused file may hold.
+    let alone = daemon.command(&["slo", "shop-ok"]);
+    assert!(alone.lines().any(|told| told == line), "{alone}");
+    let (code, _, error) = daemon.run(&["slo", "brand-new"]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains(&format!("no objective \"brand-new\"; {line}")), "{error}");
     let status = daemon.command(&["status"]);
     assert!(status.contains(&line), "{status}");
     let told = &daemon.ask(&["status"])["refused_slo_files"];
@@ -331,6 +337,12 @@ async fn unknown_names_are_refused_with_those_that_were_meant() {
     for (slo, service, status, error) in [
         ("shop-okay", "", 404, "no objective \"shop-okay\"; near it: \"shop-ok\""),
         ("shop-ok", "shopp", 404, "no service \"shopp\" has an objective; near it: \"shop\""),
+        (
+            "shop-ok",
+            "elsewhere",
+            404,
+            "no service \"elsewhere\" has an objective; \"shop-ok\" is an objective of \"shop\"",
+        ),
         ("later-ok", "shop", 404, "no objective \"later-ok\" of \"shop\""),
         ("", "shop", 201, ""),
         ("later-ok", "", 201, ""),

@@ -8,9 +8,10 @@ use crate::cli::moment::{Moment, read_moment};
 use crate::cli::output::{Answer, Output};
 use crate::cli::table::Table;
 use crate::model::{Clock as _, SystemClock};
-use crate::serve::text::time;
+use crate::serve::text::{plain, time};
 use crate::serve::{adjustment_json, to_proto};
 use clap::Args;
+use std::io::Write as _;
 use std::time::Duration;
 
 /// Takes a time out of error budgets: a maintenance, a false period, a known incident.
@@ -62,7 +63,7 @@ pub(super) struct Adjustments {
     name: String,
 }
 
-/// Lets a time count again that was taken out.
+/// Lets a time count again that was taken out. Of one that was undone already, who undid it stays on record.
 #[derive(Debug, Args)]
 pub(super) struct Undo {
     /// Id of the adjustment.
@@ -137,12 +138,32 @@ impl Undo {
     pub fn run(self, output: &Output, daemon: &Daemon) -> Result<(), Failure> {
         let request =
             v1::UndoAdjustmentRequest { id: self.id, reason: self.because, author: self.author.told() };
-        let undone = daemon.ask(async |channel| {
-            let answer = client(channel).undo_adjustment(request).await;
-            Ok(answer.map_err(|status| daemon.failure(&status))?.into_inner())
+        let (before, undone) = daemon.ask(async |channel| {
+            let mut client = client(channel);
+            // Whoever undid it first stays on record: that nothing changed shows only beside what was.
+            let listed = client.list_adjustments(v1::ListAdjustmentsRequest::default()).await;
+            let listed = listed.map_err(|status| daemon.failure(&status))?.into_inner().adjustments;
+            let before = listed.into_iter().find(|known| known.id == request.id);
+            let answer = client.undo_adjustment(request).await;
+            Ok((before, answer.map_err(|status| daemon.failure(&status))?.into_inner()))
         })?;
+        if let Some(text) = before.as_ref().and_then(undone_already) {
+            let _ = writeln!(std::io::stderr(), "{}", plain(&text));
+        }
         one(&undone, output)
     }
+}
+
+/// That somebody undid it before; `None` if nobody did.
+fn undone_already(of: &v1::Adjustment) -> Option<String> {
+    let at = of.undone_at.as_ref()?;
+    Some(format!(
+        "{} was undone already at {} by {}: {}",
+        of.id,
+        time(Some(at)),
+        of.undone_by,
+        of.undone_because
+    ))
 }
 
 fn one(of: &v1::Adjustment, output: &Output) -> Result<(), Failure> {
@@ -174,4 +195,21 @@ fn table(all: &[v1::Adjustment]) -> String {
         ]);
     }
     table.show("No time was taken out of any budget.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_undoes_again_hears_who_did_before() {
+        let mut of = v1::Adjustment { id: "9f86".into(), ..v1::Adjustment::default() };
+        assert_eq!(undone_already(&of), None);
+        of.undone_at = Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 });
+        (of.undone_by, of.undone_because) = ("bob".into(), "it was us".into());
+        assert_eq!(
+            undone_already(&of).as_deref(),
+            Some("9f86 was undone already at 2023-11-14 22:13:20Z by bob: it was us")
+        );
+    }
 }

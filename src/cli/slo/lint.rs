@@ -6,7 +6,7 @@ use crate::cli::connection::Daemon;
 use crate::cli::failure::Failure;
 use crate::cli::moment::{Moment, read_moment};
 use crate::cli::output::{Answer, Output};
-use crate::serve::text::plain;
+use crate::serve::text::{plain, so_many};
 use crate::slo::{Taken, Warning, lint};
 use clap::Args;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ fn lint_text(taken: &Taken, warnings: &[Warning]) -> String {
         let _ = writeln!(text, "{}", plain(&line));
     }
     if text.is_empty() {
-        let _ = writeln!(text, "{} objectives, nothing to say", taken.definitions.len());
+        let _ = writeln!(text, "{}, nothing to say", so_many(taken.definitions.len() as u64, "objective"));
     }
     text
 }

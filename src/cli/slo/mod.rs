@@ -13,9 +13,11 @@ use super::output::{Answer, Output, Watch};
 use super::services::query;
 use super::table::Table;
 use crate::api::v1;
-use crate::serve::text::{count, plain, three_digits, time};
+use crate::model::{Clock as _, SystemClock, Timestamp};
+use crate::serve::text::{count, plain, time};
 use crate::serve::{
-    data_state_name, excluded_text, refused_files_text, silent_text, slo_json, users_text, window_text,
+    BurnCell, excluded_text, refused_files_text, silent_text, slo_json, slo_state_name, users_text,
+    window_text, young_text,
 };
 use crate::slo::{Taken, read_all, share_in_words};
 use adjustments::{Adjust, Adjustments, Undo};
@@ -26,6 +28,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use suggest::Suggest;
 use test::Test;
+
+/// Windows whose burn rates are shown.
+const BURNS_SHOWN: [&str; 3] = ["5m", "1h", "6h"];
 
 /// What is left of each error budget, and how fast it burns; advice on objectives.
 #[derive(Debug, Args)]
@@ -92,7 +97,11 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         let (again, refused) = (slos.clone(), refused_files_text(&refused_files));
         let warning = refused.clone();
         Ok(Answer {
-            table: Box::new(move || table(&slos) + &remarks(&[refused, silent_text(&slos)])),
+            table: Box::new(move || {
+                let now = SystemClock.now();
+                let young = young_text(&slos, now);
+                table(&slos, now) + &remarks(&[refused, silent_text(&slos), young])
+            }),
             json: Box::new(move || {
                 // The rows keep their form; whoever reads them hears of it all the same.
                 let _ = std::io::stderr().write_all(remarks(&[warning]).as_bytes());
@@ -117,7 +126,7 @@ fn remarks(texts: &[String]) -> String {
     texts.iter().flat_map(|text| text.lines()).map(|line| format!("{}\n", plain(line))).collect()
 }
 
-fn table(slos: &[v1::Slo]) -> String {
+fn table(slos: &[v1::Slo], now: Timestamp) -> String {
     let mut table = Table::new(&[
         "SLO",
         "SERVICE",
@@ -135,24 +144,22 @@ fn table(slos: &[v1::Slo]) -> String {
         "USED UP",
     ]);
     for slo in slos {
-        let burn = |window: &str| {
-            let found = slo.burn.iter().find(|burn| burn.window == window);
-            found.map_or_else(|| "-".to_owned(), |burn| format!("{}×", three_digits(burn.rate)))
-        };
+        let [short, hour, long] =
+            BURNS_SHOWN.map(|window| BurnCell::of(slo, window, now).text.unwrap_or_else(|| "-".to_owned()));
         table.row([
             slo.slo.clone(),
             slo.service.as_ref().map(service_path).unwrap_or_default(),
             // A target's digits matter: 99.95 % is not 100 %.
             format!("{} %", (slo.target * 1e6).round() / 1e4),
             window_text(slo.window_ns),
-            data_state_name(slo.state()).to_owned(),
+            slo_state_name(slo).to_owned(),
             count(slo.good),
             count(slo.total),
             excluded_text(slo.excluded_ns),
             share_in_words(slo.budget_remaining_ratio),
-            burn("5m"),
-            burn("1h"),
-            burn("6h"),
+            short,
+            hour,
+            long,
             users_text(slo.users_affected, slo.users),
             slo.exhausted_at.as_ref().map(|at| time(Some(at))).unwrap_or_default(),
         ]);

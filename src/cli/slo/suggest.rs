@@ -8,7 +8,7 @@ use crate::cli::moment::{Moment, read_moment};
 use crate::cli::output::{Answer, Output};
 use crate::cli::services::query;
 use crate::model::{ServiceKey, Timestamp};
-use crate::serve::text::plain;
+use crate::serve::text::{plain, so_many};
 use crate::slo::{Alerted, Suggestion, Traffic, rehearse, suggest};
 use clap::Args;
 use serde_json::{Value, json};
@@ -142,7 +142,11 @@ fn rehearsed(
 /// What an objective would have told, in one line.
 fn told_in_words(told: &[Alerted]) -> String {
     let pages = told.iter().filter(|alerted| alerted.page).count();
-    let mut text = format!("would have paged {pages} times and opened {} tickets", told.len() - pages);
+    let mut text = format!(
+        "would have paged {} and opened {}",
+        so_many(pages as u64, "time"),
+        so_many((told.len() - pages) as u64, "ticket")
+    );
     let times = told.iter().filter(|alerted| alerted.page).take(5);
     let times: Vec<String> =
         times.map(|alerted| Timestamp::from_secs(alerted.from_second).to_string()).collect();
@@ -175,7 +179,7 @@ mod tests {
         ];
         let text = suggest_text(&proposed);
         assert!(
-            text.contains("\n# would have paged 1 times and opened 1 tickets: 2023-11-14T22:13:20Z\n"),
+            text.contains("\n# would have paged 1 time and opened 1 ticket: 2023-11-14T22:13:20Z\n"),
             "{text}"
         );
         assert!(text.contains("---\n") && text.contains("is not known of latencies"), "{text}");

@@ -5,7 +5,7 @@ use crate::app::{Backtest, Config};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Answer, Output};
 use crate::serve::text::plain;
-use crate::slo::Counted;
+use crate::slo::{Counted, share_in_words};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -40,10 +40,12 @@ pub(super) fn run(arguments: Test, output: &Output) -> Result<(), Failure> {
     let backtest = Backtest { inputs: recordings, out: out.clone(), scores: false, templates: false };
     let done = backtest.run(&config).map_err(|error| Failure::failed(error.to_string()));
     let tested = done.and_then(|outcome| {
-        Ok((burns(&std::fs::read_to_string(out.join("anomalies.jsonl"))?)?, counted_text(&outcome.counted)))
+        Ok((burns(&std::fs::read_to_string(out.join("anomalies.jsonl"))?)?, outcome.counted))
     });
     let _ = std::fs::remove_dir_all(&out);
     let (burns, counted) = tested?;
+    let told = burns.iter().flat_map(|burned| burned.slos.iter().map(String::as_str)).collect();
+    let counted = counted_text(&counted, &told);
     output.print(Answer {
         table: Box::new(|| burns_text(&burns) + &counted),
         json: Box::new(|| {
@@ -54,10 +56,10 @@ pub(super) fn run(arguments: Test, output: &Output) -> Result<(), Failure> {
     })
 }
 
-/// What was counted, a line for each objective.
-fn counted_text(counted: &[Counted]) -> String {
+/// What was counted, a line for each objective; of those that were not `told`, why not.
+fn counted_text(counted: &[Counted], told: &BTreeSet<&str>) -> String {
     let mut text = String::new();
-    for Counted { slo, service, good, total } in counted {
+    for Counted { slo, service, good, total, left, untold } in counted {
         let name = match service {
             Some(service) => format!("{slo} of {service}"),
             None => slo.clone(),
@@ -65,11 +67,27 @@ fn counted_text(counted: &[Counted]) -> String {
         let what = match (service, total) {
             (None, _) => "nothing was counted, for its service sent nothing".to_owned(),
             (Some(_), 0) => "nothing was counted, though its service sent something".to_owned(),
-            (Some(_), total) => format!("{good} of {total} were good"),
+            (Some(_), total) => {
+                let why = untold.as_ref().filter(|_| !told.contains(slo.as_str()));
+                format!(
+                    "{good} of {total} were good, {}{}",
+                    left_in_words(*left),
+                    why.map(|why| format!("; no alert: {why}")).unwrap_or_default()
+                )
+            }
         };
         let _ = writeln!(text, "{}", plain(&format!("{name}: {what}")));
     }
     text
+}
+
+/// `7.3 % of the budget left`, or by how much of it more than all was spent.
+fn left_in_words(left: f64) -> String {
+    if left < 0.0 {
+        format!("the budget overspent by {} of it", share_in_words(-left))
+    } else {
+        format!("{} of the budget left", share_in_words(left))
+    }
 }
 
 /// An anomaly in which budgets burned.
@@ -104,7 +122,7 @@ fn burns_text(burns: &[Burned]) -> String {
         let _ = writeln!(text, "{}  {}  {}  {names}", of("fired_at"), of("severity"), of("service"));
     }
     if text.is_empty() {
-        text.push_str("no budget would have burned too fast\n");
+        text.push_str("no alert would have fired\n");
     }
     text
 }
@@ -130,10 +148,19 @@ mod tests {
             service: service.map(ServiceKey::named),
             good,
             total,
+            left: if good < total { -4.0 } else { 1.0 },
+            untold: (good < total).then(|| "too\nbriefly".to_owned()),
         };
+        let counted = [of(Some("shop"), 9, 10), of(Some("shop"), 10, 10)];
         assert_eq!(
-            counted_text(&[of(Some("shop"), 9, 10), of(Some("shop"), 0, 0), of(None, 0, 0)]),
-            "a\\u{a}b of shop: 9 of 10 were good\n\
+            counted_text(&counted, &BTreeSet::new()),
+            "a\\u{a}b of shop: 9 of 10 were good, the budget overspent by 400 % of it; no alert: too\\u{a}briefly\n\
+             a\\u{a}b of shop: 10 of 10 were good, 100 % of the budget left\n"
+        );
+        assert!(!counted_text(&counted, &["a\nb"].into()).contains("no alert"), "it was told");
+        assert_eq!(
+            counted_text(&[of(Some("shop"), 0, 0), of(None, 0, 0)], &BTreeSet::new()),
+            "\
              a\\u{a}b of shop: nothing was counted, though its service sent something\n\
              a\\u{a}b: nothing was counted, for its service sent nothing\n"
         );
@@ -157,7 +184,7 @@ mod tests {
             (&json["slos"], &json["title"], &json["resolved_at"]),
             (&json!(["shop-ok"]), &"shop: fails".into(), &Value::Null)
         );
-        assert_eq!(burns_text(&burns("").expect("nothing")), "no budget would have burned too fast\n");
+        assert_eq!(burns_text(&burns("").expect("nothing")), "no alert would have fired\n");
         assert_eq!(burns("{").err().map(|failure| failure.code), Some(1));
     }
 }

@@ -117,13 +117,52 @@ impl<'a> Document<'a> {
     /// It is no YAML, or has not these keys.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, FileError> {
         serde_saphyr::from_str(self.text).map_err(|error| {
-            let line = error.location().map_or(1, |location| location.line());
+            let (line, column) =
+                error.location().map_or((1, 1), |location| (location.line(), location.column()));
             let message = error.without_snippet().to_string();
             let first = message.lines().next().unwrap_or_default();
+            let text = self.text.lines().nth(place(line)).unwrap_or_default();
+            if let Some((key, wrong)) = share_as_percent(text).filter(|_| first.contains("floating point")) {
+                return self.wrong(line, key, wrong);
+            }
             let key = first.split('`').nth(1).unwrap_or("document").to_owned();
-            self.wrong(line, &key, first)
+            let hint = if first.contains("flow") && is_brace_in_a_name(text, place(column)) {
+                "; in { } what holds a brace is quoted, such as operation: \"GET /user/{id}\""
+            } else {
+                ""
+            };
+            self.wrong(line, &key, format!("{first}{hint}"))
         })
     }
+}
+
+/// Where in a text it is what its reader counts from 1.
+fn place(number: u64) -> usize {
+    usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX)
+}
+
+/// The share that somebody who wrote so many percent means; `None` where that is unlikely.
+pub(super) fn share_of_percent(percent: f64) -> Option<f64> {
+    // Rounded, for a hundredth of 99.9 is not quite 0.999.
+    (percent > 0.0 && percent < 100.0).then(|| (percent * 1e8).round() / 1e10)
+}
+
+/// The key of a share that a line gives as `99.9%`, and what to write instead.
+fn share_as_percent(line: &str) -> Option<(&'static str, String)> {
+    ["target", "timeSliceTarget"].into_iter().find_map(|key| {
+        let (_, value) = line.split_once(&format!("{key}:"))?;
+        let (number, _) = value.split_once('%')?;
+        let number = number.trim().trim_start_matches(['"', '\'']).trim_end();
+        let share = share_of_percent(number.parse().ok()?)?;
+        Some((key, format!("is a share, not percent: write {share} for {number} %")))
+    })
+}
+
+/// Whether a brace stands within a name, as in `GET /user/{id}`, rather than where something in braces begins.
+fn is_brace_in_a_name(line: &str, column: usize) -> bool {
+    let before = column.checked_sub(1).and_then(|before| line.chars().nth(before));
+    line.chars().nth(column) == Some('{')
+        && before.is_some_and(|c| !c.is_whitespace() && !matches!(c, '{' | '[' | ',' | ':'))
 }
 
 /// Splits a file at its `---` lines.

@@ -6,7 +6,7 @@
 //! burn rate and spent budget are the means of theirs by `compositeWeight`. Only the latter alerts.
 
 use super::alerting::{ConditionSpec, Either, Item, Known, PolicySpec};
-use super::document::{Document, FileError};
+use super::document::{Document, FileError, share_of_percent};
 use super::indicator::{self, IndicatorSpec, Threshold};
 use crate::aggregate::Comparison;
 use crate::slo::{Calendar, Definition, Method, Origin, Period, Rule, is_time_zone, rolling, shorthand};
@@ -292,7 +292,14 @@ fn target(document: &Document<'_>, at: &Spanned<ObjectiveSpec>) -> Result<f64, F
     };
     if !(0.0..1.0).contains(&target) {
         let allowed = if key == "target" { "0 to below 1" } else { "0 to below 100" };
-        return Err(document.wrong_at(value, key, format!("is out of range, allowed: {allowed}")));
+        let hint = match share_of_percent(value.value) {
+            // Below, it may as well be a slip of the point.
+            Some(share) if key == "target" && value.value >= 50.0 => {
+                format!("; write {share} for {} %", value.value)
+            }
+            _ => String::new(),
+        };
+        return Err(document.wrong_at(value, key, format!("is out of range, allowed: {allowed}{hint}")));
     }
     Ok(target)
 }

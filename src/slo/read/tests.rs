@@ -662,3 +662,42 @@ fn files_are_read_again_when_they_change_and_a_bad_one_is_told_once() {
     std::fs::remove_file(&path).expect("removed");
     assert_eq!(files.changed().expect("good").map(|taken| taken.definitions.len()), Some(1));
 }
+
+#[test]
+fn a_likely_slip_is_told_with_what_to_write_instead() {
+    for (spec, wanted) in [
+        ("objectives: [{ target: 99.9% }]", "6: target: is a share, not percent: write 0.999 for 99.9 %"),
+        (
+            "objectives:\n  - target: \"99.95 %\"",
+            "7: target: is a share, not percent: write 0.9995 for 99.95 %",
+        ),
+        (
+            "objectives: [{ target: 0.9, timeSliceTarget: 95% }]",
+            "6: timeSliceTarget: is a share, not percent: write 0.95 for 95 %",
+        ),
+        (
+            "indicator: {operation: GET /user/{id}}",
+            "; in { } what holds a brace is quoted, such as operation: \"GET /user/{id}\"",
+        ),
+        (
+            "indicator: [GET /user/{id}/x]",
+            "; in { } what holds a brace is quoted, such as operation: \"GET /user/{id}\"",
+        ),
+        // Another slip is told without what does not help.
+        ("indicator: { a: b {c: d} }", "at line 6, column 21"),
+        ("objectives: [{ target: much }]", "invalid floating point (f64 value) at line 6, column 26"),
+    ] {
+        let text = format!(
+            "apiVersion: openslo/v1\nkind: SLO\nmetadata: {{ name: it }}\nspec:\n  service: x\n  {spec}\n"
+        );
+        let told = read(Path::new("a.yaml"), &text).expect_err("a slip").to_string();
+        assert!(told.ends_with(wanted), "{spec}: {told}");
+    }
+    for (target, hint) in
+        [("99", "; write 0.99 for 99 %"), ("99.9", "; write 0.999 for 99.9 %"), ("1.5", ""), ("-2", "")]
+    {
+        let text = GOOD.replace("target: 0.99", &format!("target: {target}"));
+        let told = read(Path::new("a.yaml"), &text).expect_err("out of range").to_string();
+        assert!(told.ends_with(&format!("target: is out of range, allowed: 0 to below 1{hint}")), "{told}");
+    }
+}
