@@ -167,7 +167,7 @@ pub fn slo_json(of: &v1::Slo) -> Value {
         json!({
             "target": of.target,
             "window": window_text(of.window_ns),
-            "state": slo_state_name(of),
+            "state": data_state_name(of.state()),
             "good": of.good,
             "total": of.total,
             "budget_remaining_ratio": of.budget_remaining_ratio,
