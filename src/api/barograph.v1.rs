@@ -5795,7 +5795,7 @@ pub struct SeriesStatus {
     #[prost(uint64, tag = "3")]
     pub overflowed: u64,
     /// The services with most of those items, and what makes their series many; at most five. Behind them, at most
-    /// five callers that bring too many services.
+    /// five callers that bring too many services or series.
     #[prost(message, repeated, tag = "4")]
     pub crowded: ::prost::alloc::vec::Vec<CrowdedService>,
 }
