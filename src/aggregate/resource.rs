@@ -33,8 +33,8 @@ pub(super) struct Resource {
     pub facets: Box<[u32]>,
     /// Hash of its attributes in the order of their keys: equal after a restart.
     pub identity: [u8; 16],
-    /// For whose request there was no room for its service. Of another caller there may be.
-    refused_of: Option<CallerTag>,
+    /// For whose request there was no room for its service, and when. Of another caller there may be.
+    refused: Option<(CallerTag, u64)>,
 }
 
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct Resources {
     facet_names: Vec<Arc<str>>,
     /// Whose request is counted now.
     pub caller: CallerTag,
+    /// Of resources that were taken: with each there may be a service that was refused to others.
+    taken: u64,
 }
 
 impl Resources {
@@ -59,6 +61,7 @@ impl Resources {
             limit: bounds.resources,
             facet_names: FACETS.into_iter().chain(wanted).map(Into::into).collect(),
             caller: CallerTag::NOBODY,
+            taken: 0,
         }
     }
 
@@ -74,8 +77,8 @@ impl Resources {
     /// The number of a resource of which these very bytes were seen before.
     pub fn find(&self, raw: &[u8]) -> Option<u32> {
         let number = self.find_raw(self.hasher.hash_one(raw), raw)?;
-        let refused_of = self.get(number).and_then(|resource| resource.refused_of);
-        refused_of.is_none_or(|caller| caller == self.caller).then_some(number)
+        let refused = self.get(number).and_then(|resource| resource.refused);
+        refused.is_none_or(|refused| refused == (self.caller, self.taken)).then_some(number)
     }
 
     fn find_raw(&self, hash: u64, raw: &[u8]) -> Option<u32> {
@@ -91,6 +94,7 @@ impl Resources {
             // Open facet counts refer to facets by number, so those stay.
         }
         let made = self.parse(view, hash, series, facets);
+        self.taken = self.taken.saturating_add(u64::from(made.refused.is_none()));
         if let Some(number) = self.find_raw(hash, view.bytes())
             && let Some(place) = self.all.get_mut(number as usize)
         {
@@ -146,8 +150,8 @@ impl Resources {
         }
         let mut identity = [0u8; 16];
         hasher.finalize_xof().fill(&mut identity);
-        let refused_of = is_refused.then_some(self.caller);
-        Resource { raw: view.bytes().into(), hash, service, facets: found.into(), identity, refused_of }
+        let refused = is_refused.then_some((self.caller, self.taken));
+        Resource { raw: view.bytes().into(), hash, service, facets: found.into(), identity, refused }
     }
 
     /// Forgets every number.

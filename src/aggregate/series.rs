@@ -379,17 +379,18 @@ impl SeriesTable {
 
     /// Notes items of the caller for which there was no room, if that is its doing: others may have filled it.
     pub fn note_turned_away(&mut self, items: u64) {
-        let has_too_much = !self.may_bring_series() && self.has_more_than_others(|of| of.series)
-            || !self.may_bring_services() && self.has_more_than_others(|of| of.services);
+        let has_too_much = !self.may_bring_series()
+            && self.has_more_than_others(|of| of.series, self.apart())
+            || !self.may_bring_services() && self.has_more_than_others(|of| of.services, self.services.len());
         if has_too_much && let Some(brought) = self.brought.get_mut(&self.caller) {
             brought.overflowed = brought.overflowed.saturating_add(items);
         }
     }
 
-    /// Whether the caller brought no less than callers did on average.
-    fn has_more_than_others(&self, own: impl Fn(&Brought) -> usize) -> bool {
-        let of_all = own(&self.brought_in_all);
-        self.brought.get(&self.caller).is_some_and(|of| own(of).saturating_mul(self.brought.len()) >= of_all)
+    /// Whether the caller brought no less of the `taken` than callers did on average. What is nobody's is that of one.
+    fn has_more_than_others(&self, own: impl Fn(&Brought) -> usize, taken: usize) -> bool {
+        let callers = self.brought.len() + usize::from(taken > own(&self.brought_in_all));
+        self.brought.get(&self.caller).is_some_and(|of| own(of).saturating_mul(callers) >= taken)
     }
 
     /// Whether a service stands for those for which there was no room.

@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,13 +47,17 @@ impl CallerKey {
         let path = dir.join("callers.key");
         match std::fs::read(&path).map(<[u8; 32]>::try_from) {
             Ok(Ok(key)) => return Ok(Self(key)),
-            // Of a crash while it was made: nobody has a tag yet.
-            Ok(Err(_)) => {}
+            // Of a crash while it was made, when nobody had a tag yet; or damaged.
+            Ok(Err(_)) => tracing::warn!(
+                "{} is not whole, a new one is made: who sent what is in the journal may be named wrongly",
+                path.display()
+            ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         let new = Self::random();
         disk::write_file(&path, &new.0)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         disk::sync_folder(dir)?;
         Ok(new)
     }
@@ -120,14 +125,13 @@ impl Callers {
     /// Who has a tag, of those that are known; all of them, where they are several.
     pub fn name_of(&self, tag: CallerTag) -> Option<Arc<str>> {
         let known = self.known.load();
-        let mut names = known.iter().filter(|(_, of)| of.tag == tag).map(|(name, _)| name);
-        let first = names.next().cloned();
-        let also: Vec<&str> = names.map(|name| &**name).collect();
-        if self.others.tag == tag {
-            return Some(format!("all beyond the first {MOST} callers").into());
+        let mut names: Vec<&str> =
+            known.iter().filter(|(_, of)| of.tag == tag).map(|(name, _)| &**name).collect();
+        let beyond = format!("all beyond the first {MOST} callers");
+        if self.others.tag == tag && known.len() >= MOST {
+            names.push(&beyond);
         }
-        first
-            .map(|first| if also.is_empty() { first } else { format!("{first}, {}", also.join(", ")).into() })
+        (!names.is_empty()).then(|| names.join(", ").into())
     }
 
     /// The allowance of a caller, the same each time.
@@ -198,10 +202,16 @@ mod tests {
         for name in &names {
             of_tag.entry(callers.of(name).tag).or_default().push(name);
         }
-        for (tag, mut named) in of_tag.into_iter().filter(|(tag, _)| *tag != callers.others.tag) {
+        for (tag, mut named) in of_tag {
             named.sort_unstable();
             assert_eq!(callers.name_of(tag).as_deref(), Some(&*named.join(", ")));
         }
-        assert!(callers.name_of(callers.others.tag).is_some_and(|name| name.contains("beyond")));
+        let held: Vec<_> = (0..MOST).map(|number| callers.of(&format!("held {number}").into())).collect();
+        let name = callers.name_of(callers.others.tag);
+        assert!(
+            name.is_some_and(|name| name.contains("all beyond the first 4096 callers")),
+            "{}",
+            held.len()
+        );
     }
 }

@@ -88,8 +88,11 @@ impl Api {
             let mut near = near_in_words(service, known.iter().map(String::as_str));
             if near.is_empty() {
                 let own = slos.iter().filter(|of| of.slo == slo).filter_map(key).map(|of| of.to_string());
-                let own = own.chain(defined.iter().filter(|(name, _)| name == slo).map(|(_, of)| of.clone()));
-                near = services_in_words(slo, own.collect());
+                let mut own: BTreeSet<String> = own.collect();
+                if own.is_empty() {
+                    own.extend(defined.iter().filter(|(name, _)| name == slo).map(|(_, of)| of.clone()));
+                }
+                near = services_in_words(slo, own);
             }
             return Err(self.unknown(format!("no service {service:?} has an objective{near}")));
         }
@@ -143,26 +146,31 @@ fn part_seen(of: &v1::Slo, window_s: u64, now: Timestamp) -> Option<Duration> {
 pub(crate) struct BurnCell {
     /// `14.4×`, or `1,000× in 28s` where no more of the window was counted; `None` if it is not known.
     pub text: Option<String>,
-    /// The rate over the whole window, by which rules go: what came before the first count is taken to be well.
+    /// The rate by which rules go: of their long windows that over the whole, of which what came before the first count
+    /// is taken to be well.
     pub judged: f64,
-    /// Whether not all of the window was counted.
-    is_part: bool,
+    /// Whether it is too fast, of less than the window.
+    is_fast_part: bool,
 }
 
 impl BurnCell {
     pub fn of(of: &v1::Slo, window: &str, now: Timestamp) -> Self {
         let Some(burn) = of.burn.iter().find(|burn| burn.window == window) else {
-            return Self { text: None, judged: 0.0, is_part: false };
+            return Self { text: None, judged: 0.0, is_fast_part: false };
         };
         let length_s = WINDOWS.iter().find(|(name, _)| *name == window).map_or(0, |(_, seconds)| *seconds);
         let rate = format!("{}×", three_digits(burn.rate));
         match part_seen(of, length_s, now) {
             Some(seen) if burn.rate > 0.0 => Self {
                 text: Some(format!("{rate} in {}", span(in_ns(seen)))),
-                judged: burn.rate * seen.as_secs_f64() / length_s as f64,
-                is_part: true,
+                judged: if LONG_WINDOWS.contains(&window) {
+                    burn.rate * seen.as_secs_f64() / length_s as f64
+                } else {
+                    burn.rate
+                },
+                is_fast_part: burn.rate >= 1.0,
             },
-            _ => Self { text: Some(rate), judged: burn.rate, is_part: false },
+            _ => Self { text: Some(rate), judged: burn.rate, is_fast_part: false },
         }
     }
 }
@@ -171,14 +179,14 @@ fn in_ns(length: Duration) -> i64 {
     i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// What rates of windows mean that were not counted whole, by the objective that burns fastest of those; empty if there is
-/// none.
+/// What rates of windows mean that were not counted whole, by the objective that burns fastest of those; empty if none
+/// burns too fast.
 #[must_use]
 pub(crate) fn young_text(slos: &[v1::Slo], now: Timestamp) -> String {
     let cells = slos.iter().flat_map(|of| LONG_WINDOWS.map(move |window| (of, window)));
     let young = cells.filter_map(|(of, window)| {
         let cell = BurnCell::of(of, window, now);
-        cell.text.filter(|_| cell.is_part).map(|text| (of, window, text, cell.judged))
+        cell.text.filter(|_| cell.is_fast_part).map(|text| (of, window, text, cell.judged))
     });
     // Of windows that hold the same, the shortest is judged to burn fastest.
     let Some((of, window, text, judged)) = young.max_by(|a, b| a.3.total_cmp(&b.3)) else {
@@ -260,7 +268,7 @@ mod tests {
         // Older than the one window, and than both; and nothing burns.
         assert_eq!(cell(&of(900, 3.0), "5m"), ("3.00×".to_owned(), 3.0));
         assert_eq!(cell(&of(900, 3.0), "1h"), ("3.00× in 15m 0s".to_owned(), 0.75));
-        assert_eq!(young_text(&[of(3_600, 3.0), of(36, 0.0)], now), "");
+        assert_eq!(young_text(&[of(3_600, 3.0), of(36, 0.0), of(36, 0.9)], now), "");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::budget::{Budget, DataState, length_in_words};
 use super::budgets::{Budgets, State};
-use super::burn::{BurnRule, Rule, WINDOWS};
+use super::burn::{Rule, WINDOWS};
 use super::definition::Counting;
 use super::objective::{Objective, Reading};
 use super::service::Service;
@@ -95,41 +95,42 @@ impl Budgets {
         counted
     }
 
-    /// What kept an objective from being told of, as it stands: the rule that is nearest speaks. `None` if nothing bad
-    /// was counted.
+    /// What kept an objective from being told of, as it stands at the end. `None` if nothing bad was counted.
     fn untold(&self, objective: &Objective, now: Timestamp) -> Option<String> {
         let all = &self.state.objectives;
         let read = |seconds: u64| reading(all, objective, now.secs(), seconds);
         let seen = now.since(first(all, objective)).max(Duration::from_secs(1));
-        if read(seen.as_secs().saturating_add(1)).bad == 0 {
+        let bad = read(seen.as_secs().saturating_add(1)).bad;
+        if bad == 0 {
             return None;
         }
-        let Some(longest) = objective.rules.iter().map(Rule::long).max() else {
+        if objective.rules.is_empty() {
             return Some("it has no alerts of its own".to_owned());
-        };
-        let bad = read(longest.as_secs()).bad;
+        }
         let floor = objective.floor.unwrap_or(self.config.bad_requests);
         if bad < floor && objective.unit() == 1 && objective.members.is_empty() {
-            return Some(format!("a rule begins with {floor} bad ones (slo.bad_requests)"));
+            let set_by = if objective.floor.is_none() { " (slo.bad_requests)" } else { "" };
+            return Some(format!("a rule begins with {floor} bad ones{set_by}"));
         }
-        let burns = objective.rules.iter().filter_map(|rule| match rule {
-            Rule::Burn(rule) if rule.long > seen && rule.factor > 0.0 => Some(rule),
+        // What it burned at would have been enough, had it gone on.
+        let cut_short = objective.rules.iter().filter_map(|rule| match rule {
+            Rule::Burn(rule) if rule.long > seen && rule.factor > 0.0 => {
+                let burn = read(rule.long.as_secs()).burn;
+                let over_all = burn * seen.as_secs_f64() / rule.long.as_secs_f64().max(1.0);
+                (burn >= rule.factor && over_all < rule.factor).then_some((over_all, rule))
+            }
             _ => None,
         });
-        let over_all = |rule: &BurnRule| {
-            read(rule.long.as_secs()).burn * seen.as_secs_f64() / rule.long.as_secs_f64().max(1.0)
-        };
-        let nearest = burns
-            .map(|rule| (over_all(rule), rule))
-            .max_by(|(a, a_rule), (b, b_rule)| (a / a_rule.factor).total_cmp(&(b / b_rule.factor)));
+        let nearest =
+            cut_short.max_by(|(a, a_rule), (b, b_rule)| (a / a_rule.factor).total_cmp(&(b / b_rule.factor)));
         Some(match nearest {
-            Some((rate, rule)) if rate < rule.factor => format!(
-                "only {} were counted: over the whole {} of a rule it burned {rate:.1} times too fast, and {} is asked for",
+            Some((rate, rule)) => format!(
+                "only {} were counted: over the whole {} of a rule its burn rate was {rate:.1}, and {} is asked for",
                 length_in_words(seen.as_secs()),
                 length_in_words(rule.long.as_secs()),
                 rule.factor
             ),
-            _ => "too slowly or too briefly for any of its rules".to_owned(),
+            None => "too slowly or too briefly for any of its rules, or too few to be sure".to_owned(),
         })
     }
 

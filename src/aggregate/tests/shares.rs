@@ -225,6 +225,28 @@ fn a_service_that_was_refused_to_one_caller_is_taken_from_another() {
     }
 }
 
+/// However it was told of: here by another instance.
+#[test]
+fn a_service_that_another_brought_is_counted_for_itself_from_then_on() {
+    let mut shard = Shard::new(0, 1, &Config { series: 1_000, ..Config::default() });
+    let of = |service: &str, instance: &str| {
+        let body = named(service, std::iter::once("x".to_owned()));
+        let mut request = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+        request.resource_spans[0].resource = resource(service, instance);
+        request.encode_to_vec()
+    };
+    for number in 0..200 {
+        send(&mut shard, INVENTOR, of(&format!("svc-{number}"), "1"));
+    }
+    send(&mut shard, INVENTOR, of("wanted", "1"));
+    send(&mut shard, MODEST, of("wanted", "2"));
+    send(&mut shard, INVENTOR, of("wanted", "1"));
+    let mut sum = Merged::default();
+    sum.take(shard.cut(cut(NOW + 1, false)));
+    let of_wanted = sum.cells.iter().filter(|((id, _), _)| &*sum.keys[id].service.name == "wanted");
+    assert_eq!(of_wanted.map(|(_, cell)| cell.items()).sum::<u64>(), 2, "all but the first");
+}
+
 /// The table is full of what others brought.
 #[test]
 fn who_brought_little_is_not_named_when_there_is_no_room() {

@@ -81,12 +81,12 @@ fn counted_text(counted: &[Counted], told: &BTreeSet<&str>) -> String {
     text
 }
 
-/// `7.3 % of the budget left`, or by how much of it more than all was spent.
+/// `7.3 % of the budget left at the end`, or by how much of it more than all was spent.
 fn left_in_words(left: f64) -> String {
     if left < 0.0 {
         format!("the budget overspent by {} of it", share_in_words(-left))
     } else {
-        format!("{} of the budget left", share_in_words(left))
+        format!("{} of the budget left at the end", share_in_words(left))
     }
 }
 
@@ -122,7 +122,7 @@ fn burns_text(burns: &[Burned]) -> String {
         let _ = writeln!(text, "{}  {}  {}  {names}", of("fired_at"), of("severity"), of("service"));
     }
     if text.is_empty() {
-        text.push_str("no alert would have fired\n");
+        text.push_str("no alert on a budget would have fired\n");
     }
     text
 }
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(
             counted_text(&counted, &BTreeSet::new()),
             "a\\u{a}b of shop: 9 of 10 were good, the budget overspent by 400 % of it; no alert: too\\u{a}briefly\n\
-             a\\u{a}b of shop: 10 of 10 were good, 100 % of the budget left\n"
+             a\\u{a}b of shop: 10 of 10 were good, 100 % of the budget left at the end\n"
         );
         assert!(!counted_text(&counted, &["a\nb"].into()).contains("no alert"), "it was told");
         assert_eq!(
@@ -184,7 +184,7 @@ mod tests {
             (&json["slos"], &json["title"], &json["resolved_at"]),
             (&json!(["shop-ok"]), &"shop: fails".into(), &Value::Null)
         );
-        assert_eq!(burns_text(&burns("").expect("nothing")), "no alert would have fired\n");
+        assert_eq!(burns_text(&burns("").expect("nothing")), "no alert on a budget would have fired\n");
         assert_eq!(burns("{").err().map(|failure| failure.code), Some(1));
     }
 }
