@@ -460,5 +460,5 @@ async fn advice_comes_for_people_and_for_programs() {
     let (code, text, error) = run(&["slo", "test", &good, "--backtest", &data, "-o", "json"]);
     assert_eq!((code, text.as_str()), (Some(0), "[]\n"), "{error}");
     let (_, text, _) = run(&["slo", "test", &good, "--backtest", &data]);
-    assert!(text.starts_with("no budget would have burned too fast\ngood of test/shop: "), "{text}");
+    assert!(text.starts_with("no alert on a budget would have fired\ngood of test/shop: "), "{text}");
 }
