@@ -33,7 +33,7 @@ impl CallerKey {
     pub fn random() -> Self {
         let mut key = [0; 32];
         if SystemRandom::new().fill(&mut key).is_err() {
-            // Without the system's randomness it can be guessed, as names of series can that are no secret either.
+            // Better one that can be guessed than no daemon: what it keeps apart is fairness, no secret.
             key.fill_with(|| fastrand::u8(..));
         }
         Self(key)

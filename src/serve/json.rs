@@ -230,18 +230,8 @@ pub(crate) fn excluded_text(ns: i64) -> String {
     if ns > 0 { window_text(ns) } else { String::new() }
 }
 
-/// How an objective stands: `spent` if what it counts comes, but nothing is left of its budget; else what is known of
-/// its data.
-#[must_use]
-pub(crate) fn slo_state_name(of: &v1::Slo) -> &'static str {
-    match of.state() {
-        v1::DataState::Ok if of.budget_remaining_ratio <= 0.0 => "spent",
-        state => data_state_name(state),
-    }
-}
-
 /// `ok`, `quiet`, `silent`, `gone`.
-const fn data_state_name(state: v1::DataState) -> &'static str {
+pub(super) const fn data_state_name(state: v1::DataState) -> &'static str {
     match state {
         v1::DataState::Ok => "ok",
         v1::DataState::Unspecified | v1::DataState::Quiet => "quiet",

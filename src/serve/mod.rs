@@ -58,10 +58,10 @@ pub use json::{
 };
 pub(crate) use json::{
     anomaly_state_name, budget_spent_text, change_kind_name, excluded_text, kind_name, severity_name,
-    slo_state_name, users_text, window_text,
+    users_text, window_text,
 };
 pub use meter::{Meter, Turnstile};
-pub(crate) use objectives::{BurnCell, refused_files_text, silent_text, young_text};
+pub(crate) use objectives::{BurnCell, refused_files_text, silent_text, slo_state_name, young_text};
 pub use plot::Plot;
 pub use query::{Beat, DEFAULT_RANGE, Queries, Range};
 pub use records::Records;

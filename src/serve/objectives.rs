@@ -1,5 +1,6 @@
 //! Objectives by name, and files of them that are refused.
 
+use super::json::data_state_name;
 use super::near::near_in_words;
 use super::text::{plain, span, three_digits, time};
 use super::{Api, Error, from_proto};
@@ -136,6 +137,16 @@ pub(crate) fn refused_files_text(files: &[v1::RefusedFile]) -> String {
     lines.join("\n")
 }
 
+/// How an objective stands: `spent` if what it counts comes, but nothing is left of its budget; else what is known of
+/// its data. In JSON these are told apart: what is left stands beside the state there.
+#[must_use]
+pub(crate) fn slo_state_name(of: &v1::Slo) -> &'static str {
+    match of.state() {
+        v1::DataState::Ok if of.budget_remaining_ratio <= 0.0 => "spent",
+        state => data_state_name(state),
+    }
+}
+
 /// How much of a window was counted, if not all of it.
 fn part_seen(of: &v1::Slo, window_s: u64, now: Timestamp) -> Option<Duration> {
     let seen = now.since(from_proto(of.counted_since.as_ref()?)).max(Duration::from_secs(1));
@@ -229,7 +240,6 @@ fn refused_file_text(of: &v1::RefusedFile) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::json::slo_state_name;
     use super::super::to_proto;
     use super::*;
 
