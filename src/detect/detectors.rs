@@ -7,6 +7,7 @@ use super::evidence::{Observed, Stand};
 use super::finding::{Band, Finding, Gravity, Interval, Phase, Symptom};
 use super::metrics::MetricSeries;
 use super::requests::RequestSeries;
+use super::sampling::counts_requests;
 use super::score::Score;
 use super::service::Service;
 use super::table::Table;
@@ -145,8 +146,7 @@ impl Detectors {
         self.state.at = now;
         self.forget_idle(now);
         for (id, window, cell) in &tick.changed {
-            let late = window.end().saturating_add(SEALED_AFTER) < now;
-            self.cell(now, *id, (cell, late), registry, &mut out);
+            self.cell(now, *id, (*window, cell), registry, &mut out);
         }
         if std::mem::take(&mut self.met) {
             self.count();
@@ -170,15 +170,16 @@ impl Detectors {
         out
     }
 
-    /// A cell, and whether it came after its window was sealed.
+    /// What came of a window.
     fn cell(
         &mut self,
         now: Timestamp,
         id: SeriesId,
-        (cell, late): (&Cell, bool),
+        (window, cell): (WindowId, &Cell),
         registry: &Registry,
         out: &mut Detected,
     ) {
+        let late = window.end().saturating_add(SEALED_AFTER) < now;
         match cell {
             Cell::Requests(requests) => {
                 let series = match self.state.requests.get_mut(id) {
@@ -228,6 +229,11 @@ impl Detectors {
                 };
                 let number = series.service;
                 if let Some(service) = self.state.services.get_mut(number as usize) {
+                    if counts_requests(&series.key.operation)
+                        && let Cell::Distribution(of) = cell
+                    {
+                        service.metered_open.add(window, of.histogram.count());
+                    }
                     let score = series.observe(now, id, cell, service, &self.config, &mut out.findings);
                     if self.with_scores {
                         out.scores.extend(score);

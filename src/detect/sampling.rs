@@ -30,8 +30,9 @@ pub(super) fn counts_requests(metric: &str) -> bool {
 }
 
 impl Service {
-    /// Judges the window whose counts are in.
-    pub(super) fn judge_sampling(&mut self, now: Timestamp, findings: &mut Vec<Finding>) {
+    /// Judges the window whose counts are in. `metered_next`: requests that the metrics counted in the window after
+    /// it, as far as it is in; 0 if nothing is.
+    pub(super) fn judge_sampling(&mut self, now: Timestamp, metered_next: u64, findings: &mut Vec<Finding>) {
         let window = self.in_window;
         if window.requests >= REQUESTS_AT_LEAST {
             let weight = window.weight / window.requests as f64;
@@ -42,12 +43,22 @@ impl Service {
             }
         }
         if window.metered >= REQUESTS_AT_LEAST {
-            let spans = window.served as f64 / window.metered as f64;
+            // A few requests more or less say nothing.
+            let few = if self.metered.mean() > 0.0 { REQUESTS_AT_LEAST as f64 } else { 0.0 };
+            let served = window.served as f64;
+            let ratio = |metered: u64| (served + few * self.metered.mean()) / (metered as f64 + few);
+            // A point tells of the interval before it, so what this window had lies between its points and those of
+            // the next. Where requests stay away, spans do so, too; where only spans do, they do not.
+            let of_next = if metered_next > 0 { metered_next } else { window.metered };
+            let spans = self.metered.nearest(ratio(window.metered), ratio(of_next));
             let shift = self.metered.observe(spans, UNANNOUNCED);
-            self.tell(now, "spans a request", shift, spans, |of| &of.metered, findings);
+            let told = served / window.metered as f64;
+            self.tell(now, "spans a request", shift, told, |of| &of.metered, findings);
             if let Some(Shift::Ends(times)) = shift {
                 self.traffic.rescale(times);
             }
+        } else {
+            self.metered.nothing_seen();
         }
         let known = self.first_request != Timestamp::ZERO && now.since(self.first_request) > KNOWN;
         let replaced = window.new * 2 >= window.requests

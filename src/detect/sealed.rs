@@ -32,13 +32,13 @@ impl Detectors {
         let (mut metered, mut differ) = (0usize, 0usize);
         for service in self.state.services.iter_mut().filter(|service| service.entries > 0) {
             missing_instances(now, service, findings);
-            service.judge_sampling(now, findings);
+            service.judge_sampling(now, service.metered_open.of(window.id.next()), findings);
             let counts = service.in_window.metered >= REQUESTS_AT_LEAST;
             metered += usize::from(counts);
             differ += usize::from(counts && service.metered.is_in_doubt());
         }
-        // Metrics come later than spans, so where traffic falls they differ for a window. Who falls with the
-        // others waits for them: judged alone, a service that is called would be named instead of its caller.
+        // Where metrics differ from spans, one more window says whether that is how telemetry is made. Who falls with
+        // the others waits for them: judged alone, a service that is called would be named instead of its caller.
         let waits = differ > 0 && DIFFER_TOGETHER * differ >= metered;
         for service in &mut self.state.services {
             if service.entries > 0 {
@@ -73,7 +73,8 @@ impl Detectors {
                 if counts_requests(&series.key.operation)
                     && let Some(Cell::Distribution(of)) = packed.cell()
                 {
-                    service.in_window.metered += of.histogram.count();
+                    service.in_window.metered =
+                        service.in_window.metered.saturating_add(of.histogram.count());
                 }
             }
         }

@@ -24,7 +24,7 @@ crate::settings! {
         first_healthy: Seconds = Seconds(Duration::from_secs(120)), "10s to 1h", |time| (10..=3_600).contains(&time.0.as_secs());
         /// Most bytes of recorded requests, inflated, that the first pass reads; where the two periods hold more,
         /// it reads what lies next to the onset, and the bundle says which share that is.
-        first_read_bytes: ByteSize = ByteSize(384 << 20), "16 MiB to 1 GiB", |n| (16 << 20..=1 << 30).contains(&n.0);
+        first_read_bytes: ByteSize = ByteSize(256 << 20), "16 MiB to 1 GiB", |n| (16 << 20..=1 << 30).contains(&n.0);
         /// Healthy period before the onset that the complete pass compares with.
         healthy: Seconds = Seconds(Duration::from_secs(600)), "10s to 1h", |time| (10..=3_600).contains(&time.0.as_secs());
         /// The same of the complete pass.
