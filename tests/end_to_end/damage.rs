@@ -15,7 +15,7 @@ const REQUESTS: u64 = 60;
 
 /// How often a file is damaged: `scripts/release-check` asks for 1,000.
 fn damages() -> usize {
-    std::env::var("BAROGRAPH_DAMAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(20)
+    std::env::var("BAROGRAPH_DAMAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
 }
 
 fn is_full() -> bool {
