@@ -3875,12 +3875,18 @@ pub struct ExplainRequest {
 pub struct ExplainResponse {
     #[prost(message, optional, tag = "1")]
     pub at: ::core::option::Option<::prost_types::Timestamp>,
-    /// Most likely first; none when nothing is wrong.
+    /// Most likely first; none when nothing is wrong, or nothing is held to compare with.
     #[prost(message, repeated, tag = "2")]
     pub causes: ::prost::alloc::vec::Vec<Cause>,
     /// The share of what is recorded of both periods that was looked at, 0..1.
     #[prost(double, tag = "3")]
     pub share: f64,
+    /// Spans, log records and points of the healthy period that were compared with. With none, nothing can be said.
+    #[prost(uint64, tag = "4")]
+    pub healthy_rows: u64,
+    /// When the healthy period began, as far as the journal goes back.
+    #[prost(message, optional, tag = "5")]
+    pub healthy_since: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Generated client implementations.
 pub mod journal_service_client {

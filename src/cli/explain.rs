@@ -8,7 +8,7 @@ use crate::app::{Config, Question, write_causes};
 use crate::diagnose::{Bundle, Cause};
 use crate::model::{Clock as _, SystemClock, Timestamp};
 use crate::serve::text::{percent, plain};
-use crate::serve::to_proto;
+use crate::serve::{from_proto, to_proto};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 Without a recording, the daemon's journal is asked; --out then fetches a bundle as that of an alarm: traces, logs,
 causes.json, index.html.
-Nothing timed after --at is looked at. Writes result/causes.json; an empty list means that nothing is wrong.
+Nothing timed after --at is looked at. Writes result/causes.json; an empty list means that nothing is worse than in the baseline.
 A bundle is diagnosed again from what it holds, and what was told when it was made is shown beside it.")]
 pub struct Arguments {
     /// OTLP JSON lines as the Collector's file exporter writes them (.gz and .zst too).
@@ -39,7 +39,8 @@ pub struct Arguments {
     /// The moment: RFC 3339 with a zone, or the latest HH:MM or HH:MM:SS of UTC.
     #[arg(long, value_name = "TIME", value_parser = moment, required_unless_present = "bundle")]
     at: Option<Timestamp>,
-    /// The healthy period; by default ten minutes that end two minutes before.
+    /// The healthy period, of recordings only; by default, and of the daemon's journal always, ten minutes that end
+    /// two minutes before.
     #[arg(long, value_name = "FROM/TO", value_parser = period)]
     baseline: Option<(Timestamp, Timestamp)>,
     /// Only causes in this service and in what it calls; of the daemon's journal only.
@@ -137,7 +138,11 @@ fn explain_live(
     })?;
     let mut text = String::new();
     if answer.causes.is_empty() {
-        text.push_str("nothing is wrong\n");
+        text.push_str(if answer.healthy_rows > 0 {
+            "nothing is worse than before\n"
+        } else {
+            "nothing can be said: nothing is held of the ten healthy minutes that it would be compared with\n"
+        });
     }
     for cause in &answer.causes {
         text.push_str(&format!(
@@ -149,7 +154,11 @@ fn explain_live(
             plain(&cause.reason)
         ));
     }
-    text.push_str(&format!("\nfrom {} of what is recorded of both periods\n", percent(answer.share)));
+    text.push_str(&format!("\nfrom {} of what is recorded of both periods", percent(answer.share)));
+    if let Some(since) = answer.healthy_since.as_ref().filter(|_| answer.healthy_rows > 0) {
+        text.push_str(&format!("; what is healthy is taken from {} on", from_proto(since)));
+    }
+    text.push('\n');
     super::output::write_out(&text)
 }
 

@@ -232,7 +232,7 @@ impl Detectors {
                     if counts_requests(&series.key.operation)
                         && let Cell::Distribution(of) = cell
                     {
-                        service.metered_open.add(window, of.histogram.count());
+                        service.requests_metered.count(window, of.histogram.count(), of.points);
                     }
                     let score = series.observe(now, id, cell, service, &self.config, &mut out.findings);
                     if self.with_scores {

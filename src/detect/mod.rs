@@ -20,6 +20,7 @@ mod last_week;
 mod lateness;
 mod latency;
 mod level;
+mod metered;
 mod metrics;
 mod pause;
 mod requests;

@@ -5,7 +5,7 @@
 use super::finding::{Finding, Phase};
 use super::service::Service;
 use super::usual::{Shift, Usual};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, WindowId};
 use std::time::Duration;
 
 /// Requests of a window that say enough.
@@ -30,9 +30,8 @@ pub(super) fn counts_requests(metric: &str) -> bool {
 }
 
 impl Service {
-    /// Judges the window whose counts are in. `metered_next`: requests that the metrics counted in the window after
-    /// it, as far as it is in; 0 if nothing is.
-    pub(super) fn judge_sampling(&mut self, now: Timestamp, metered_next: u64, findings: &mut Vec<Finding>) {
+    /// Judges the window whose counts are in.
+    pub(super) fn judge_sampling(&mut self, now: Timestamp, id: WindowId, findings: &mut Vec<Finding>) {
         let window = self.in_window;
         if window.requests >= REQUESTS_AT_LEAST {
             let weight = window.weight / window.requests as f64;
@@ -42,23 +41,20 @@ impl Service {
                 self.traffic.rescale(1.0 / times);
             }
         }
-        if window.metered >= REQUESTS_AT_LEAST {
-            // A few requests more or less say nothing.
-            let few = if self.metered.mean() > 0.0 { REQUESTS_AT_LEAST as f64 } else { 0.0 };
-            let served = window.served as f64;
-            let ratio = |metered: u64| (served + few * self.metered.mean()) / (metered as f64 + few);
-            // A point tells of the interval before it, so what this window had lies between its points and those of
-            // the next. Where requests stay away, spans do so, too; where only spans do, they do not.
-            let of_next = if metered_next > 0 { metered_next } else { window.metered };
-            let spans = self.metered.nearest(ratio(window.metered), ratio(of_next));
+        // Where requests stay away the metrics of a window, which are about what was before, differ from its spans.
+        let low = !self.metered.is_active() && self.requests_metered.is_low_after(id);
+        if window.metered >= REQUESTS_AT_LEAST && !low {
+            let spans = window.served as f64 / window.metered as f64;
             let shift = self.metered.observe(spans, UNANNOUNCED);
-            let told = served / window.metered as f64;
-            self.tell(now, "spans a request", shift, told, |of| &of.metered, findings);
+            self.tell(now, "spans a request", shift, spans, |of| &of.metered, findings);
             if let Some(Shift::Ends(times)) = shift {
                 self.traffic.rescale(times);
             }
-        } else {
-            self.metered.nothing_seen();
+            self.in_window.in_doubt = self.metered.is_in_doubt();
+        }
+        // Also of what is low: were it to stay so, it would become the usual after some minutes.
+        if window.metered >= REQUESTS_AT_LEAST && !self.metered.is_off() {
+            self.requests_metered.learn(window.metered);
         }
         let known = self.first_request != Timestamp::ZERO && now.since(self.first_request) > KNOWN;
         let replaced = window.new * 2 >= window.requests

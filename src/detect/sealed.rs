@@ -32,10 +32,10 @@ impl Detectors {
         let (mut metered, mut differ) = (0usize, 0usize);
         for service in self.state.services.iter_mut().filter(|service| service.entries > 0) {
             missing_instances(now, service, findings);
-            service.judge_sampling(now, service.metered_open.of(window.id.next()), findings);
+            service.judge_sampling(now, window.id, findings);
             let counts = service.in_window.metered >= REQUESTS_AT_LEAST;
             metered += usize::from(counts);
-            differ += usize::from(counts && service.metered.is_in_doubt());
+            differ += usize::from(counts && service.in_window.in_doubt);
         }
         // Where metrics differ from spans, one more window says whether that is how telemetry is made. Who falls with
         // the others waits for them: judged alone, a service that is called would be named instead of its caller.
@@ -118,7 +118,8 @@ fn judge_traffic(
         && counts.reporting > 0.5
         && !service.instances.half_blind
         && !service.lateness.active
-        && !service.metered.is_off()
+        && !service.metered.is_active()
+        && !counts.in_doubt
         && service.is_sound(window.start(), window.end());
     let began = service.first_request != Timestamp::ZERO && service.first_request < window.end();
     let seen = Observed { now, interval: window.0, last: window.end() };

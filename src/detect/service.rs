@@ -3,11 +3,12 @@
 use super::errors::Errors;
 use super::instances::Instances;
 use super::lateness::Lateness;
+use super::metered::RequestsMetered;
 use super::silence::Silence;
 use super::together::Together;
 use super::traffic::Traffic;
 use super::usual::Usual;
-use crate::model::{ServiceKey, Timestamp, WindowId};
+use crate::model::{ServiceKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,8 +20,6 @@ const BUSY: f64 = 20.0;
 const SERVES_WITHIN: Duration = Duration::from_secs(8);
 /// Resources of one service whose limits are remembered.
 const LIMITS_AT_MOST: usize = 256;
-/// Windows that are open at once, for a sender whose clock is right.
-const OPEN: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
@@ -59,30 +58,7 @@ pub struct Service {
     #[serde(skip)]
     pub in_window: InWindow,
     #[serde(skip)]
-    pub metered_open: MeteredOpen,
-}
-
-/// Requests that a service's metrics counted in the windows that are still open.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct MeteredOpen([(WindowId, u64); OPEN]);
-
-impl MeteredOpen {
-    /// Where there is no room, what is older makes way.
-    pub fn add(&mut self, window: WindowId, requests: u64) {
-        let Some(slot) = self.0.get_mut((window.0 % OPEN as u64) as usize) else { return };
-        if window > slot.0 {
-            *slot = (window, 0);
-        }
-        if window == slot.0 {
-            slot.1 = slot.1.saturating_add(requests);
-        }
-    }
-
-    /// 0 if nothing is known.
-    #[must_use]
-    pub fn of(&self, window: WindowId) -> u64 {
-        self.0.iter().find(|slot| slot.0 == window).map_or(0, |slot| slot.1)
-    }
+    pub requests_metered: RequestsMetered,
 }
 
 /// What a service had in the window that is being judged.
@@ -96,6 +72,8 @@ pub struct InWindow {
     /// SERVER spans, and requests that its metrics count.
     pub served: u64,
     pub metered: u64,
+    /// Metrics and spans of this window differ, and the next one has to say whether they go on to.
+    pub in_doubt: bool,
     /// Share of its steady instances that reported.
     pub reporting: f64,
     /// Anything at all came.
@@ -140,7 +118,7 @@ impl Service {
             unsound: None,
             last_end: Timestamp::ZERO,
             in_window: InWindow::default(),
-            metered_open: MeteredOpen::default(),
+            requests_metered: RequestsMetered::default(),
         }
     }
 

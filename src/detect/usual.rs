@@ -79,23 +79,16 @@ impl Usual {
         Some(Shift::Begins)
     }
 
-    /// What of the ratios between two bounds is nearest to the usual, where one is known; else the first bound.
-    #[must_use]
-    pub const fn nearest(&self, first: f64, second: f64) -> f64 {
-        if self.mean > 0.0 { self.mean.clamp(first.min(second), first.max(second)) } else { first }
-    }
-
-    /// There was nothing to compare in the latest window: what was odd about the one before does not stay in doubt.
-    pub const fn nothing_seen(&mut self) {
-        if !self.active {
-            self.off = 0;
-        }
-    }
-
     /// Whether the latest window was off, or a regime that is not the usual goes on.
     #[must_use]
     pub const fn is_off(&self) -> bool {
         self.active || self.off > 0
+    }
+
+    /// Whether a regime that is not the usual goes on.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        self.active
     }
 
     /// Whether the latest window alone was off: the next one tells whether that is a regime.
@@ -124,24 +117,6 @@ mod tests {
             }
             assert!(!usual.is_off());
         }
-    }
-
-    #[test]
-    fn what_is_in_doubt_for_a_window_is_so_no_longer_when_there_is_nothing_to_compare() {
-        let mut usual = Usual::default();
-        (0..10).for_each(|_| assert_eq!(usual.observe(1.0, 6), None));
-        assert!((usual.nearest(0.1, 4.0) - 1.0).abs() < 1e-9, "it lies between");
-        assert!((usual.nearest(4.0, 0.1) - 1.0).abs() < 1e-9);
-        assert!((usual.nearest(0.1, 0.5) - 0.5).abs() < 1e-9);
-        usual.observe(0.1, 6);
-        assert!(usual.is_in_doubt());
-        usual.nothing_seen();
-        assert!(!usual.is_off());
-        for _ in 0..2 {
-            usual.observe(0.1, 6);
-        }
-        usual.nothing_seen();
-        assert!(usual.is_off(), "a regime goes on");
     }
 
     #[test]

@@ -16,10 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What is to be said of a moment.
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// Most likely first; none when nothing is wrong.
+    /// Most likely first; none when nothing is wrong, or nothing is held to compare with.
     pub causes: Vec<Cause>,
     /// The share of what is recorded of both periods that was looked at, 0..=1.
     pub share: f64,
+    /// Rows of the healthy period that were compared with.
+    pub healthy_rows: u64,
+    /// When the healthy period began.
+    pub healthy_since: Timestamp,
 }
 
 /// Contrasts the two minutes before `at` with the ten before those. With a service, only causes in it and in
@@ -34,7 +38,10 @@ pub fn at_moment(
     config: &Config,
 ) -> Result<Moment, Error> {
     let (capture, found) = look(source, at, service, config)?;
-    Ok(Moment { causes: found.causes, share: capture.share() })
+    let healthy = &capture.healthy;
+    let healthy_rows = (healthy.spans.len() + healthy.logs.len() + healthy.points.len()) as u64;
+    let healthy_since = capture.healthy_times.start;
+    Ok(Moment { causes: found.causes, share: capture.share(), healthy_rows, healthy_since })
 }
 
 /// What was read for a moment, and what came of it.

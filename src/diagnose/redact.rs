@@ -22,6 +22,9 @@ pub struct Redaction {
 pub(super) const PATTERN_CHARACTERS: usize = 100;
 pub(super) const PATTERNS: usize = 50;
 
+/// Headers whose values have several parts.
+const HEADERS: [&str; 2] = ["cookie", "authorization"];
+
 /// What secrets follow, beside the words.
 const SCHEMES: [&str; 2] = ["bearer ", "basic "];
 
@@ -70,8 +73,10 @@ impl Redaction {
         if self.hides(key) { Cow::Borrowed(REDACTED) } else { self.text(value) }
     }
 
-    /// A text in which what follows `WORD=`, `WORD:` or `"WORD":` is hidden, up to the next blank,
-    /// quote, comma, semicolon or ampersand; after `Bearer ` and `Basic ` likewise; and words that a pattern fits.
+    /// A text in which what follows `WORD=`, `WORD:` or `"WORD":` is hidden: a quoted value whole, what follows
+    /// `Cookie:` and `Authorization:` up to the end of the line, and else up to the next blank, quote, comma,
+    /// semicolon or ampersand; after `Bearer ` and `Basic ` likewise; and words that a pattern fits, with or without
+    /// what ends a sentence.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.is_plain(text) {
@@ -80,35 +85,17 @@ impl Redaction {
         let lower = text.to_ascii_lowercase();
         let mut hidden: Vec<(usize, usize)> = Vec::new();
         if let Some(patterns) = &self.patterns {
-            let fits = |word: &Range<usize>| {
-                text.get(word.clone()).is_some_and(|word| patterns.is_match(word.as_bytes()))
-            };
-            hidden.extend(words_of(text).filter(fits).map(|word| (word.start, word.end)));
+            hidden.extend(words_of(text).filter_map(|at| {
+                let word = text.get(at.clone())?;
+                let bare = word.trim_end_matches(['.', '?', '!']);
+                let fits = [word, bare].into_iter().find(|word| patterns.is_match(word.as_bytes()))?;
+                Some((at.start, at.start + fits.len()))
+            }));
         }
         let words = self.words.iter().map(String::as_str);
         for word in words.chain(SCHEMES) {
             for (at, _) in lower.match_indices(word) {
-                let mut from = at + word.len();
-                if !word.ends_with(' ') {
-                    let Some(rest) = lower.get(from..) else { continue };
-                    let skipped = rest.len() - rest.trim_start_matches(['"', '\'', ' ']).len();
-                    let Some(after) = rest.get(skipped..).filter(|after| after.starts_with(['=', ':']))
-                    else {
-                        continue;
-                    };
-                    let value = after.trim_start_matches(['=', ':', ' ', '"', '\'']);
-                    let scheme = SCHEMES.into_iter().find(|scheme| value.starts_with(scheme));
-                    from += rest.len() - value.len() + scheme.map_or(0, str::len);
-                }
-                let value = lower.get(from..).unwrap_or_default();
-                let length = value
-                    .find(|c: char| {
-                        c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')')
-                    })
-                    .unwrap_or(value.len());
-                if length > 0 {
-                    hidden.push((from, from + length));
-                }
+                hidden.extend(value_after(&lower, word, at + word.len()));
             }
         }
         if hidden.is_empty() {
@@ -126,6 +113,42 @@ impl Redaction {
         shown.push_str(text.get(at..).unwrap_or_default());
         Cow::Owned(shown)
     }
+}
+
+/// Where the value lies that belongs to a word that ends at `end`, if one does; of a lower-case text.
+fn value_after(lower: &str, word: &str, end: usize) -> Option<(usize, usize)> {
+    let rest = lower.get(end..)?;
+    let is_around = |c: char| matches!(c, '"' | '\'' | '\\') || c.is_whitespace();
+    let (mut value, mut quote, mut is_header) = (rest, None, false);
+    if !word.ends_with(' ') {
+        let sign = rest.trim_start_matches(is_around);
+        let after =
+            sign.strip_prefix(['=', ':'])?.trim_start_matches(|c| is_around(c) || matches!(c, '=' | ':'));
+        let before = rest.get(..rest.len() - after.len())?;
+        is_header = sign.starts_with(':') && HEADERS.into_iter().any(|header| word.contains(header));
+        quote = before.chars().next_back().filter(|c| matches!(c, '"' | '\''));
+        value = after;
+        if let Some(scheme) = SCHEMES.into_iter().find(|scheme| value.starts_with(scheme)) {
+            (value, quote, is_header) = (value.get(scheme.len()..)?, None, false);
+        }
+    }
+    let from = end + rest.len() - value.len();
+    let length = if let Some(quote) = quote {
+        // Within a text that is itself quoted, quotes are escaped.
+        let is_escaped = lower.get(..from - 1)?.ends_with('\\');
+        let mut before = ' ';
+        let length = value.find(|c| {
+            let was_escape = std::mem::replace(&mut before, c) == '\\';
+            c == quote && was_escape == is_escaped
+        });
+        length.map(|length| length.saturating_sub(usize::from(is_escaped)))
+    } else if is_header {
+        value.find(['\n', '\r'])
+    } else {
+        value.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')'))
+    };
+    let length = length.unwrap_or(value.len());
+    (length > 0).then_some((from, from + length))
 }
 
 /// What a pattern says, as a regular expression.
@@ -162,7 +185,7 @@ mod tests {
     use super::*;
 
     fn redaction() -> Redaction {
-        Redaction::new(&["password".into(), "authorization".into(), "token".into()])
+        Redaction::new(&["password".into(), "authorization".into(), "cookie".into(), "token".into()])
     }
 
     #[test]
@@ -176,7 +199,9 @@ mod tests {
         let patterns = ["sk_live_*", "####-####-####-####", "*@*.example", "?ü?"].map(str::to_owned);
         let redaction = redaction().with_patterns(&patterns);
         for (text, shown) in [
-            ("paid with 4111-1111-1111-1111.", "paid with 4111-1111-1111-1111."),
+            ("paid with 4111-1111-1111-1111.", "paid with [redacted]."),
+            ("mail ada@mail.example! or bob@b.example?", "mail [redacted]! or [redacted]?"),
+            ("4111-1111-1111-11111", "4111-1111-1111-11111"),
             ("paid with 4111-1111-1111-1111, thanks", "paid with [redacted], thanks"),
             ("key=SK_LIVE_abc&x=sk_test_abc", "key=[redacted]&x=sk_test_abc"),
             ("GET /users/ada@mail.example/cart", "GET /users/[redacted]/cart"),
@@ -200,6 +225,17 @@ mod tests {
             ("Authorization: Bearer abc.def", "Authorization: Bearer [redacted]"),
             ("sent Bearer abc.def", "sent Bearer [redacted]"),
             ("no tokens here", "no tokens here"),
+            ("password: \"a b\", x", "password: \"[redacted]\", x"),
+            ("password:\thunter2 ok", "password:\t[redacted] ok"),
+            ("password:\nhunter2", "password:\n[redacted]"),
+            (r#"{"m": "{\"password\": \"a b\", 1}"}"#, r#"{"m": "{\"password\": \"[redacted]\", 1}"}"#),
+            ("Cookie: a=1; session=2\nHost: x", "Cookie: [redacted]\nHost: x"),
+            (r#"authorization: Digest username="a", response="b""#, "authorization: [redacted]"),
+            (
+                r#"{"authorization": "Digest username=\"a\"", "b": 1}"#,
+                r#"{"authorization": "[redacted]", "b": 1}"#,
+            ),
+            ("authorization=a b", "authorization=[redacted] b"),
             ("ß token=ü&x=1", "ß token=[redacted]&x=1"),
         ];
         for (text, shown) in cases {

@@ -170,6 +170,13 @@ impl Api {
             at: Some(to_proto(at)),
             causes: found.causes.iter().map(super::anomaly::cause).collect(),
             share: found.share,
+            healthy_rows: found.healthy_rows,
+            healthy_since: Some(to_proto(
+                self.sources
+                    .recorded
+                    .oldest()
+                    .map_or(found.healthy_since, |oldest| oldest.max(found.healthy_since)),
+            )),
         })
     }
 }

@@ -3,6 +3,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::otlp::{Client, Export, now_ns, span, spans};
 use crate::support::{eventually, http};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,6 +40,31 @@ async fn traces_and_log_records_are_found_and_a_trace_opens_by_its_id() {
     let logs = daemon.ask(&["logs", "--where", "body~item 7,severity>=INFO"]);
     assert_eq!(logs["log_records"].as_array().map(Vec::len), Some(1), "{logs:#}");
     assert_eq!(daemon.ask(&["logs", "--where", "error"])["log_records"].as_array().map(Vec::len), Some(0));
+
+    // What a summary says of a trace is of all of its spans, however many log records it has.
+    let mut checkouts = Vec::new();
+    let Export::Logs(mut logs) = Export::of(1, "checkout", 40) else { panic!("log records") };
+    let records = &mut logs.resource_logs[0].scope_logs[0].log_records;
+    for record in records.iter_mut() {
+        let root = span("POST /checkout", now, 5_000_000, false);
+        let child = Span {
+            parent_span_id: root.span_id.clone(),
+            trace_id: root.trace_id.clone(),
+            ..span("charge", now, 1_000_000, false)
+        };
+        record.trace_id.clone_from(&root.trace_id);
+        checkouts.extend([root, child]);
+    }
+    client.export(&Export::Logs(logs)).await.expect("taken");
+    client.export(&Export::Traces(spans("checkout", checkouts))).await.expect("taken");
+    let found = eventually("all checkouts are found", Duration::from_secs(20), async || {
+        let found = daemon.ask(&["traces", "--service", "checkout", "--limit", "100"]);
+        (found["traces"].as_array().is_some_and(|traces| traces.len() == 40)).then_some(found)
+    })
+    .await;
+    for of in found["traces"].as_array().expect("traces") {
+        assert_eq!((&of["spans"], &of["operation"]), (&2.into(), &"POST /checkout".into()), "{of:#}");
+    }
 
     // What broke at this moment, with its evidence: as that of an alarm, checked by its hashes, and kept nowhere.
     for out in ["explained", "explained.tar.zst"] {

@@ -211,7 +211,13 @@ fn of_traces(
     let filter = Filter { services: None, traces: Some(ids.clone()) };
     let mut all = Gather::new(limits);
     source.read(times, &filter, &mut |recorded| {
-        if recorded.signal == Signal::Metrics {
+        // What no row is kept of must not count as too much, or traces would be sampled.
+        let is_wanted = match recorded.signal {
+            Signal::Traces => true,
+            Signal::Logs => limits.log_records > 0,
+            Signal::Metrics => false,
+        };
+        if !is_wanted {
             return ControlFlow::Continue(());
         }
         if leave(recorded.read_bytes).is_break() {

@@ -32,6 +32,18 @@ fn is_full() -> bool {
 /// What the pipeline makes of an export that left its instance then: what arrives, and when.
 type Pipeline<'a> = &'a mut dyn FnMut(Timestamp, &Instance, Request) -> Vec<(Timestamp, Request)>;
 
+/// Metrics as most exporters send them: each ten seconds, and so late.
+fn with_slow_metrics(
+    delay: Duration,
+    (at, instance, request): (Timestamp, &Instance, Request),
+) -> Option<(Timestamp, Request)> {
+    if !matches!(request, Request::Metrics(_)) {
+        return Some((at, request));
+    }
+    let phase = instance.description().name.len() as u64 + 2 * instance.slot as u64;
+    ((at.secs() / 2) % 5 == phase % 5).then(|| (at.saturating_add(delay), request))
+}
+
 struct Trial {
     fault: Fault,
     seed: u64,
