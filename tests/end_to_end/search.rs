@@ -58,7 +58,7 @@ async fn traces_and_log_records_are_found_and_a_trace_opens_by_its_id() {
     client.export(&Export::Logs(logs)).await.expect("taken");
     client.export(&Export::Traces(spans("checkout", checkouts))).await.expect("taken");
     let found = eventually("all checkouts are found", Duration::from_secs(20), async || {
-        let found = daemon.ask(&["traces", "--service", "checkout", "--limit", "100"]);
+        let found = daemon.ask(&["traces", "--where", "service=checkout", "--limit", "100"]);
         (found["traces"].as_array().is_some_and(|traces| traces.len() == 40)).then_some(found)
     })
     .await;
