@@ -32,6 +32,8 @@ pub struct Incidents {
     part_of: BTreeMap<String, String>,
     /// Anomalies that may yet get an incident.
     anomalies: BTreeMap<String, Anomaly>,
+    /// What was found of those before their alert fired, which waits for it.
+    evidence: BTreeMap<String, Evidence>,
     changes: BTreeMap<String, Change>,
     change_order: VecDeque<String>,
     last_sequence: u64,
@@ -179,6 +181,7 @@ impl Incidents {
             }
             AnomalyState::Recovered | AnomalyState::Merged | AnomalyState::Suppressed => {
                 self.anomalies.remove(&id);
+                self.evidence.remove(&id);
             }
         }
     }
@@ -186,6 +189,7 @@ impl Incidents {
     /// What began as two turned out to be one.
     fn merge(&mut self, younger: &str, elder: &str, at: Timestamp) {
         self.anomalies.remove(younger);
+        self.evidence.remove(younger);
         let home = self.home(elder).to_owned();
         if home == younger || self.part_of.contains_key(younger) {
             return;
@@ -259,6 +263,9 @@ impl Incidents {
             self.part_of.iter().filter(|(_, elder)| **elder == id).map(|(younger, _)| younger.clone()),
         );
         incident.impact.clone_from(&alert.impact);
+        if let Some(evidence) = self.evidence.remove(&id) {
+            found(&mut incident, evidence);
+        }
         self.order.push_back(id.clone());
         self.incidents.insert(id, incident);
         while self.order.len() > INCIDENTS
@@ -278,43 +285,15 @@ impl Incidents {
     }
 
     fn diagnosed(&mut self, evidence: Evidence) {
-        let Some(incident) = self.incident(&evidence.anomaly.0) else { return };
-        let pass = match evidence.pass {
-            Pass::First => "first look",
-            Pass::Complete => "with late spans",
-        };
-        let what = match evidence.causes.first() {
-            Some(cause) => format!(
-                "Suspected cause ({pass}): {} ({:.0} %)",
-                if cause.kind == CauseKind::Inconclusive { "inconclusive" } else { cause.reason.as_str() },
-                cause.score * 100.0
-            ),
-            None => format!("No cause found ({pass})"),
-        };
-        tell(incident, line(evidence.at, DAEMON, what));
-        tell(
-            incident,
-            line(
-                evidence.at,
-                DAEMON,
-                format!(
-                    "Evidence: {} traces, {} log records",
-                    evidence.bundle.traces, evidence.bundle.log_records
-                ),
-            ),
-        );
-        for ran in &evidence.bundle.collected {
-            let what = format!(
-                "Collector {}: {}, {} bytes{}, {:.1} s",
-                ran.name,
-                ran.ended,
-                ran.bytes,
-                if ran.is_cut { " of more" } else { "" },
-                std::time::Duration::from_nanos(ran.took_ns).as_secs_f64(),
-            );
-            tell(incident, line(ran.at, DAEMON, what));
+        let id = evidence.anomaly.0.clone();
+        if let Some(incident) = self.incident(&id) {
+            found(incident, evidence);
+        } else if self.anomalies.contains_key(&id) {
+            self.evidence.insert(id, evidence);
+            while self.evidence.len() > ANOMALIES {
+                self.evidence.pop_first();
+            }
         }
-        incident.cause = evidence.causes.into_iter().next().or_else(|| incident.cause.take());
     }
 
     fn uploaded(&mut self, uploaded: Uploaded) {
@@ -408,6 +387,51 @@ fn describe(incident: &mut Incident, anomaly: &Anomaly) {
         AnomalyState::Merged => {}
     }
     settle(incident);
+}
+
+/// Takes over what a diagnosis found.
+fn found(incident: &mut Incident, evidence: Evidence) {
+    let pass = match evidence.pass {
+        Pass::First => "first look",
+        Pass::Complete => "with late spans",
+    };
+    let what = match evidence.causes.first() {
+        Some(cause) if cause.kind == CauseKind::Inconclusive => {
+            format!("Suspected cause ({pass}): inconclusive, best guess {}", cause.service)
+        }
+        Some(cause) => format!(
+            "Suspected cause ({pass}): {} ({}, {:.0} %): {}",
+            cause.service,
+            cause.kind.as_str(),
+            cause.score * 100.0,
+            cause.reason,
+        ),
+        None => format!("No cause found ({pass})"),
+    };
+    tell(incident, line(evidence.at, DAEMON, what));
+    tell(
+        incident,
+        line(
+            evidence.at,
+            DAEMON,
+            format!(
+                "Evidence: {} traces, {} log records",
+                evidence.bundle.traces, evidence.bundle.log_records
+            ),
+        ),
+    );
+    for ran in &evidence.bundle.collected {
+        let what = format!(
+            "Collector {}: {}, {} bytes{}, {:.1} s",
+            ran.name,
+            ran.ended,
+            ran.bytes,
+            if ran.is_cut { " of more" } else { "" },
+            std::time::Duration::from_nanos(ran.took_ns).as_secs_f64(),
+        );
+        tell(incident, line(ran.at, DAEMON, what));
+    }
+    incident.cause = evidence.causes.into_iter().next().or_else(|| incident.cause.take());
 }
 
 /// Brings what follows from other fields up to date.

@@ -2,7 +2,7 @@
 
 use super::{Action, Entry, IncidentState, Incidents};
 use crate::alert::fixture::anomaly;
-use crate::alert::{Alert, Config, Delivered, Lifecycle};
+use crate::alert::{Alert, AlertState, Config, Delivered, Lifecycle};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState};
 use crate::context::{Change, ChangeId, ChangeKind};
 use crate::diagnose::{Cause, CauseKind, Evidence, Manifest, Pass, Removed, RemovedReason, Uploaded};
@@ -174,6 +174,32 @@ fn where_evidence_was_uploaded_or_why_not_is_in_the_timeline_and_hides_no_eviden
     assert!(told("Evidence (with late spans) uploaded: s3://bucket/a.tar.zst"));
     assert!(told("Evidence was removed for its age"));
     assert!(told("Evidence: 31 traces, 64 log records") && incident.cause.is_some());
+}
+
+/// An alert waits for its cause, so that what was found is on record before it fires.
+#[test]
+fn what_was_found_before_the_alert_fired_is_in_the_timeline_and_names_the_cause() {
+    let mut ledger = Ledger::default();
+    let mut lifecycle = Lifecycle::new(Config::default());
+    let confirmed = changed(&anomaly(ID, at(10)), AnomalyState::Confirmed, at(13));
+    ledger.anomaly(at(13), &confirmed);
+    for alert in lifecycle.step(at(13), std::slice::from_ref(&confirmed)) {
+        assert_eq!(alert.state, AlertState::Pending, "it waits");
+        ledger.alert(at(13), &alert);
+    }
+    ledger.append(at(14), Stage::Diagnose, ID, ID, &evidence(ID, at(14)));
+    for second in 14..20 {
+        lifecycle.step(at(second), &[]).iter().for_each(|alert| ledger.alert(at(second), alert));
+    }
+    let incidents = ledger.fold();
+    let incident = incidents.get(ID).expect("an incident");
+    let told: Vec<&str> = incident.timeline.iter().map(|line| line.what.as_str()).collect();
+    assert!(
+        told.contains(&"Suspected cause (first look): payment (database, 90 %): its queries take 4 s"),
+        "{told:?}"
+    );
+    assert!(told.contains(&"Evidence: 31 traces, 64 log records"), "{told:?}");
+    assert_eq!(incident.cause.as_ref().map(|cause| cause.service.as_str()), Some("payment"));
 }
 
 #[test]
