@@ -66,8 +66,12 @@ pub(super) struct Bounds {
     pub overflow_series: usize,
     pub services: usize,
     pub resources: usize,
+    /// Values of facets, of all services.
+    pub facets: usize,
     pub streams: usize,
     pub streams_of_a_service: usize,
+    /// Counts and bounds of buckets that streams hold.
+    pub stream_buckets: usize,
     pub halves: usize,
 }
 
@@ -84,8 +88,11 @@ impl Config {
             overflow_series: services.saturating_mul(2),
             services,
             resources: series.saturating_mul(2).max(1_000),
+            facets: series.saturating_mul(4).max(10_000),
             streams: series.saturating_mul(4),
             streams_of_a_service: series.saturating_mul(2),
+            // Twice as many as a histogram of an SDK has, if all streams were such.
+            stream_buckets: series.saturating_mul(4 * 64),
             halves: (HALVES_A_SECOND / usize::from(shards.max(1))).max(100),
         }
     }

@@ -120,7 +120,7 @@ impl Shard {
             series: SeriesTable::new(bounds),
             template_names: config.template_names,
             resources: Resources::new(bounds, &config.resource_attributes),
-            facets: Facets::default(),
+            facets: Facets::new(bounds),
             halves: Halves::new(bounds.halves),
             peers: Peers::default(),
             hot: HotCells::default(),

@@ -61,6 +61,21 @@ enum Last {
     Histogram(Growing),
 }
 
+impl Last {
+    /// Counts and bounds of buckets that it holds, in words of eight bytes.
+    fn buckets(&self) -> usize {
+        match self {
+            Self::Number(_) => 0,
+            Self::Histogram(Growing { counts: Counts::Explicit { counts, bounds }, .. }) => {
+                counts.len().saturating_add(bounds.len())
+            }
+            Self::Histogram(Growing { counts: Counts::Exponential(histogram), .. }) => {
+                histogram.size_bytes() / size_of::<u64>()
+            }
+        }
+    }
+}
+
 /// The last point of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Stream {
@@ -124,6 +139,9 @@ pub(super) struct Streams {
     of_callers: BTreeMap<CallerTag, usize>,
     limit: usize,
     limit_of_one: usize,
+    /// Of all histograms, and at most.
+    buckets: usize,
+    limit_of_buckets: usize,
     /// Points of streams that there was no room for, since this was asked.
     refused: u64,
     /// When this shard began to listen: streams that began later are known from their beginning.
@@ -139,6 +157,8 @@ impl Streams {
             of_callers: BTreeMap::new(),
             limit: bounds.streams,
             limit_of_one: bounds.streams_of_a_service,
+            buckets: 0,
+            limit_of_buckets: bounds.stream_buckets,
             refused: 0,
             born: Timestamp::MAX,
         }
@@ -150,16 +170,18 @@ impl Streams {
         std::mem::take(&mut self.refused)
     }
 
-    fn has_room(&self, owner: u64) -> bool {
+    fn has_room(&self, owner: u64, last: &Last) -> bool {
         let own = self.of_owners.get(&owner).copied().unwrap_or(0);
         let of_caller = self.of_callers.get(&self.caller).copied().unwrap_or(0);
-        own < self.limit_of_one
+        self.buckets.saturating_add(last.buckets()) <= self.limit_of_buckets
+            && own < self.limit_of_one
             && is_fair(own, self.all.len(), self.limit)
             && is_fair_of_a_caller(of_caller, self.all.len(), self.limit)
     }
 
     fn add(&mut self, id: StreamId, stream: Stream) {
         let (owner, caller) = (stream.owner, stream.caller);
+        self.buckets = self.buckets.saturating_add(stream.last.buckets());
         if self.all.insert(id, stream).is_none() {
             *self.of_owners.entry(owner).or_default() += 1;
             if caller != CallerTag::NOBODY {
@@ -208,7 +230,7 @@ impl Streams {
         difference: impl Fn(&Last, Option<&Last>) -> Option<Last>,
     ) -> Option<Last> {
         let Some(known) = self.all.get_mut(&at.id) else {
-            if !self.has_room(at.owner) {
+            if !self.has_room(at.owner, &last) {
                 self.refused += 1;
                 return None;
             }
@@ -228,18 +250,39 @@ impl Streams {
         let grown = if is_same { difference(&last, Some(&known.last)) } else { None };
         // A new start, or a value that fell: the counter began again at zero.
         let grown = grown.or_else(|| difference(&last, None));
+        let buckets = self.buckets.saturating_sub(known.last.buckets()).saturating_add(last.buckets());
+        if buckets > self.limit_of_buckets && buckets > self.buckets {
+            self.remove(at.id);
+            self.refused += 1;
+            return None;
+        }
+        self.buckets = buckets;
         (known.start, known.time, known.last) = (at.start, at.time, last);
         grown
     }
 
+    /// Forgets a stream.
+    fn remove(&mut self, id: StreamId) {
+        let Some(stream) = self.all.remove(&id) else { return };
+        self.buckets = self.buckets.saturating_sub(stream.last.buckets());
+        if let Some(own) = self.of_owners.get_mut(&stream.owner) {
+            *own = own.saturating_sub(1);
+        }
+        if let Some(of_caller) = self.of_callers.get_mut(&stream.caller) {
+            *of_caller = of_caller.saturating_sub(1);
+        }
+    }
+
     /// Forgets streams without a point since `second`.
     pub fn forget_unused(&mut self, second: u64) {
-        let Self { all, of_owners, of_callers, .. } = self;
+        let Self { all, of_owners, of_callers, buckets, .. } = self;
         of_owners.clear();
         of_callers.clear();
+        *buckets = 0;
         all.retain(|_, stream| {
             let keep = stream.used >= second;
             if keep {
+                *buckets = buckets.saturating_add(stream.last.buckets());
                 *of_owners.entry(stream.owner).or_default() += 1;
                 if stream.caller != CallerTag::NOBODY {
                     *of_callers.entry(stream.caller).or_default() += 1;
@@ -257,7 +300,9 @@ impl Streams {
     }
 
     pub fn restore(&mut self, id: StreamId, stream: Stream) {
-        if self.all.len() < self.limit {
+        if self.all.len() < self.limit
+            && self.buckets.saturating_add(stream.last.buckets()) <= self.limit_of_buckets
+        {
             self.add(id, stream);
         }
     }
@@ -311,6 +356,32 @@ mod tests {
         assert_eq!(streams.all.len(), 50);
         streams.forget_unused(111);
         assert!(streams.all.is_empty() && streams.of_owners.is_empty());
+    }
+
+    #[test]
+    fn buckets_of_histograms_are_bounded_in_all() {
+        let mut streams = Streams::new(Bounds { stream_buckets: 10_000, ..bounds(1_000) });
+        streams.born = Timestamp::from_secs(100);
+        let add = |streams: &mut Streams, stream: u128, time: u64, buckets: usize| {
+            let counts = Counts::Explicit {
+                counts: vec![time; buckets],
+                bounds: (1..buckets).map(|bound| bound as f64).collect(),
+            };
+            streams.histogram(Moment { id: stream, ..at(100, time) }, Growing { counts, sum: 1.0 }).is_some()
+        };
+        assert!((0..20).all(|stream| add(&mut streams, stream, 110, 3)));
+        assert_eq!(streams.buckets, 100);
+        assert_eq!((20..40).filter(|&stream| add(&mut streams, stream, 110, 1_000)).count(), 4);
+        assert_eq!((streams.buckets, streams.take_refused()), (100 + 4 * 1_999, 16));
+        // One that is known and grows beyond what there is, is known no more.
+        assert!(add(&mut streams, 0, 120, 500) && !add(&mut streams, 1, 120, 1_000));
+        assert_eq!((streams.all.len(), streams.take_refused()), (23, 1));
+        assert!(streams.buckets <= 10_000 && add(&mut streams, 2, 120, 3), "{}", streams.buckets);
+        streams.forget_unused(111);
+        let held: usize = streams.all.values().map(|stream| stream.last.buckets()).sum();
+        assert_eq!((streams.all.len(), streams.buckets), (2, held));
+        streams.forget_unused(200);
+        assert_eq!(streams.buckets, 0);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) fn resource(service: &str, instance: &str) -> Option<Resource> {
     Some(Resource { attributes, ..Resource::default() })
 }
 
-fn admitted(signal: Signal, body: Vec<u8>) -> (Admitted, Pending) {
+pub(super) fn admitted(signal: Signal, body: Vec<u8>) -> (Admitted, Pending) {
     let slices = split(signal, &body).unwrap();
     let (reply, pending) = Reply::new(slices.len() as u32);
     let body = bytes::Bytes::from(body);
