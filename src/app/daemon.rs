@@ -43,6 +43,9 @@ use std::time::{Duration, Instant};
 use threads::start_threads;
 use tokio::sync::watch;
 
+/// From the beginning of a stop all threads are waited for so long: with what follows it takes 10 s at most, whatever
+/// hangs.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(8);
 /// Threads for what would keep those that serve connections: long JSON, and names that are looked up. Unless bounded
 /// here, each request in hand could have one.
 const INGEST_BLOCKING_THREADS: usize = 16;
@@ -378,6 +381,7 @@ impl App {
                 () = fallen => {}
             }
         });
+        let begun = Instant::now();
         self.ready.store(false, Ordering::Release);
         self.supervisor.stop();
         if let Some(names) = self.supervisor.names() {
@@ -386,7 +390,11 @@ impl App {
         self.stop_ingest.send_replace(true);
         let _ = self.ingest.block_on(&mut self.ingesting);
         self.journal.close();
-        self.supervisor.join();
+        let left = self.supervisor.join(THREADS_END_WITHIN.saturating_sub(begun.elapsed()));
+        if !left.is_empty() {
+            let threads = left.join(", ");
+            tracing::error!(threads, "stopping without these: what their checkpoint lacks is in the journal");
+        }
         self.stop_rest.send_replace(true);
         self.rest.shutdown_timeout(Duration::from_secs(2));
         match self.supervisor.names() {

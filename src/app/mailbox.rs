@@ -11,7 +11,13 @@ pub trait Merge: Sized {
     /// # Errors
     /// Gives the later one back where the two must stay apart.
     fn merge(&mut self, later: Self) -> Result<(), Self>;
+
+    /// Adds a later one, also where they should stay apart: too many wait.
+    fn absorb(&mut self, later: Self);
 }
+
+/// Beyond so many the oldest two become one, whatever is between them: what waits stays bounded when its reader hangs.
+const WAITING: usize = 3;
 
 #[derive(Debug)]
 struct State<T> {
@@ -42,6 +48,13 @@ impl<T: Merge> Mailbox<T> {
         };
         if let Some(one) = left {
             state.waiting.push_back(one);
+        }
+        if state.waiting.len() > WAITING
+            && let Some(mut first) = state.waiting.pop_front()
+            && let Some(second) = state.waiting.pop_front()
+        {
+            first.absorb(second);
+            state.waiting.push_front(first);
         }
         drop(state);
         self.changed.notify_one();
@@ -89,9 +102,23 @@ mod tests {
             if self.0.is_multiple_of(10) {
                 return Err(later);
             }
-            self.0 += later.0;
+            self.absorb(later);
             Ok(())
         }
+
+        fn absorb(&mut self, later: Self) {
+            self.0 += later.0;
+        }
+    }
+
+    #[test]
+    fn a_reader_that_hangs_finds_all_of_it_in_few() {
+        let mailbox = Mailbox::default();
+        (0..1_000).for_each(|_| [10, 5, 5].map(Sum).into_iter().for_each(|one| mailbox.post(one)));
+        assert_eq!(mailbox.len(), WAITING);
+        mailbox.close();
+        let taken: Vec<u32> = std::iter::from_fn(|| mailbox.take()).map(|Sum(n)| n).collect();
+        assert_eq!((taken.len(), taken.iter().sum::<u32>()), (WAITING, 20_000));
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use super::Error;
 use crate::observe::{Beat, Collect, Exposition, Kind, Pace, Watch, Work};
 use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +57,8 @@ impl Drop for Fate {
 pub struct Supervisor {
     fates: Fates,
     threads: Vec<(&'static str, JoinHandle<()>)>,
+    /// Each thread holds one of the first until it ends: then nobody is there that could send to the second.
+    alive: (Sender<Infallible>, Receiver<Infallible>),
     watch: Watch,
     paces: Arc<Paces>,
 }
@@ -62,7 +66,8 @@ pub struct Supervisor {
 impl Supervisor {
     pub fn new() -> Self {
         let fates = Fates { fallen: watch::Sender::new(Vec::new()), stopping: Arc::default() };
-        Self { fates, threads: Vec::new(), watch: Watch::default(), paces: Arc::new(Paces::new()) }
+        let (threads, alive) = (Vec::new(), bounded(0));
+        Self { fates, threads, alive, watch: Watch::default(), paces: Arc::new(Paces::new()) }
     }
 
     /// A thread that runs `work`; if it ends before everything stops, or with an error or a panic, the daemon
@@ -77,9 +82,11 @@ impl Supervisor {
         work: impl FnOnce() -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
         let fate = self.fate(name.clone());
+        let alive = self.alive.0.clone();
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
+                let _alive = alive;
                 let mut fate = fate;
                 if let Err(error) = work() {
                     tracing::error!(thread = %name, %error, "a thread cannot go on");
@@ -198,13 +205,21 @@ impl Supervisor {
         }
     }
 
-    /// Waits for all threads, in the order in which they were started.
-    pub fn join(&mut self) {
+    /// Waits until all threads have ended, for so long at most. Gives the names of those that have not: they end with
+    /// the process.
+    pub fn join(&mut self, limit: Duration) -> Vec<&'static str> {
+        let (alive, ended) = std::mem::replace(&mut self.alive, bounded(0));
+        drop(alive);
+        let all_ended = ended.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected);
+        let mut left = Vec::new();
         for (name, thread) in self.threads.drain(..) {
-            if thread.join().is_err() {
+            if !all_ended && !thread.is_finished() {
+                left.push(name);
+            } else if thread.join().is_err() {
                 tracing::error!(thread = name, "the thread had panicked");
             }
         }
+        left
     }
 }
 
@@ -312,7 +327,7 @@ mod tests {
             };
             supervisor.thread("judge", "judge".to_owned(), end).unwrap();
             assert_eq!(fallen(&supervisor, &runtime).as_deref(), Some("judge"), "{how}");
-            supervisor.join();
+            assert!(supervisor.join(ENOUGH).is_empty());
         }
     }
 
@@ -324,13 +339,31 @@ mod tests {
         supervisor.stop();
         supervisor.thread("window", "window".to_owned(), || Ok(())).unwrap();
         drop(runtime);
-        supervisor.join();
+        assert!(supervisor.join(ENOUGH).is_empty());
         assert_eq!(supervisor.names(), None);
         let failing = || Err(Error::Fallen("something".to_owned()));
         supervisor.thread("judge", "judge".to_owned(), failing).unwrap();
-        supervisor.join();
+        assert!(supervisor.join(ENOUGH).is_empty());
         assert_eq!(supervisor.names().as_deref(), Some("judge"));
     }
+
+    #[test]
+    fn a_thread_that_hangs_keeps_nobody_from_stopping() {
+        let mut supervisor = Supervisor::new();
+        let (release, released) = bounded::<()>(0);
+        let hang = move || {
+            let _ = released.recv();
+            Ok(())
+        };
+        supervisor.thread("diagnosis", "diagnosis".to_owned(), hang).unwrap();
+        supervisor.thread("judge", "judge".to_owned(), || Ok(())).unwrap();
+        supervisor.stop();
+        let left = supervisor.join(Duration::from_millis(100));
+        assert!(left.contains(&"diagnosis"), "{left:?}");
+        drop(release);
+    }
+
+    const ENOUGH: Duration = Duration::from_secs(60);
 
     #[test]
     fn who_hangs_is_told_in_words_and_numbers() {

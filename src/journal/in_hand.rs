@@ -3,7 +3,7 @@
 //! While the journal is replayed, the position of the record in hand stands in a small file, with how many
 //! starts in a row ended at it. The kernel keeps what was written there when the process dies. A record at
 //! which three starts ended is left out and kept aside; kills at random do not meet one record three times
-//! running.
+//! running. Between records, when a second is sealed and judged, none is in hand.
 
 use super::{Position, Record};
 use std::fs::{self, File};
@@ -24,6 +24,8 @@ pub(super) struct InHand {
     file: Option<File>,
     /// At which record the last start ended, and how many starts before it in a row did.
     before: Option<(u64, u64)>,
+    /// Whether a record is noted.
+    is_taken: bool,
 }
 
 impl InHand {
@@ -33,7 +35,7 @@ impl InHand {
             let number = u128::from_le_bytes(bytes.try_into().ok()?);
             Some((number as u64, (number >> 64) as u64))
         });
-        Self { dir: dir.to_owned(), path, file: None, before }
+        Self { dir: dir.to_owned(), path, file: None, before, is_taken: false }
     }
 
     /// Records that are kept aside.
@@ -54,10 +56,22 @@ impl InHand {
         if self.file.is_none() {
             self.file = File::options().write(true).create(true).truncate(false).open(&self.path).ok();
         }
-        let number = u128::from(record.at.0) | u128::from(starts + 1) << 64;
+        self.note(u128::from(record.at.0) | u128::from(starts + 1) << 64);
+        self.is_taken = true;
+        true
+    }
+
+    /// Notes that no record is in hand: what all of a second bring together is judged, and if that kills, no single
+    /// one of them is known to be at fault.
+    pub fn put_down(&mut self) {
+        if std::mem::take(&mut self.is_taken) {
+            self.note(0);
+        }
+    }
+
+    fn note(&self, number: u128) {
         // When this fails, a record that kills is met again: no worse than without.
         let _ = self.file.as_ref().map(|file| file.write_all_at(&number.to_le_bytes(), 0));
-        true
     }
 
     fn keep_aside(&self, record: &Record) {

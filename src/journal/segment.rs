@@ -39,6 +39,21 @@ enum Opened {
     Unfinished,
 }
 
+/// Why a segment was not made.
+#[derive(Debug)]
+pub(super) enum Unmade {
+    /// The disk is full, or the like.
+    Refused(io::Error),
+    /// The folder could not be synced: a second try would succeed, whatever became of the first.
+    Unsynced(io::Error),
+}
+
+impl From<io::Error> for Unmade {
+    fn from(error: io::Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
 impl Segment {
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.size)
@@ -54,7 +69,10 @@ impl Segment {
     }
 
     /// Makes a segment in a new file or in that of a segment which is no longer needed.
-    pub fn make(dir: &Path, start: u64, size: u64, recycled: Option<&Segment>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// [`Unmade::Refused`] leaves nothing behind and may be tried again; [`Unmade::Unsynced`] must not be.
+    pub fn make(dir: &Path, start: u64, size: u64, recycled: Option<&Segment>) -> Result<Self, Unmade> {
         let raw = dir.join("next.segment");
         if let Some(old) = recycled {
             disk::rename(&old.path, &raw)?;
@@ -64,10 +82,10 @@ impl Segment {
         if let Err(error) = made {
             // Without this, a file that could not be allocated would go on taking the space it got.
             let _ = disk::remove_file(&raw);
-            return Err(error);
+            return Err(error.into());
         }
         // The name must survive a power loss, or the records in the file would not be found.
-        disk::sync_folder(dir)?;
+        disk::sync_folder(dir).map_err(Unmade::Unsynced)?;
         Ok(Self::of(start, size, file, Self::name(dir, start)))
     }
 

@@ -168,13 +168,13 @@ impl Sequencer {
         let mut replayed = Replayed::default();
         let mut records = self.recorder().records(through);
         for record in records.by_ref() {
-            let is_poison = self.in_hand.as_mut().is_some_and(|in_hand| !in_hand.take(&record));
             let (arrived, barriers) = self.stamper.admit(record.arrived);
             for number in barriers {
+                self.in_hand.iter_mut().for_each(InHand::put_down);
                 each(Step::Barrier(cut(number, through, false)))?;
             }
             through = record.end();
-            if is_poison {
+            if self.in_hand.as_mut().is_some_and(|in_hand| !in_hand.take(&record)) {
                 replayed.quarantined += 1;
                 continue;
             }

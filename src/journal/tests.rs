@@ -216,6 +216,27 @@ fn a_record_at_which_three_starts_ended_is_kept_aside() {
     assert_eq!(start(None).unwrap().records, 5);
 }
 
+/// What kills when a second is sealed is the fault of no single record, and certainly not of the next.
+#[test]
+fn no_record_is_blamed_for_starts_that_end_between_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 4 << 20, None);
+    for number in 0..5u32 {
+        let (admitted, _) = request(wire(number, 200), &[]);
+        sequencer.append_at(admitted, Timestamp::from_secs(10 + u64::from(number))).unwrap().for_each(drop);
+    }
+    drop((sequencer, recorder));
+    for is_over in [false, false, false, false, true] {
+        let (mut sequencer, _, _) = open(dir.path(), 4 << 20, None);
+        let replayed = sequencer.replay(None, |step| match step {
+            Step::Barrier(cut) if cut.number == 13 && !is_over => Err(()),
+            _ => Ok(()),
+        });
+        assert_eq!(replayed.is_ok(), is_over);
+        assert!(replayed.is_err() || replayed.is_ok_and(|of| (of.records, of.quarantined) == (5, 0)));
+    }
+}
+
 #[test]
 fn a_torn_tail_is_cut_and_written_over() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use super::config::{Durability, Sizes};
 use super::record::{HEADER_BYTES, Header};
-use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, Unmade};
 use super::shared::Shared;
 use super::{Error, Position};
 use crate::disk;
@@ -49,7 +49,7 @@ struct Job {
 /// The thread that syncs and makes segments, so that the one that appends need not wait for a disk.
 struct Helper {
     jobs: Sender<Job>,
-    made: Receiver<io::Result<Segment>>,
+    made: Receiver<Result<Segment, Unmade>>,
     thread: JoinHandle<()>,
 }
 
@@ -262,9 +262,14 @@ impl Writer {
         let needed = wire_bytes + HEADER_BYTES as u64 + SEGMENT_HEADER_BYTES;
         if std::mem::take(&mut self.is_being_made)
             && let Some(helper) = &self.helper
-            && let Ok(Ok(made)) = helper.made.recv()
+            && let Ok(made) = helper.made.recv()
         {
-            self.spare = Some(Arc::new(made));
+            match made {
+                Ok(made) => self.spare = Some(Arc::new(made)),
+                // Made here, which tells why it fails.
+                Err(Unmade::Refused(_)) => {}
+                Err(Unmade::Unsynced(error)) => return Err(self.shared.poison(&error).to_string()),
+            }
         }
         let next = match self.spare.take().filter(|spare| spare.size >= needed) {
             Some(spare) => spare,
@@ -293,14 +298,18 @@ impl Writer {
         let job = self.plan(at_least)?;
         let failed = match Segment::make(&self.dir, job.start, job.size, job.recycled.as_deref()) {
             Ok(made) => return Ok(made),
-            Err(error) => error,
+            Err(Unmade::Unsynced(error)) => return Err(self.shared.poison(&error).to_string()),
+            Err(Unmade::Refused(error)) => error,
         };
         // A full disk: give up the oldest part of the recording rather than the newest.
         if failed.kind() == io::ErrorKind::StorageFull
             && let Some(oldest) = self.pop_oldest()
-            && let Ok(made) = Segment::make(&self.dir, job.start, job.size, Some(&oldest))
         {
-            return Ok(made);
+            match Segment::make(&self.dir, job.start, job.size, Some(&oldest)) {
+                Ok(made) => return Ok(made),
+                Err(Unmade::Unsynced(error)) => return Err(self.shared.poison(&error).to_string()),
+                Err(Unmade::Refused(_)) => {}
+            }
         }
         Err(format!("the next segment of the journal cannot be made: {failed}"))
     }
@@ -378,7 +387,13 @@ fn helping(shared: &Shared, help: impl FnOnce()) {
     help();
 }
 
-fn help(dir: &Path, shared: &Shared, syncs: bool, jobs: &Receiver<Job>, made: &Sender<io::Result<Segment>>) {
+fn help(
+    dir: &Path,
+    shared: &Shared,
+    syncs: bool,
+    jobs: &Receiver<Job>,
+    made: &Sender<Result<Segment, Unmade>>,
+) {
     let mut synced = Instant::now();
     loop {
         match jobs.recv_timeout(SYNC_EVERY.saturating_sub(synced.elapsed())) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes the syncs of a process fail once there is a file of this name, or hang as long as there is one; all of
-/// them, or those of files whose paths hold `SYNC_OF`. That one hangs is noted in a file beside the other.
+/// them, or those of files whose paths hold `SYNC_OF`, or end with `SYNC_AT`. That one hangs is noted in a file beside the other.
 const SHIM: &str = "
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,14 +22,16 @@ const SHIM: &str = "
 #include <string.h>
 #include <unistd.h>
 static int is_meant(int fd) {
-    const char *of = getenv(\"SYNC_OF\");
+    const char *of = getenv(\"SYNC_OF\"), *at = getenv(\"SYNC_AT\");
     char link[64], name[4096];
-    if (!of) return 1;
+    if (!of && !at) return 1;
     snprintf(link, sizeof link, \"/proc/self/fd/%d\", fd);
     ssize_t length = readlink(link, name, sizeof name - 1);
     if (length < 0) return 0;
     name[length] = 0;
-    return strstr(name, of) != NULL;
+    if (of) return strstr(name, of) != NULL;
+    size_t end = strlen(at);
+    return (size_t)length >= end && strcmp(name + length - end, at) == 0;
 }
 static int is_there(const char *variable) {
     const char *name = getenv(variable);
@@ -130,6 +132,32 @@ async fn a_sync_of_the_database_alone_that_fails_ends_the_daemon_too() {
     let counted = || daemon.ask(&["status"])["accepted"]["spans"].as_u64();
     eventually("10 are counted", PATIENCE, async || (counted() == Some(10)).then_some(())).await;
     assert_eq!(daemon.stop(), Some(0));
+}
+
+/// The name of a new part of the journal that may not outlive a power loss is no name: a second try would succeed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_of_the_journals_folder_that_fails_is_not_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fails = folder.path().join("fails");
+    let preload = format!("LD_PRELOAD={}", shim(folder.path()));
+    let name = format!("SYNC_FAILS={}", fails.display());
+    let data = folder.path().join("data");
+    let words = ["env", &preload, &name, "SYNC_AT=/journal"];
+    let mut daemon = Daemon::start_after(&words, &data, &["journal.max_bytes=\"16 MiB\""]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    std::fs::write(&fails, "").expect("written");
+    let code = eventually("the daemon ends", PATIENCE, async || {
+        for _ in 0..50 {
+            let _ = client.export(&Export::of(0, "after", 1_000)).await;
+        }
+        daemon.ended()
+    })
+    .await;
+    assert_eq!(code, Some(1));
+    let log = std::fs::read_to_string(data.join("log")).expect("a log");
+    assert!(log.contains("could not be made durable"), "{log}");
+    drop(daemon);
+    assert_eq!(Daemon::start(&data, &[]).stop(), Some(0));
 }
 
 /// How long after a thread came to a stop `/readyz` must fail, and for the machine.

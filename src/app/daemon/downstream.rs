@@ -28,12 +28,18 @@ impl Merge for Batch {
         if self.parts.is_some() {
             return Err(later);
         }
+        self.absorb(later);
+        Ok(())
+    }
+
+    /// Of two checkpoints the later one holds all that the earlier one does; where the later cut is none, neither is
+    /// this: the journal is kept until the next.
+    fn absorb(&mut self, later: Self) {
         self.merged.tick.merge(later.merged.tick);
         self.merged.sealed.extend(later.merged.sealed);
         self.merged.amendments.extend(later.merged.amendments);
         self.sums = later.sums;
         self.parts = later.parts;
-        Ok(())
     }
 }
 
