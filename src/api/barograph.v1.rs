@@ -3870,6 +3870,10 @@ pub struct ExplainRequest {
     /// Causes are named in what this service depends on; in all services if "".
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
+    /// What to compare with. Unset: the last ten minutes before the two that are looked at in which no anomaly is known
+    /// to have gone on.
+    #[prost(message, optional, tag = "3")]
+    pub healthy: ::core::option::Option<TimeRange>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainResponse {
@@ -3884,9 +3888,14 @@ pub struct ExplainResponse {
     /// Spans, log records and points of the healthy period that were compared with. With none, nothing can be said.
     #[prost(uint64, tag = "4")]
     pub healthy_rows: u64,
-    /// When the healthy period began, as far as the journal goes back.
+    /// When the healthy period began, as far as the journal goes back, and when it ended.
     #[prost(message, optional, tag = "5")]
     pub healthy_since: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "6")]
+    pub healthy_until: ::core::option::Option<::prost_types::Timestamp>,
+    /// Ids of anomalies that went on within the healthy period: what they were about counts as healthy.
+    #[prost(string, repeated, tag = "7")]
+    pub faults_in_healthy: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Generated client implementations.
 pub mod journal_service_client {

@@ -3,13 +3,15 @@
 use super::connection::Daemon;
 use super::failure::{Failure, finish};
 use super::graph::service_path;
+use super::output::{Answer, Output};
 use crate::api::v1;
 use crate::app::{Config, Question, write_causes};
 use crate::diagnose::{Bundle, Cause};
 use crate::model::{Clock as _, SystemClock, Timestamp};
 use crate::serve::text::{percent, plain};
-use crate::serve::{from_proto, to_proto};
+use crate::serve::{cause_json, from_proto, to_proto};
 use clap::Args;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,11 +24,12 @@ use std::time::Duration;
       --baseline 2026-01-01T13:00:00Z/2026-01-01T13:50:00Z --out result
 
   barograph explain --at 14:02 --service cart
+  barograph explain --at 14:02 --service cart --baseline 13:00/13:10 -o json
   barograph explain --at 14:02 --service cart --out cart.tar.zst
   barograph explain --bundle 3f1c9a0d5e7b2468.tar.zst
 
-Without a recording, the daemon's journal is asked; --out then fetches a bundle as that of an alarm: traces, logs,
-causes.json, index.html.
+Without a recording, the daemon's journal is asked for the two minutes before --at; --out then fetches a bundle as that
+of an alarm: traces, logs, causes.json, index.html.
 Nothing timed after --at is looked at. Writes result/causes.json; an empty list means that nothing is worse than in the baseline.
 A bundle is diagnosed again from what it holds, and what was told when it was made is shown beside it.")]
 pub struct Arguments {
@@ -39,8 +42,8 @@ pub struct Arguments {
     /// The moment: RFC 3339 with a zone, or the latest HH:MM or HH:MM:SS of UTC.
     #[arg(long, value_name = "TIME", value_parser = moment, required_unless_present = "bundle")]
     at: Option<Timestamp>,
-    /// The healthy period, of recordings only; by default, and of the daemon's journal always, ten minutes that end
-    /// two minutes before.
+    /// The healthy period, two times as of --at. By default ten minutes that end two minutes before; of the daemon's
+    /// journal the last such in which no anomaly is known to have gone on.
     #[arg(long, value_name = "FROM/TO", value_parser = period)]
     baseline: Option<(Timestamp, Timestamp)>,
     /// Only causes in this service and in what it calls; of the daemon's journal only.
@@ -62,6 +65,8 @@ pub struct Arguments {
     /// Override one key by its dotted path; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     daemon: Daemon,
 }
@@ -85,7 +90,7 @@ fn moment_before(text: &str, now: Timestamp) -> Result<Timestamp, String> {
 
 fn period(text: &str) -> Result<(Timestamp, Timestamp), String> {
     let (from, to) = text.split_once('/').ok_or("write FROM/TO, two times with a slash between them")?;
-    let (from, to) = (Timestamp::parse_rfc3339(from)?, Timestamp::parse_rfc3339(to)?);
+    let (from, to) = (moment(from)?, moment(to)?);
     if from < to { Ok((from, to)) } else { Err("the baseline ends before it begins".to_owned()) }
 }
 
@@ -96,52 +101,76 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 fn explain(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { recordings, bundle, at, baseline, service, out, config, set, daemon } = arguments;
+    let Arguments { recordings, bundle, at, baseline, service, out, config, set, output, daemon } = arguments;
     if let Some(bundle) = bundle {
-        return explain_bundle(&bundle, out.as_deref());
+        return explain_bundle(&bundle, out.as_deref(), &output);
     }
     if recordings.is_empty() {
-        if baseline.is_some() {
-            return Err(Failure::usage("--baseline needs recordings"));
-        }
-        return explain_live(at, &service, out.as_deref(), &daemon);
+        let healthy = baseline.map(|(from, to)| v1::TimeRange {
+            from: Some(v1::time_range::From::Since(to_proto(from))),
+            to: Some(v1::time_range::To::Until(to_proto(to))),
+        });
+        let request = v1::ExplainRequest { at: at.map(to_proto), service, healthy };
+        return match out {
+            Some(out) => fetch(request, &out, &output, &daemon),
+            None => explain_live(request, &output, &daemon),
+        };
     }
     let (Some(at), Some(out)) = (at, out) else { return Err(Failure::usage("--at and --out are needed")) };
     let config = Config::load(config.as_deref(), &set).map_err(|error| Failure::usage(error.to_string()))?;
     let question = Question { inputs: recordings, at, baseline };
     let found = question.write(&config, &out).map_err(|error| Failure::failed(error.to_string()))?;
-    super::output::write_out(&listed(&found.causes))
+    output.print(Answer { table: Box::new(|| listed(&found.causes)), json: Box::new(|| found.json(at)) })
 }
 
-fn explain_live(
-    at: Option<Timestamp>,
-    service: &str,
-    out: Option<&Path>,
-    daemon: &Daemon,
-) -> Result<(), Failure> {
-    let request = v1::ExplainRequest { at: at.map(to_proto), service: service.to_owned() };
-    if let Some(out) = out {
-        super::fetch::into(out, |directory| {
-            daemon.ask(async |channel| {
-                let answer = super::traces::client(channel).download_explanation(request).await;
-                let parts = answer.map_err(|status| daemon.failure(&status))?.into_inner();
-                super::fetch::receive(parts, directory, daemon).await
-            })
-        })?;
-        let failed = |error: crate::diagnose::Error| Failure::failed(format!("{}: {error}", out.display()));
-        let bundle = Bundle::open(out).map_err(failed)?;
-        return super::output::write_out(&format!("{}\n{}\n", listed(&bundle.told), out.display()));
-    }
+/// Fetches the evidence of a moment.
+fn fetch(request: v1::ExplainRequest, out: &Path, output: &Output, daemon: &Daemon) -> Result<(), Failure> {
+    super::fetch::into(out, |directory| {
+        daemon.ask(async |channel| {
+            let answer = super::traces::client(channel).download_explanation(request).await;
+            let parts = answer.map_err(|status| daemon.failure(&status))?.into_inner();
+            super::fetch::receive(parts, directory, daemon).await
+        })
+    })?;
+    let failed = |error: crate::diagnose::Error| Failure::failed(format!("{}: {error}", out.display()));
+    let bundle = Bundle::open(out).map_err(failed)?;
+    output.print(Answer {
+        table: Box::new(|| format!("{}\n{}\n", listed(&bundle.told), out.display())),
+        json: Box::new(|| json!({ "at": bundle.at, "causes": bundle.told, "path": out })),
+    })
+}
+
+fn explain_live(request: v1::ExplainRequest, output: &Output, daemon: &Daemon) -> Result<(), Failure> {
     let answer = daemon.ask(async |channel| {
         let answer = super::traces::client(channel).explain(request).await;
         Ok(answer.map_err(|status| daemon.failure(&status))?.into_inner())
     })?;
+    output.print(Answer {
+        table: Box::new(|| explained(&answer)),
+        json: Box::new(|| {
+            let time = |at: &Option<prost_types::Timestamp>| at.as_ref().map(from_proto);
+            json!({
+                "at": time(&answer.at),
+                "causes": answer.causes.iter().map(cause_json).collect::<Vec<Value>>(),
+                "share": answer.share,
+                "healthy_rows": answer.healthy_rows,
+                "healthy_since": time(&answer.healthy_since),
+                "healthy_until": time(&answer.healthy_until),
+                "faults_in_healthy": answer.faults_in_healthy,
+            })
+        }),
+    })
+}
+
+/// What broke at a moment, in words.
+fn explained(answer: &v1::ExplainResponse) -> String {
     let mut text = String::new();
+    let is_compared = answer.healthy_rows > 0;
     if answer.causes.is_empty() {
-        text.push_str(if answer.healthy_rows > 0 {
+        text.push_str(if is_compared {
             "nothing is worse than before\n"
         } else {
-            "nothing can be said: nothing is held of the ten healthy minutes that it would be compared with\n"
+            "nothing can be said: nothing is held of the healthy minutes that it would be compared with\n"
         });
     }
     for cause in &answer.causes {
@@ -155,27 +184,49 @@ fn explain_live(
         ));
     }
     text.push_str(&format!("\nfrom {} of what is recorded of both periods", percent(answer.share)));
-    if let Some(since) = answer.healthy_since.as_ref().filter(|_| answer.healthy_rows > 0) {
-        text.push_str(&format!("; what is healthy is taken from {} on", from_proto(since)));
+    let times = answer.healthy_since.as_ref().zip(answer.healthy_until.as_ref());
+    if let Some((since, until)) = times.filter(|_| is_compared) {
+        text.push_str(&format!("; compared with {} to {}", from_proto(since), from_proto(until)));
     }
     text.push('\n');
-    super::output::write_out(&text)
+    if is_compared && !answer.faults_in_healthy.is_empty() {
+        let faults: Vec<String> = answer.faults_in_healthy.iter().map(|id| plain(id)).collect();
+        text.push_str(&format!(
+            "these anomalies went on then, and what they were about counts as healthy: {}; choose other minutes with --baseline\n",
+            faults.join(", ")
+        ));
+    }
+    text
 }
 
-fn explain_bundle(path: &Path, out: Option<&Path>) -> Result<(), Failure> {
+fn explain_bundle(path: &Path, out: Option<&Path>, output: &Output) -> Result<(), Failure> {
     let failed = |error: crate::diagnose::Error| Failure::failed(format!("{}: {error}", path.display()));
     let bundle = Bundle::open(path).map_err(failed)?;
     let found = bundle.explain();
     if let Some(out) = out {
         write_causes(out, bundle.at, &found).map_err(|error| Failure::failed(error.to_string()))?;
     }
-    let title = crate::serve::text::plain(&bundle.anomaly.title);
-    super::output::write_out(&format!(
-        "{title}\n\nnow:\n{}\ntold at {}:\n{}",
-        listed(&found.causes),
-        bundle.at,
-        listed(&bundle.told)
-    ))
+    output.print(Answer {
+        table: Box::new(|| {
+            format!(
+                "{}\n\nnow, from the {} traces of the bundle; shares are of those, which were chosen, not of all requests:\n{}\ntold at {}, from all that was seen then:\n{}",
+                plain(&bundle.anomaly.title),
+                bundle.traces(),
+                listed(&found.causes),
+                bundle.at,
+                listed(&bundle.told)
+            )
+        }),
+        json: Box::new(|| {
+            json!({
+                "title": bundle.anomaly.title,
+                "at": bundle.at,
+                "traces": bundle.traces(),
+                "causes": found.causes,
+                "told": bundle.told,
+            })
+        }),
+    })
 }
 
 /// The causes, one a line.
@@ -185,8 +236,7 @@ fn listed(causes: &[Cause]) -> String {
         text.push_str("nothing is wrong\n");
     }
     for cause in causes {
-        let (service, reason) =
-            (crate::serve::text::plain(&cause.service), crate::serve::text::plain(&cause.reason));
+        let (service, reason) = (plain(&cause.service), plain(&cause.reason));
         text.push_str(&format!(
             "{}. {service} ({}, {:.0} %): {reason}\n",
             cause.rank,

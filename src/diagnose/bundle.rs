@@ -96,7 +96,8 @@ pub fn make(contents: &Contents<'_>) -> Result<Made, Error> {
         "of_services": of_services(chosen),
         "collected": contents.collected.iter().map(|output| &output.told).collect::<Vec<_>>(),
         "config": contents.config,
-        "replay": format!("barograph explain --bundle {}", anomaly.id),
+        // In the bundle's directory; it moves.
+        "replay": "barograph explain --bundle .",
         "files": files_json(&listed),
     });
     let manifest = pretty(&manifest, "manifest.json")?;

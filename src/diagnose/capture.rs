@@ -86,8 +86,8 @@ impl Capture {
     }
 }
 
-/// The parts of the two periods next to the onset of which about `most` bytes are recorded: each may have
-/// half of them, and what the other leaves.
+/// The end of the healthy and the beginning of the faulty period, of which about `most` bytes are recorded: each
+/// may have half of them, and what the other leaves.
 fn bounded(
     source: &dyn Source,
     healthy: Range<Timestamp>,
@@ -103,12 +103,11 @@ fn bounded(
     // Rates change little within minutes; what remains too long is cut while it is read.
     let part = |length: Duration, wanted: u64, held: u64| {
         let ns = length.as_nanos().saturating_mul(u128::from(wanted)) / u128::from(held.max(1));
-        Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX)).clamp(Duration::from_secs(1), length)
+        Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX)).max(Duration::from_secs(1)).min(length)
     };
-    let split = faulty.start;
-    let before = part(split.since(healthy.start), for_good, good);
-    let after = part(faulty.end.since(split), for_bad, bad);
-    (split.saturating_sub(before)..split, split..split.saturating_add(after))
+    let before = part(healthy.end.since(healthy.start), for_good, good);
+    let after = part(faulty.end.since(faulty.start), for_bad, bad);
+    (healthy.end.saturating_sub(before)..healthy.end, faulty.start..faulty.start.saturating_add(after))
 }
 
 /// Why a trace was chosen.
@@ -239,7 +238,25 @@ fn inflation(source: &dyn Source, from: Timestamp) -> Result<f64, Error> {
     Ok((bytes as f64 / recorded_bytes.max(1) as f64).max(1.0))
 }
 
-/// Reads both periods, as much of them as the effort allows.
+/// Reads what is from the onset on, and the healthy period right before it, as much of both as the effort allows.
+///
+/// # Errors
+/// When the source cannot be read.
+pub fn capture(
+    source: &dyn Source,
+    scope: &Scope,
+    onset: Timestamp,
+    now: Timestamp,
+    effort: &Effort,
+    config: &Config,
+) -> Result<Capture, Error> {
+    let split = onset.saturating_sub(BEFORE_ONSET);
+    let healthy = split.saturating_sub(effort.healthy)..split;
+    let end = Timestamp(now.0.saturating_add(1));
+    capture_of(source, scope, healthy, split..end, effort, config)
+}
+
+/// The same of two periods that need not follow each other, and do not overlap.
 ///
 /// # Errors
 /// When the source cannot be read.
@@ -249,47 +266,53 @@ fn inflation(source: &dyn Source, from: Timestamp) -> Result<f64, Error> {
     clippy::cast_sign_loss,
     reason = "a ratio of bytes"
 )]
-pub fn capture(
+pub fn capture_of(
     source: &dyn Source,
     scope: &Scope,
-    onset: Timestamp,
-    now: Timestamp,
+    healthy: Range<Timestamp>,
+    faulty: Range<Timestamp>,
     effort: &Effort,
     config: &Config,
 ) -> Result<Capture, Error> {
     let redaction = config.redaction();
     let limits = Limits { spans: effort.rows, log_records: effort.rows, points: effort.rows };
-    let split = onset.saturating_sub(BEFORE_ONSET);
-    let from = split.saturating_sub(effort.healthy);
-    let end = Timestamp(now.0.saturating_add(1));
-    let held_bytes = source.bytes(&(from..end));
-    let past = split.since(from.max(source.oldest().unwrap_or(from).min(split)));
+    let held_bytes = source.bytes(&healthy).saturating_add(source.bytes(&faulty));
+    let oldest = source.oldest().unwrap_or(healthy.start).clamp(healthy.start, healthy.end);
+    let past = healthy.end.since(oldest);
     let most_bytes = match held_bytes {
         held if held < effort.bytes / LARGEST_INFLATION => held,
-        _ => (effort.bytes as f64 / inflation(source, split)?) as u64,
+        _ => (effort.bytes as f64 / inflation(source, faulty.start)?) as u64,
     };
-    let (healthy_times, faulty_times) = bounded(source, from..split, split..end, most_bytes);
-    let (from, end) = (healthy_times.start, faulty_times.end);
-    let kept = split.since(from).as_secs_f64().max(1.0);
+    let (healthy, faulty) = bounded(source, healthy, faulty, most_bytes);
+    let kept = healthy.end.since(healthy.start).as_secs_f64().max(1.0);
     let past_factor = (past.as_secs_f64() / kept).max(1.0);
+    let (healthy_times, faulty_times) = (healthy.clone(), faulty.clone());
     let mut capture = Capture { healthy_times, faulty_times, past_factor, held_bytes, ..Capture::default() };
     let mut gathers = [Gather::new(limits), Gather::new(limits).about(scope.asked())];
     let (read_bytes, mut inflated_bytes) = (&mut capture.read_bytes, 0u64);
-    // Long requests end after the alarm; what the journal already holds of them is wanted.
-    source.read(from..end, &Filter::default(), &mut |recorded| {
-        *read_bytes = read_bytes.saturating_add(recorded.read_bytes);
-        inflated_bytes = inflated_bytes.saturating_add(recorded.body.len() as u64);
-        if inflated_bytes > effort.bytes {
-            return ControlFlow::Break(());
-        }
-        // A body that is damaged was refused: the others still count.
-        let period = |at, _| (at >= from && at < end).then_some(usize::from(at >= split));
-        let _ = add(recorded.signal, recorded.body, &redaction, &period, &mut gathers);
-        ControlFlow::Continue(())
-    })?;
+    // Read at once where one follows the other: what lies at the seam is read once.
+    let parts = if healthy.end == faulty.start {
+        vec![healthy.start..faulty.end]
+    } else {
+        vec![healthy.clone(), faulty.clone()]
+    };
+    for part in parts {
+        // Long requests end after the alarm; what the journal already holds of them is wanted.
+        source.read(part.clone(), &Filter::default(), &mut |recorded| {
+            *read_bytes = read_bytes.saturating_add(recorded.read_bytes);
+            inflated_bytes = inflated_bytes.saturating_add(recorded.body.len() as u64);
+            if inflated_bytes > effort.bytes {
+                return ControlFlow::Break(());
+            }
+            // A body that is damaged was refused: the others still count.
+            let period = |at, _| part.contains(&at).then(|| usize::from(faulty.contains(&at)));
+            let _ = add(recorded.signal, recorded.body, &redaction, &period, &mut gathers);
+            ControlFlow::Continue(())
+        })?;
+    }
     let [mut good, bad] = gathers;
     if scope.symptom == Symptom::MissedJob {
-        last_run(source, scope, from, &redaction, &mut good)?;
+        last_run(source, scope, healthy.start, &redaction, &mut good)?;
     }
     let first: Vec<(Timestamp, TraceId)> = bad.first_failed();
     (capture.healthy, capture.faulty) = (good.finish(), bad.finish());

@@ -148,7 +148,7 @@ impl Config {
     }
 }
 
-const DEFAULT_REDACTED: [&str; 9] = [
+const DEFAULT_REDACTED: [&str; 17] = [
     "authorization",
     "cookie",
     "password",
@@ -158,4 +158,12 @@ const DEFAULT_REDACTED: [&str; 9] = [
     "api-key",
     "apikey",
     "access_token",
+    "access-token",
+    "accesstoken",
+    "refresh_token",
+    "refresh-token",
+    "refreshtoken",
+    "private_key",
+    "private-key",
+    "privatekey",
 ];

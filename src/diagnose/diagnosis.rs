@@ -9,7 +9,7 @@ use super::contrast::{self, Contrast};
 use super::evidence::{Cause, CauseKind, Evidence, Pass};
 use super::explain::{self, Explanation, Known};
 use super::keepsakes::Keepsakes;
-use super::moment;
+use super::moment::{self, Inquiry};
 use super::page::{self, Shown};
 use super::rows::{Rows, SpanRow};
 use super::source::Source;
@@ -108,22 +108,21 @@ impl Diagnosis {
     /// When what is recorded cannot be read, or the evidence not made.
     pub fn of_moment(
         &self,
-        at: Timestamp,
-        service: Option<&ServiceKey>,
+        inquiry: &Inquiry<'_>,
         changes: &[Change],
         source: &dyn Source,
     ) -> Result<Made, Error> {
-        let (capture, mut found) = moment::look(source, at, service, &self.config)?;
+        let (capture, mut found) = moment::look(source, inquiry, &self.config)?;
         let changes = recent(changes, capture.faulty_times.start);
         suspect_changes(&mut found.causes, &changes);
-        let anomaly = moment::unalarmed(at, service, &capture, &found);
+        let anomaly = moment::unalarmed(inquiry, &capture, &found);
         let scope = Scope::of(&anomaly);
         let case = Case {
             anomaly: &anomaly,
             changes: &changes,
             topology: &Topology::default(),
             pass: Pass::Complete,
-            now: at,
+            now: inquiry.at,
             collected: &[],
         };
         self.shown(&case, &capture, &scope, &found, &changes, bundle::make)

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Without a baseline: how long the faulty period is taken to be, and the healthy one before it.
-pub(super) const FAULTY: Duration = Duration::from_secs(120);
+pub const FAULTY: Duration = Duration::from_secs(120);
 const HEALTHY: Duration = Duration::from_secs(600);
 /// A faulty period is never longer than this: a fault that is older is the new normal.
 const LONGEST: Duration = Duration::from_secs(1_200);

@@ -1,10 +1,10 @@
 //! What broke at any moment that is still recorded, without an alarm.
 
 use super::blame::Edges;
-use super::capture::{Capture, Scope, capture};
+use super::capture::{Capture, Scope, capture_of};
 use super::config::Effort;
 use super::evidence::Cause;
-use super::explain::{Explanation, FAULTY, compare, edges_of};
+use super::explain::{ENOUGH_PAST_S, Explanation, FAULTY, Known, compare_with, covered_s, edges_of};
 use super::source::Source;
 use super::{Config, Error, Pass};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Examined, Fingerprint, Severity};
@@ -12,6 +12,52 @@ use crate::detect::{Interval, Symptom};
 use crate::model::{ServiceKey, Timestamp, name_of};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+/// What is asked of a moment.
+#[derive(Clone, Debug)]
+pub struct Inquiry<'a> {
+    /// The two minutes before it are looked at, and nothing after it.
+    pub at: Timestamp,
+    /// With one, only causes in it and in what it calls, directly or through others, are named.
+    pub service: Option<&'a ServiceKey>,
+    /// What to compare with; chosen if `None`.
+    pub healthy: Option<Range<Timestamp>>,
+    /// When something is known to have been wrong, from the onset to the end; so far, if it goes on.
+    pub faults: &'a [Range<Timestamp>],
+}
+
+impl Inquiry<'_> {
+    /// The healthy and the faulty period. Of the past the last ten minutes are taken in which nothing is known to have
+    /// been wrong, or what there is of them if that is enough; right before the faulty period if there are none.
+    fn periods(&self, oldest: Timestamp, length: Duration) -> (Range<Timestamp>, Range<Timestamp>) {
+        let split = self.at.saturating_sub(FAULTY);
+        let faulty = split..Timestamp(self.at.0.saturating_add(1));
+        let before = |end: Timestamp| end.saturating_sub(length)..end;
+        let healthy = self.healthy.clone().or_else(|| {
+            // What has been wrong for as long as the journal goes back is what is usual.
+            let faults = || self.faults.iter().filter(|fault| fault.start > oldest);
+            let enough = Duration::from_secs_f64(ENOUGH_PAST_S);
+            let mut end = split;
+            while end >= oldest.saturating_add(enough) {
+                let wanted = before(end);
+                let within = || faults().filter(|fault| fault.start < wanted.end && fault.end > wanted.start);
+                let (Some(last), Some(first)) =
+                    (within().map(|fault| fault.end).max(), within().map(|fault| fault.start).min())
+                else {
+                    return Some(wanted);
+                };
+                if last.saturating_add(enough) <= end {
+                    return Some(last..end);
+                }
+                end = first;
+            }
+            None
+        });
+        (healthy.unwrap_or_else(|| before(split)), faulty)
+    }
+}
 
 /// What is to be said of a moment.
 #[derive(Clone, Debug)]
@@ -22,35 +68,29 @@ pub struct Moment {
     pub share: f64,
     /// Rows of the healthy period that were compared with.
     pub healthy_rows: u64,
-    /// When the healthy period began.
-    pub healthy_since: Timestamp,
+    /// When they are from.
+    pub healthy_times: Range<Timestamp>,
 }
 
-/// Contrasts the two minutes before `at` with the ten before those. With a service, only causes in it and in
-/// what it calls, directly or through others, are named.
+/// Contrasts the two minutes before a moment with healthy ones, ten unless others are chosen.
 ///
 /// # Errors
 /// When what is recorded cannot be read.
-pub fn at_moment(
-    source: &dyn Source,
-    at: Timestamp,
-    service: Option<&ServiceKey>,
-    config: &Config,
-) -> Result<Moment, Error> {
-    let (capture, found) = look(source, at, service, config)?;
+pub fn at_moment(source: &dyn Source, inquiry: &Inquiry<'_>, config: &Config) -> Result<Moment, Error> {
+    let (capture, found) = look(source, inquiry, config)?;
     let healthy = &capture.healthy;
     let healthy_rows = (healthy.spans.len() + healthy.logs.len() + healthy.points.len()) as u64;
-    let healthy_since = capture.healthy_times.start;
-    Ok(Moment { causes: found.causes, share: capture.share(), healthy_rows, healthy_since })
+    let share = capture.share();
+    Ok(Moment { causes: found.causes, share, healthy_rows, healthy_times: capture.healthy_times })
 }
 
 /// What was read for a moment, and what came of it.
 pub(super) fn look(
     source: &dyn Source,
-    at: Timestamp,
-    service: Option<&ServiceKey>,
+    inquiry: &Inquiry<'_>,
     config: &Config,
 ) -> Result<(Capture, Explanation), Error> {
+    let service = inquiry.service;
     let scope = Scope {
         service: service.cloned().unwrap_or_else(|| ServiceKey::named("")),
         services: service.cloned().into_iter().collect(),
@@ -58,8 +98,15 @@ pub(super) fn look(
         symptom: Symptom::Latency,
     };
     let effort = Effort { healthy: config.healthy.0, ..config.effort(Pass::First) };
-    let capture = capture(source, &scope, at.saturating_sub(FAULTY), at, &effort, config)?;
-    let mut found = compare(&capture.healthy, &capture.faulty, capture.faulty_times.start);
+    let oldest = source.oldest().unwrap_or(inquiry.at);
+    let (healthy, faulty) = inquiry.periods(oldest, effort.healthy);
+    let capture = capture_of(source, &scope, healthy, faulty, &effort, config)?;
+    let known = Known {
+        past_s: covered_s(&capture.healthy),
+        past_is_chosen: inquiry.healthy.is_some(),
+        ..Known::default()
+    };
+    let mut found = compare_with(&capture.healthy, &capture.faulty, capture.faulty_times.start, known);
     if let Some(service) = service {
         let below = below(service, &edges_of(&capture.healthy, &capture.faulty));
         found.causes.retain(|cause| below.contains(&service_of(cause)));
@@ -76,12 +123,8 @@ fn service_of(cause: &Cause) -> ServiceKey {
 
 /// What evidence of a moment is about, in place of an anomaly: the service that was asked for, else the likeliest
 /// cause, else the one that had most to do. Nobody was told of it.
-pub(super) fn unalarmed(
-    at: Timestamp,
-    service: Option<&ServiceKey>,
-    capture: &Capture,
-    found: &Explanation,
-) -> Anomaly {
+pub(super) fn unalarmed(inquiry: &Inquiry<'_>, capture: &Capture, found: &Explanation) -> Anomaly {
+    let at = inquiry.at;
     let busiest = || {
         let mut spans: BTreeMap<&ServiceKey, usize> = BTreeMap::new();
         for span in &capture.faulty.spans {
@@ -91,7 +134,7 @@ pub(super) fn unalarmed(
         most.map(|(service, _)| service.clone())
     };
     let cause = found.causes.first();
-    let about = service.cloned().or_else(|| cause.map(service_of)).or_else(busiest);
+    let about = inquiry.service.cloned().or_else(|| cause.map(service_of)).or_else(busiest);
     let about = about.unwrap_or_else(|| ServiceKey::named(""));
     let title = match cause {
         Some(cause) => format!("{}: {}", cause.service, cause.reason),
@@ -138,4 +181,37 @@ fn below(service: &ServiceKey, edges: &Edges) -> BTreeSet<ServiceKey> {
         }
     }
     reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_healthy_is_the_last_time_without_a_fault_that_is_long_enough() {
+        let at = |minutes: u64| Timestamp::from_secs(600_000 + 60 * minutes);
+        let healthy = |faults: &[(u64, u64)]| {
+            let faults: Vec<Range<Timestamp>> = faults.iter().map(|&(from, to)| at(from)..at(to)).collect();
+            let inquiry = Inquiry { at: at(102), service: None, healthy: None, faults: &faults };
+            let (healthy, faulty) = inquiry.periods(at(20), Duration::from_secs(600));
+            assert_eq!(faulty, at(100)..Timestamp(at(102).0 + 1));
+            let minutes = |of: Timestamp| (of.secs() - 600_000) / 60;
+            minutes(healthy.start)..minutes(healthy.end)
+        };
+        assert_eq!(healthy(&[]), 90..100);
+        assert_eq!(healthy(&[(70, 80), (100, 102)]), 90..100, "what is looked at may be at fault");
+        assert_eq!(healthy(&[(95, 102)]), 85..95, "it went on before that, too");
+        assert_eq!(healthy(&[(80, 99)]), 70..80, "a minute is too short");
+        assert_eq!(healthy(&[(80, 96)]), 96..100, "four are enough");
+        assert_eq!(
+            healthy(&[(95, 102), (70, 94), (60, 69)]),
+            50..60,
+            "several, with too little between them"
+        );
+        assert_eq!(healthy(&[(10, 102)]), 90..100, "older than all that is held: it is as usual");
+        assert_eq!(healthy(&[(10, 102), (95, 102)]), 85..95);
+        assert_eq!(healthy(&[(21, 102)]), 90..100, "nothing healthy is held");
+        let inquiry = Inquiry { at: at(102), service: None, healthy: Some(at(30)..at(35)), faults: &[] };
+        assert_eq!(inquiry.periods(at(20), Duration::from_secs(600)).0, at(30)..at(35));
+    }
 }

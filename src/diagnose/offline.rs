@@ -18,6 +18,7 @@ use arrow::datatypes::{TimestampNanosecondType, UInt8Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -125,6 +126,13 @@ impl Bundle {
             healthy: healthy.finish(),
             faulty: faulty.finish(),
         })
+    }
+
+    /// Traces it is diagnosed from, of both periods.
+    #[must_use]
+    pub fn traces(&self) -> usize {
+        let spans = self.healthy.spans.iter().chain(&self.faulty.spans);
+        spans.map(|span| span.trace).collect::<BTreeSet<TraceId>>().len()
     }
 
     /// The causes as this version of the program sees them.

@@ -28,17 +28,20 @@ pub fn versions(pair: &Pair<'_>, against: &BTreeMap<ServiceKey, f64>) -> Vec<Clu
         let runs_it = |span: &&SpanRow| span.resource.version == *version;
         let (new, old) =
             (worse(spans().filter(runs_it), pair), worse(spans().filter(|span| !runs_it(span)), pair));
-        if old.of >= 10 && new.ratio() <= old.ratio() {
+        if old.of() >= 10 && new.either.ratio() <= old.either.ratio() {
             continue;
         }
-        let text = if old.of == 0 {
+        let text = if old.of() == 0 {
             format!("runs the new version {version}, and is worse since")
         } else {
-            format!(
-                "{} of the spans of the new version {version} fail or are slow, {} of the others'",
-                percent(new.ratio()),
-                percent(old.ratio()),
-            )
+            let further = |share: fn(&Worse) -> Share| share(&new).ratio() - share(&old).ratio();
+            let (how, share): (_, fn(&Worse) -> Share) = if further(|of| of.failed) >= further(|of| of.slow) {
+                ("fail", |of| of.failed)
+            } else {
+                ("take more than twice as long as is usual", |of| of.slow)
+            };
+            let [new, old] = [&new, &old].map(|of| percent(share(of).ratio()));
+            format!("{new} of the spans of the new version {version} {how}, {old} of the others'")
         };
         let (service, weight) = (service.clone(), suspicion.min(STRONGEST) * 0.8);
         clues.push(Clue { service, operation: None, mechanism: Mechanism::Version, weight, text });
@@ -46,8 +49,22 @@ pub fn versions(pair: &Pair<'_>, against: &BTreeMap<ServiceKey, f64>) -> Vec<Clu
     clues
 }
 
-/// How many of the spans fail or take longer than twice the healthy median of their operation.
-fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, pair: &Pair<'_>) -> Share {
+/// How many spans are worse than healthy ones.
+#[derive(Clone, Copy, Debug, Default)]
+struct Worse {
+    failed: Share,
+    /// Longer than twice the healthy median of their operation.
+    slow: Share,
+    either: Share,
+}
+
+impl Worse {
+    const fn of(&self) -> u64 {
+        self.either.of
+    }
+}
+
+fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, pair: &Pair<'_>) -> Worse {
     let mut usual: BTreeMap<(ServiceKey, Arc<str>), Vec<f64>> = BTreeMap::new();
     for span in pair.good.spans {
         #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
@@ -59,12 +76,19 @@ fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, pair: &Pair<'_>) -> Share
     usual.values_mut().for_each(sort);
     let medians: BTreeMap<_, f64> =
         usual.iter().filter_map(|(key, values)| Some((key, median_and_scale(values)?.0))).collect();
-    spans.fold(Share::default(), |share, span| {
+    let mut worse = Worse::default();
+    for span in spans {
         let median = medians.get(&(span.service().clone(), span.operation.clone()));
         #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
-        let slow = median.is_some_and(|median| span.duration_ns() as f64 > 2.0 * median);
-        Share { hits: share.hits + u64::from(slow || span.failed()), of: share.of + 1 }
-    })
+        let is_slow = median.is_some_and(|median| span.duration_ns() as f64 > 2.0 * median);
+        let counts = [span.failed(), is_slow, span.failed() || is_slow];
+        for (share, is_hit) in [&mut worse.failed, &mut worse.slow, &mut worse.either].into_iter().zip(counts)
+        {
+            share.hits += u64::from(is_hit);
+            share.of += 1;
+        }
+    }
+    worse
 }
 
 /// Services at which requests enter and of which less than a third still do.

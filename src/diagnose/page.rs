@@ -47,6 +47,8 @@ struct Page {
     since: String,
     since_full: String,
     at: String,
+    /// The healthy period.
+    healthy: String,
     what: String,
     anomaly: String,
     complete: bool,
@@ -187,9 +189,13 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         since: clock(onset),
         since_full: onset.to_string(),
         at: clock(shown.at),
+        healthy: {
+            let times = &shown.capture.healthy_times;
+            format!("{} to {}", clock(times.start), clock(times.end))
+        },
         what: match anomaly.fired_at {
             Some(_) => format!("{}: {}", anomaly.service, symptom(anomaly.symptom)),
-            None => format!("{}: looked at without an alarm", anomaly.service),
+            None => format!("{}, looked at without an alarm", anomaly.service),
         },
         anomaly: anomaly.id.to_string(),
         complete: shown.pass == Pass::Complete,

@@ -13,6 +13,9 @@ pub(super) const FEWEST: u64 = 8;
 /// Errors or missing calls of a smaller share of spans are no clue.
 const SMALLEST_SHARE: f64 = 0.02;
 
+/// Where errors begin without a call that fails: what is passed on from elsewhere is not counted.
+const OF_ITSELF: &str = " without a call that fails";
+
 /// Both periods as trees.
 pub struct Pair<'a> {
     pub operations: Operations,
@@ -132,9 +135,9 @@ fn errors(pair: &Pair<'_>) -> Vec<Clue> {
             _ if most
                 .is_some_and(|((_, message), _)| is_of_a_pool(message) || is_of_a_pool(&operation.name)) =>
             {
-                (Mechanism::Pool, String::new())
+                (Mechanism::Pool, OF_ITSELF.to_owned())
             }
-            _ => (Mechanism::Errors, String::new()),
+            _ => (Mechanism::Errors, OF_ITSELF.to_owned()),
         };
         let message = most.map(|((_, message), _)| message.as_str()).filter(|message| !message.is_empty());
         clues.push(Clue {

@@ -168,10 +168,14 @@ impl Shop {
 }
 
 fn shop(fault: Fault, seed: u64) -> Memory {
+    shop_until(fault, seed, END_S)
+}
+
+fn shop_until(fault: Fault, seed: u64, end_s: u64) -> Memory {
     let mut shop =
         Shop { random: fastrand::Rng::with_seed(seed), fault, spans: BTreeMap::new(), logs: BTreeMap::new() };
     let mut at = START_S * 1_000_000_000;
-    while at < END_S * 1_000_000_000 {
+    while at < end_s * 1_000_000_000 {
         if !(fault == Fault::TrafficDrop && at >= ONSET_S * 1_000_000_000) {
             shop.request(at);
         }
@@ -280,7 +284,8 @@ fn evidence_of_a_moment_is_as_that_of_an_alarm_and_says_that_there_was_none() {
     let at = Timestamp::from_secs(END_S);
     let orders = ServiceKey::named("orders");
     for (fault, service) in [(Fault::SlowDatabase, Some(&orders)), (Fault::Code, None)] {
-        let made = diagnosis.of_moment(at, service, &[], &shop(fault, 7)).unwrap();
+        let inquiry = Inquiry { at, service, healthy: None, faults: &[] };
+        let made = diagnosis.of_moment(&inquiry, &[], &shop(fault, 7)).unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is written");
         let names: Vec<&str> = made.files.iter().map(|(name, _)| name.as_str()).collect();
         let alarmed = run(fault, Symptom::Latency, &directory.path().join("alarmed"));
@@ -291,16 +296,47 @@ fn evidence_of_a_moment_is_as_that_of_an_alarm_and_says_that_there_was_none() {
             std::fs::write(written.path().join(name), bytes).unwrap();
         }
         let bundle = Bundle::open(written.path()).unwrap();
-        let asked = at_moment(&shop(fault, 7), at, service, &Config::default()).unwrap();
+        let asked = at_moment(&shop(fault, 7), &inquiry, &Config::default()).unwrap();
         assert_eq!(bundle.told, asked.causes, "{fault:?}: with evidence and without");
         let page = std::fs::read_to_string(written.path().join("index.html")).unwrap();
         assert!(page.contains("looked at without an alarm") && !page.contains("Why you were told"));
         assert!(made.manifest.traces > 10, "{:?}", made.manifest);
     }
-    let made = diagnosis.of_moment(at, None, &[], &healthy_shop()).unwrap();
+    let inquiry = Inquiry { at, service: None, healthy: None, faults: &[] };
+    let made = diagnosis.of_moment(&inquiry, &[], &healthy_shop()).unwrap();
     let causes = made.files.iter().find(|(name, _)| name == "causes.json").unwrap();
     let causes: serde_json::Value = serde_json::from_slice(&causes.1).unwrap();
     assert_eq!(causes["causes"], serde_json::json!([]));
+}
+
+#[test]
+fn minutes_in_which_something_was_known_to_be_wrong_are_not_what_is_healthy() {
+    let at = Timestamp::from_secs(ONSET_S + 400);
+    let source = shop_until(Fault::SlowDatabase, 7, ONSET_S + 400);
+    let onset = Timestamp::from_secs(ONSET_S);
+    let named = |healthy, faults: &[std::ops::Range<Timestamp>]| {
+        let inquiry = Inquiry { at, service: None, healthy, faults };
+        at_moment(&source, &inquiry, &Config::default()).unwrap()
+    };
+    // The fault goes on for longer than what is looked at, so most of the ten minutes before is of it, too.
+    assert_eq!(named(None, &[]).causes, []);
+    let known = named(None, &[onset..at]);
+    assert_eq!(known.healthy_times.end, onset);
+    assert_eq!(known.causes[0].service, "billing", "{:#?}", known.causes);
+    // So are minutes that somebody chose.
+    let chosen = Timestamp::from_secs(START_S)..onset;
+    let chosen_so = named(Some(chosen.clone()), &[]);
+    assert_eq!(
+        (chosen_so.healthy_times, &chosen_so.causes[0].service),
+        (chosen.clone(), &"billing".to_owned())
+    );
+    // Of both periods each row is there once, and nothing of between.
+    let rows = rows(&source);
+    let within = |times: &std::ops::Range<Timestamp>| {
+        rows.spans.iter().filter(|span| times.contains(&span.end)).count()
+            + rows.logs.iter().filter(|log| times.contains(&log.time)).count()
+    };
+    assert_eq!(chosen_so.healthy_rows, within(&chosen) as u64);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use super::api::Api;
 use super::convert::{service, span_kind, to_proto};
 use super::{Error, Meter, Range};
 use crate::api::v1;
+use crate::confirm::{Anomaly, AnomalyState, Severity};
 use crate::diagnose::{
-    Condition, Diagnosis, LogRow, Made, Redaction, Resource, Rows, Search, SpanRow, at_moment, conditions,
-    find_logs, find_trace, find_traces,
+    Condition, Diagnosis, FAULTY, Inquiry, LogRow, Made, Redaction, Resource, Rows, Search, SpanRow,
+    at_moment, conditions, find_logs, find_trace, find_traces,
 };
 use crate::model::{ServiceKey, Timestamp, TraceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,8 +121,8 @@ impl Api {
         })
     }
 
-    /// The moment and the service that are asked about.
-    fn moment(&self, asked: &v1::ExplainRequest) -> Result<(Timestamp, Option<ServiceKey>), Error> {
+    /// What is asked about a moment.
+    fn asked(&self, asked: &v1::ExplainRequest) -> Result<Asked, Error> {
         let service = self.queries.service(&asked.service)?;
         let at = asked.at.as_ref().map_or_else(|| self.now(), super::from_proto).min(self.now());
         let oldest = self.sources.recorded.oldest();
@@ -131,7 +132,12 @@ impl Api {
                 None => "nothing is recorded yet".to_owned(),
             }));
         }
-        Ok((at, service))
+        let healthy = asked.healthy.as_ref().map(|range| healthy(range, self.now(), at)).transpose()?;
+        let faults = self.board().look(|fold| {
+            let anomalies = fold.anomalies.values().filter_map(|whole| whole.anomaly.as_ref());
+            anomalies.filter_map(|anomaly| Some((anomaly.id.0.clone(), wrong(anomaly, at)?))).collect()
+        })?;
+        Ok(Asked { at, service, healthy, faults })
     }
 
     /// What broke at a moment, with the files of its evidence.
@@ -139,7 +145,7 @@ impl Api {
     /// # Errors
     /// As [`Self::explain`].
     pub fn explain_whole(&self, asked: &v1::ExplainRequest, meter: &mut Meter) -> Result<Made, Error> {
-        let (at, service) = self.moment(asked)?;
+        let asked = self.asked(asked)?;
         meter.take(MEMORY_BYTES)?;
         let changes = self.board().look(|fold| fold.changes.values().cloned().collect::<Vec<_>>())?;
         let diagnosis = Diagnosis::new(self.sources.diagnose.clone(), &self.sources.evidence);
@@ -148,7 +154,7 @@ impl Api {
             None => diagnosis,
         };
         let made = diagnosis
-            .of_moment(at, service.as_ref(), &changes, &*self.sources.recorded)
+            .of_moment(&asked.inquiry(&asked.times()), &changes, &*self.sources.recorded)
             .map_err(|error| Error::Storage(error.to_string()))?;
         // They are held until the client has them.
         meter.take(made.files.iter().map(|(_, bytes)| bytes.len() as u64).sum())?;
@@ -156,29 +162,80 @@ impl Api {
     }
 
     /// # Errors
-    /// `NotFound` for a service that is not known, `Invalid` for a moment of which nothing is held any more.
+    /// `NotFound` for a service that is not known, `Invalid` for a moment of which nothing is held any more, and for a
+    /// healthy period that is not before what is looked at.
     pub fn explain(
         &self,
         asked: &v1::ExplainRequest,
         meter: &mut Meter,
     ) -> Result<v1::ExplainResponse, Error> {
-        let (at, service) = self.moment(asked)?;
+        let asked = self.asked(asked)?;
         meter.take(MEMORY_BYTES)?;
-        let found = at_moment(&*self.sources.recorded, at, service.as_ref(), &self.sources.diagnose)
+        let recorded = &*self.sources.recorded;
+        let found = at_moment(recorded, &asked.inquiry(&asked.times()), &self.sources.diagnose)
             .map_err(|error| Error::Storage(error.to_string()))?;
+        let healthy = found.healthy_times;
+        let since =
+            recorded.oldest().map_or(healthy.start, |oldest| oldest.clamp(healthy.start, healthy.end));
+        let within = |times: &std::ops::Range<Timestamp>| times.start < healthy.end && times.end > since;
+        let within = asked.faults.iter().filter(|(_, times)| within(times));
         Ok(v1::ExplainResponse {
-            at: Some(to_proto(at)),
+            at: Some(to_proto(asked.at)),
             causes: found.causes.iter().map(super::anomaly::cause).collect(),
             share: found.share,
             healthy_rows: found.healthy_rows,
-            healthy_since: Some(to_proto(
-                self.sources
-                    .recorded
-                    .oldest()
-                    .map_or(found.healthy_since, |oldest| oldest.max(found.healthy_since)),
-            )),
+            healthy_since: Some(to_proto(since)),
+            healthy_until: Some(to_proto(healthy.end)),
+            faults_in_healthy: within.map(|(id, _)| id.clone()).collect(),
         })
     }
+}
+
+/// A question about a moment, understood.
+struct Asked {
+    at: Timestamp,
+    service: Option<ServiceKey>,
+    healthy: Option<std::ops::Range<Timestamp>>,
+    /// Anomalies with when they went on.
+    faults: Vec<(String, std::ops::Range<Timestamp>)>,
+}
+
+impl Asked {
+    fn times(&self) -> Vec<std::ops::Range<Timestamp>> {
+        self.faults.iter().map(|(_, times)| times.clone()).collect()
+    }
+
+    fn inquiry<'a>(&'a self, faults: &'a [std::ops::Range<Timestamp>]) -> Inquiry<'a> {
+        Inquiry { at: self.at, service: self.service.as_ref(), healthy: self.healthy.clone(), faults }
+    }
+}
+
+/// The healthy period that somebody chose.
+fn healthy(
+    range: &v1::TimeRange,
+    now: Timestamp,
+    at: Timestamp,
+) -> Result<std::ops::Range<Timestamp>, Error> {
+    let Range { since, until } = Range::of(Some(range), now, RANGE)?;
+    let (looked_at, longest) = (at.saturating_sub(FAULTY), Duration::from_secs(3_600));
+    if until > looked_at {
+        return Err(Error::Invalid(format!(
+            "the healthy period ends at {until}, and what is looked at begins at {looked_at}: let it end there or before"
+        )));
+    }
+    if until.since(since) > longest {
+        return Err(Error::Invalid("the healthy period is longer than an hour".to_owned()));
+    }
+    Ok(since..until)
+}
+
+/// When an anomaly went on, as far as it began before a time; none of what nobody was told of, what is part of another
+/// and what was known to be so.
+fn wrong(anomaly: &Anomaly, at: Timestamp) -> Option<std::ops::Range<Timestamp>> {
+    let is_told = anomaly.fired_at.is_some() && anomaly.severity > Severity::Info;
+    let is_fault = matches!(anomaly.state, AnomalyState::Confirmed | AnomalyState::Recovered);
+    let onset = anomaly.onset.earliest;
+    (is_told && is_fault && onset < at).then(|| onset..anomaly.ended_at.unwrap_or(at).max(onset))
 }
 
 impl Wanted {

@@ -181,7 +181,7 @@ async fn a_bundle_opens_everywhere_holds_no_secret_and_what_collectors_said() {
         .arg(&packed)
         .args(["--out"])
         .arg(folder.path().join("again")));
-    assert!(again.contains("cart"), "{again}");
+    assert!(again.contains("cart") && again.contains("shares are of those"), "{again}");
     let causes = |path: &Path| -> Value {
         let text = std::fs::read(path.join("causes.json")).expect("causes");
         serde_json::from_slice(&text).expect("JSON")

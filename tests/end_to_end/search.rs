@@ -78,7 +78,20 @@ async fn traces_and_log_records_are_found_and_a_trace_opens_by_its_id() {
         assert_eq!((&*bundle.anomaly.service.name, bundle.anomaly.fired_at), ("cart", None));
     }
     let page = std::fs::read_to_string(folder.path().join("explained/index.html")).expect("a page");
-    assert!(page.contains("looked at without an alarm"), "{page}");
+    assert!(page.contains("looked at without an alarm") && page.contains(", compared with "), "{page}");
+    assert!(!page.contains("Anomaly ") && !page.contains(">info<"), "{page}");
+
+    // What to compare with may be chosen, but is not what is looked at.
+    let ago = |seconds: u64| barograph::model::Timestamp(now - seconds * 1_000_000_000).to_string();
+    let chosen = format!("{}/{}", ago(300), ago(200));
+    let answer = daemon.ask(&["explain", "--at", &ago(0), "--baseline", &chosen]);
+    assert_eq!(answer["healthy_until"], ago(200), "{answer:#}");
+    assert_eq!((&answer["healthy_rows"], &answer["causes"]), (&0.into(), &serde_json::json!([])));
+    let (code, text, _) = daemon.run(&["explain", "--at", &ago(0), "--baseline", &chosen]);
+    assert!(code == Some(0) && text.starts_with("nothing can be said"), "{text}");
+    let overlapping = format!("{}/{}", ago(300), ago(60));
+    let (code, _, error) = daemon.run(&["explain", "--at", &ago(0), "--baseline", &overlapping]);
+    assert!(code != Some(0) && error.contains("let it end there or before"), "{error}");
     let kept = std::fs::read_dir(folder.path().join("data/evidence")).map_or(0, Iterator::count);
     assert_eq!(kept, 0, "the daemon keeps it nowhere");
 

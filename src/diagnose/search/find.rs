@@ -65,8 +65,8 @@ impl Search<'_> {
         take: impl Fn(Rows) -> Vec<T>,
         order: impl Fn(&T) -> (Timestamp, TraceId),
     ) -> Result<Found<T>, Error> {
-        let oldest = source.oldest().unwrap_or(self.times.end).saturating_sub(AROUND);
-        let begin = self.times.start.max(oldest.min(self.times.end));
+        let oldest = source.oldest().unwrap_or(self.times.end).min(self.times.end);
+        let begin = self.times.start.max(oldest.saturating_sub(AROUND));
         let filter = self.filter();
         let mut found = Found { items: Vec::new(), since: self.times.end, read_bytes: 0 };
         let mut length = FIRST_PART;
@@ -104,7 +104,8 @@ impl Search<'_> {
             if is_cut {
                 return Ok(found);
             }
-            found.since = part.start;
+            // Before the oldest request there may be what it holds, and nothing was looked at.
+            found.since = if part.start > begin { part.start } else { begin.max(oldest) };
             length = length.saturating_mul(2);
         }
         if found.items.len() >= self.limit
