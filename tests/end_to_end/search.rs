@@ -30,6 +30,9 @@ async fn traces_and_log_records_are_found_and_a_trace_opens_by_its_id() {
     .await;
     assert_eq!(of_cart["traces"][0]["trace"], id);
     assert_eq!(of_cart["traces"][0]["errors"], 1);
+    // Nothing is held from before the first request came.
+    let since = of_cart["searched"]["since"].as_str().map(barograph::model::Timestamp::parse_rfc3339);
+    assert!(since.is_some_and(|since| since.is_ok_and(|since| since.0 >= now)), "{of_cart:#}");
     let slow = daemon.ask(&["traces", "--where", "duration>=500ms"]);
     assert_eq!(slow["traces"][0]["trace"], id);
     assert_eq!(slow["traces"].as_array().map(Vec::len), Some(1));
@@ -81,19 +84,21 @@ async fn traces_and_log_records_are_found_and_a_trace_opens_by_its_id() {
     assert!(page.contains("looked at without an alarm") && page.contains(", compared with "), "{page}");
     assert!(!page.contains("Anomaly ") && !page.contains(">info<"), "{page}");
 
+    let kept = std::fs::read_dir(folder.path().join("data/evidence")).map_or(0, Iterator::count);
+    assert_eq!(kept, 0, "the daemon keeps it nowhere");
+
     // What to compare with may be chosen, but is not what is looked at.
     let ago = |seconds: u64| barograph::model::Timestamp(now - seconds * 1_000_000_000).to_string();
     let chosen = format!("{}/{}", ago(300), ago(200));
-    let answer = daemon.ask(&["explain", "--at", &ago(0), "--baseline", &chosen]);
+    let at = barograph::model::Timestamp(now + 1_000_000_000).to_string();
+    let answer = daemon.ask(&["explain", "--at", &at, "--baseline", &chosen]);
     assert_eq!(answer["healthy_until"], ago(200), "{answer:#}");
     assert_eq!((&answer["healthy_rows"], &answer["causes"]), (&0.into(), &serde_json::json!([])));
-    let (code, text, _) = daemon.run(&["explain", "--at", &ago(0), "--baseline", &chosen]);
+    let (code, text, _) = daemon.run(&["explain", "--at", &at, "--baseline", &chosen]);
     assert!(code == Some(0) && text.starts_with("nothing can be said"), "{text}");
     let overlapping = format!("{}/{}", ago(300), ago(60));
-    let (code, _, error) = daemon.run(&["explain", "--at", &ago(0), "--baseline", &overlapping]);
+    let (code, _, error) = daemon.run(&["explain", "--at", &at, "--baseline", &overlapping]);
     assert!(code != Some(0) && error.contains("let it end there or before"), "{error}");
-    let kept = std::fs::read_dir(folder.path().join("data/evidence")).map_or(0, Iterator::count);
-    assert_eq!(kept, 0, "the daemon keeps it nowhere");
 
     let (status, page) = http::get(&format!("{}/traces/{id}", daemon.url("http"))).await.expect("a page");
     assert_eq!(status, 200);

@@ -104,10 +104,11 @@ impl Search<'_> {
             if is_cut {
                 return Ok(found);
             }
-            // Before the oldest request there may be what it holds, and nothing was looked at.
-            found.since = if part.start > begin { part.start } else { begin.max(oldest) };
+            found.since = part.start;
             length = length.saturating_mul(2);
         }
+        // Before the oldest request there is what it holds itself, and nothing else.
+        found.since = found.since.max(begin.max(oldest));
         if found.items.len() >= self.limit
             && let Some(last) = found.items.last()
         {
