@@ -54,7 +54,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let Some(claim) = self.seats.claim() else {
+                    let Some(claim) = self.seats.claim(address.ip().to_canonical()) else {
                         tracing::warn!(port = ?self.port, "too many connections: one is turned away");
                         continue;
                     };

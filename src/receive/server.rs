@@ -166,7 +166,7 @@ async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
-                let Some(claim) = door.counters.seats.claim() else {
+                let Some(claim) = door.counters.seats.claim(address.ip().to_canonical()) else {
                     door.counters.refuse(RefusedReason::Connections);
                     continue;
                 };
@@ -228,7 +228,8 @@ pub(super) struct Connection {
     /// Whether it showed a client certificate that is trusted.
     pub certificate: bool,
     pub answered: Answered,
-    sitting: Arc<Sitting>,
+    /// Its seat, for as long as it may keep it.
+    pub sitting: Arc<Sitting>,
 }
 
 impl Connection {
