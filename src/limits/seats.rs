@@ -83,7 +83,7 @@ impl Hall {
         let share = seats.checked_div(held.len())?.max(1);
         // Whoever waits and has its share already is not worth the request of another.
         let of = |caller: &IpAddr| held.get(caller).copied().unwrap_or(0);
-        let below_share = self.waiting_of.iter().filter(|(caller, _)| of(*caller) < share);
+        let below_share = self.waiting_of.iter().filter(|(caller, _)| of(caller) < share);
         let below_share = below_share.fold(0usize, |sum, (_, waiting)| sum.saturating_add(*waiting));
         let forced = self.sitting.values().filter(|sitting| sitting.must_leave()).count();
         if below_share <= forced {
