@@ -32,8 +32,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Serves at most `connections` at a time. One more takes the seat of the oldest that never said anything;
-    /// if there is none it is closed.
+    /// Serves at most `connections` at a time. One more takes the seat of one that has no request under way; if
+    /// there is none it is closed. A head of a request that does not come to its end is none.
     #[must_use]
     pub fn new(tcp: TcpListener, port: Port, access: Arc<Access>, connections: usize) -> Self {
         Self { tcp, port, access, seats: Seats::new(connections), shaking: FuturesUnordered::new() }
@@ -54,7 +54,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let Some(claim) = self.seats.claim() else {
+                    let Some(claim) = self.seats.claim(address.ip().to_canonical()) else {
                         tracing::warn!(port = ?self.port, "too many connections: one is turned away");
                         continue;
                     };
@@ -98,10 +98,11 @@ async fn shake(
             let sitting = seat.sitting().clone();
             Some(Connection {
                 stream,
-                peer: Peer { address: Some(address), certificate },
+                peer: Peer { address: Some(address), certificate, sitting: Some(sitting.clone()) },
                 idle: Box::pin(tokio::time::sleep(IDLE_LIMIT)),
-                silent: Some(Box::pin(async move { sitting.to_leave().await })),
-                spoke: None,
+                told: Some(Box::pin(async move { sitting.to_leave().await })),
+                listens: None,
+                port,
                 seat,
             })
         }
@@ -117,10 +118,12 @@ pub struct Connection {
     stream: Stream,
     peer: Peer,
     idle: Pin<Box<Sleep>>,
-    /// Until it says something: resolves when it has to make way.
-    silent: Option<BoxFuture<'static, ()>>,
-    /// Once it did, it is not told to: who only listens is silent for long.
-    spoke: Option<Busy>,
+    /// Resolves when it is told to make way; `None` once it was.
+    told: Option<BoxFuture<'static, ()>>,
+    /// Of the query port, once it has asked for anything: it is not told to, for who only listens is silent for long.
+    /// On the page port each request says itself when it is under way.
+    listens: Option<Busy>,
+    port: Port,
     seat: Seat,
 }
 
@@ -134,6 +137,17 @@ impl Connection {
         }
         polled
     }
+
+    /// Whether it has to make way now.
+    fn has_to_leave(&mut self, context: &mut Context<'_>) -> bool {
+        if let Some(told) = &mut self.told
+            && told.as_mut().poll(context).is_ready()
+        {
+            self.told = None;
+        }
+        let sitting = self.seat.sitting();
+        self.told.is_none() && (sitting.must_leave() || !sitting.is_busy())
+    }
 }
 
 impl AsyncRead for Connection {
@@ -143,17 +157,12 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // First of all: who was told to go does not begin to speak.
-        if let Some(silent) = &mut self.silent
-            && silent.as_mut().poll(context).is_ready()
-        {
-            self.silent = None;
+        if self.has_to_leave(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if self.silent.is_some() && buffer.filled().len() > before {
-            self.silent = None;
-            self.spoke = Some(self.seat.sitting().begin());
+        if self.listens.is_none() && self.port == Port::Query && self.stream.has_asked() {
+            self.listens = Some(self.seat.sitting().begin());
         }
         self.noted(context, polled)
     }
@@ -195,7 +204,7 @@ impl tonic::transport::server::Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 
@@ -205,17 +214,55 @@ impl axum::serve::Listener for Listener {
 
     async fn accept(&mut self) -> (Connection, Peer) {
         let connection = self.next().await;
-        let peer = connection.peer;
+        let peer = connection.peer.clone();
         (connection, peer)
     }
 
     fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { address: Some(self.tcp.local_addr()?), certificate: false })
+        Ok(Peer { address: Some(self.tcp.local_addr()?), ..Peer::default() })
     }
 }
 
 impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Listener>> for Peer {
     fn connect_info(stream: axum::serve::IncomingStream<'_, Listener>) -> Self {
-        *stream.remote_addr()
+        stream.remote_addr().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SystemClock;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    /// HEADERS of stream 1, of one byte.
+    const HEAD: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x82];
+
+    #[tokio::test]
+    async fn on_the_query_port_who_has_not_asked_yet_makes_way_and_who_listens_does_not() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let access = Access::open(&<_>::default(), &<_>::default(), Arc::new(SystemClock)).unwrap();
+        let mut listener = Listener::new(tcp, Port::Query, access, 2);
+        let mut held = Vec::new();
+        for sent in [[PREFACE, HEAD].concat(), PREFACE.to_vec()] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(&sent).await.unwrap();
+            let mut connection = listener.next().await;
+            let mut read = vec![0; sent.len()];
+            connection.read_exact(&mut read).await.unwrap();
+            held.push((client, connection));
+        }
+        let (mut slow, mut listens) = (held.pop().unwrap(), held.pop().unwrap());
+        let (slow_ends, listens_ends) = (
+            tokio::spawn(async move { slow.1.read(&mut [0]).await.map_err(|error| error.kind()) }),
+            tokio::spawn(async move { listens.1.read(&mut [0]).await.map_err(|error| error.kind()) }),
+        );
+        let _newcomer = TcpStream::connect(address).await.unwrap();
+        let newcomer = listener.next().await;
+        assert_eq!(slow_ends.await.unwrap(), Err(io::ErrorKind::TimedOut));
+        assert!(!listens_ends.is_finished() && !newcomer.seat.sitting().has_asked());
+        listens_ends.abort();
     }
 }

@@ -5,6 +5,7 @@
 //! refused. Without tokens and client certificates everyone may do everything, and the ports are then
 //! bound to loopback addresses only, unless `access.allow_insecure` says otherwise.
 
+mod answering;
 mod config;
 mod credentials;
 mod denial;
@@ -19,6 +20,7 @@ mod stream;
 mod tls;
 mod tokens;
 
+pub use answering::Answering;
 pub use config::{Config, TlsConfig};
 pub use credentials::{Credentials, cookie};
 pub use denial::{Denial, DeniedReason};

@@ -1,6 +1,7 @@
 //! A connection, with or without TLS.
 
 use super::frames::FrameGuard;
+use crate::limits::Sitting;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,11 +14,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Peer {
     pub address: Option<SocketAddr>,
     /// Whether it showed a client certificate that is trusted.
     pub certificate: bool,
+    /// The seat of the connection, if it has one that it can be asked to give up.
+    pub sitting: Option<Arc<Sitting>>,
 }
 
 /// A connection, with or without TLS, that is ended when it floods, and remembers whether it broke: the
@@ -53,6 +56,11 @@ impl Stream {
     #[must_use]
     pub fn broken(&self) -> Arc<AtomicBool> {
         self.broken.clone()
+    }
+
+    /// Whether the head of a request has come, of HTTP/2.
+    pub(super) const fn has_asked(&self) -> bool {
+        self.frames.has_asked()
     }
 
     fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {

@@ -12,4 +12,4 @@ pub use budget::{Budget, Permit};
 pub use open_files::raise_open_files;
 pub use rate::Rate;
 pub use reason::{LateReason, RefusedReason, RejectedReason, ShedReason};
-pub use seats::{Busy, Seat, Seats, Sitting};
+pub use seats::{Arriving, Busy, Seat, Seats, Sitting};

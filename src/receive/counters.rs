@@ -133,7 +133,7 @@ impl Collect for Counters {
         out.single(
             "barograph_receive_given_up_connections_total",
             Kind::Counter,
-            "Idle OTLP connections that were ended because others wanted to connect.",
+            "OTLP connections, nearly always idle ones, that were ended because others wanted to connect.",
             self.seats.given_up() as f64,
         );
         for (name, help, counter) in counters {

@@ -142,7 +142,7 @@ impl Door {
                 Verdict::New => {}
                 Verdict::Counted(position) => {
                     self.counters.retries.add(1);
-                    answered.note(print, position);
+                    answered.note(print, position, caller.tag);
                     return Ok(Outcome::default());
                 }
                 Verdict::UnderWay => {
@@ -153,8 +153,8 @@ impl Door {
                 }
             }
             let (reply, pending) = Reply::new(parts);
-            let waiting = Waiting::new(&self.retries, print, pending.receipt());
             let caller = caller.tag;
+            let waiting = Waiting::new(&self.retries, print, pending.receipt(), caller);
             let admitted = Admitted { signal, encoding, wire, body, slices, caller, permit, reply };
             if self.intake.try_push(admitted).is_err() {
                 // It went nowhere: nothing of it is to be remembered.
@@ -166,7 +166,7 @@ impl Door {
             }
             let outcome = pending.await;
             if let Some(position) = waiting.done() {
-                answered.note(print, position);
+                answered.note(print, position, caller);
             }
             outcome
         };

@@ -100,8 +100,10 @@ async fn export(
             ));
         }
     };
+    let arriving = connection.sitting.arrive();
     let (compressed, message, permit) =
         door.in_time(read_message(door, &caller, request.into_body())).await?;
+    drop(arriving);
     let encoding = match (compressed, encoding) {
         (false, _) => Encoding::Identity,
         (true, Some(encoding)) => encoding,

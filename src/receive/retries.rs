@@ -6,28 +6,34 @@
 //! kept for five minutes. A request that looks like one of them is compared with the record in the journal,
 //! byte for byte; only if they are equal it is acknowledged without being counted. Each is recognised once:
 //! whoever sends the same bytes again and again on purpose is counted from then on.
+//!
+//! By whom a request was sent decides what is forgotten when the memory is full, so that nobody can have what
+//! others sent forgotten. It does not decide what is recognised: behind a load balancer a retry may come from
+//! another address than its first copy, and equal bytes are proof enough.
 
-use super::Intake;
 use super::reply::Receipt;
+use super::server::STREAMS_LIMIT;
+use super::{CallerTag, Intake};
 use crate::model::Signal;
 use crate::otlp::Encoding;
 use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a request is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
-/// Requests that are remembered at most: the newest.
+/// Requests that are remembered at most. Beyond that whoever has most loses the oldest of its own.
 const MOST: usize = 65_536;
 /// Of those that look alike at most: the newest. Each is read from the journal when one more comes.
 const ALIKE: usize = 4;
-/// Answers of one connection that are looked back on when it breaks, and how far back.
-const ANSWERS: usize = 64;
-const LOOK_BACK: Duration = Duration::from_secs(30);
+/// Answers of one connection that are looked back on when it breaks: as many as can be unread at a time.
+const ANSWERS: usize = STREAMS_LIMIT as usize;
+/// How far back that is: a connection that takes nothing any more is noticed long before.
+const LOOK_BACK: Duration = Duration::from_secs(60);
 /// Bytes at each end of a body that it is looked up by.
 const END_BYTES: usize = 64;
 /// Where gzip keeps the time of compression, which differs when the same data are compressed again.
@@ -80,10 +86,12 @@ enum Copy {
 #[derive(Debug, Default)]
 struct Remembered {
     copies: BTreeMap<Print, VecDeque<(u64, Copy)>>,
-    /// Number, print and end of what is remembered, oldest first. What was recognised, or had too many
-    /// alike, is still listed.
-    order: VecDeque<(u64, Print, Instant)>,
+    /// Print, end and sender of what is remembered, by number: oldest first.
+    order: BTreeMap<u64, (Print, Instant, CallerTag)>,
     next: u64,
+    /// The numbers of what each sender has, and senders by how many these are.
+    of_caller: BTreeMap<CallerTag, BTreeSet<u64>>,
+    by_count: BTreeSet<(usize, CallerTag)>,
 }
 
 /// What is to be done with a request.
@@ -106,37 +114,34 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    fn remember(&self, print: Print, copy: Copy) {
+    fn remember(&self, print: Print, copy: Copy, caller: CallerTag) {
         let mut remembered = self.remembered.lock();
-        let number = remembered.next;
-        remembered.next = number.wrapping_add(1);
-        let alike = remembered.copies.entry(print).or_default();
-        alike.push_back((number, copy));
-        if alike.len() > ALIKE {
-            alike.pop_front();
-        }
-        remembered.order.push_back((number, print, Instant::now() + REMEMBERED_FOR));
+        remembered.add(print, copy, caller, Instant::now() + REMEMBERED_FOR);
         self.settle(&mut remembered);
     }
 
     /// A caller gave up waiting for the answer.
-    pub fn remember_handed(&self, print: Print, receipt: Receipt) {
-        self.remember(print, Copy::Handed(receipt));
+    pub fn remember_handed(&self, print: Print, receipt: Receipt, caller: CallerTag) {
+        self.remember(print, Copy::Handed(receipt), caller);
     }
 
     /// The answer may not have arrived, or none was sent.
-    pub fn remember_recorded(&self, print: Print, position: u64) {
-        self.remember(print, Copy::Recorded(position));
+    pub fn remember_recorded(&self, print: Print, position: u64, caller: CallerTag) {
+        self.remember(print, Copy::Recorded(position), caller);
     }
 
     /// Forgets what is too old, or too much.
     fn settle(&self, remembered: &mut Remembered) {
         let now = Instant::now();
-        while let Some(&(number, print, end)) = remembered.order.front()
-            && (end <= now || remembered.order.len() > MOST)
+        while let Some((&number, &(_, end, _))) = remembered.order.first_key_value()
+            && end <= now
         {
-            remembered.order.pop_front();
-            remembered.forget(number, &print);
+            remembered.forget(number);
+        }
+        while remembered.order.len() > MOST
+            && let Some(number) = remembered.oldest_of_most()
+        {
+            remembered.forget(number);
         }
         self.count.store(remembered.copies.len(), Ordering::Release);
     }
@@ -149,7 +154,7 @@ impl Retries {
         let (found, is_under_way) = self.alike(print);
         for (number, position) in found {
             // Records are read without the lock: others are not to wait for the disk.
-            if intake.holds(position, encoding, wire) && self.recognise(number, print) {
+            if intake.holds(position, encoding, wire) && self.recognise(number) {
                 return Verdict::Counted(position);
             }
         }
@@ -178,40 +183,72 @@ impl Retries {
     }
 
     /// Forgets one that came again; `false` if another copy of it came first.
-    fn recognise(&self, number: u64, print: &Print) -> bool {
+    fn recognise(&self, number: u64) -> bool {
         let mut remembered = self.remembered.lock();
-        let is_first = remembered.forget(number, print);
+        let is_first = remembered.forget(number);
         self.count.store(remembered.copies.len(), Ordering::Release);
         is_first
     }
 
     /// A connection broke: its last answers may not have arrived.
     pub fn connection_broke(&self, answered: &Answered) {
-        while let Some((print, position, at)) = answered.0.pop() {
+        while let Some((print, position, caller, at)) = answered.0.pop() {
             if at.elapsed() < LOOK_BACK {
-                self.remember_recorded(print, position);
+                self.remember_recorded(print, position, caller);
             }
         }
     }
 }
 
 impl Remembered {
-    /// Whether it was there.
-    fn forget(&mut self, number: u64, print: &Print) -> bool {
-        let Some(copies) = self.copies.get_mut(print) else { return false };
-        let before = copies.len();
-        copies.retain(|(of, _)| *of != number);
-        let was_there = copies.len() < before;
-        if copies.is_empty() {
-            self.copies.remove(print);
+    fn add(&mut self, print: Print, copy: Copy, caller: CallerTag, end: Instant) {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        let alike = self.copies.entry(print).or_default();
+        alike.push_back((number, copy));
+        let beyond = if alike.len() > ALIKE { alike.front().map(|(number, _)| *number) } else { None };
+        self.order.insert(number, (print, end, caller));
+        self.change(caller, |numbers| numbers.insert(number));
+        if let Some(beyond) = beyond {
+            self.forget(beyond);
         }
-        was_there
+    }
+
+    /// Whether it was there.
+    fn forget(&mut self, number: u64) -> bool {
+        let Some((print, _, caller)) = self.order.remove(&number) else { return false };
+        if let Some(copies) = self.copies.get_mut(&print) {
+            copies.retain(|(of, _)| *of != number);
+            if copies.is_empty() {
+                self.copies.remove(&print);
+            }
+        }
+        self.change(caller, |numbers| numbers.remove(&number));
+        true
+    }
+
+    /// Changes what a sender has, and with it its place among all.
+    fn change(&mut self, caller: CallerTag, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+        let numbers = self.of_caller.entry(caller).or_default();
+        self.by_count.remove(&(numbers.len(), caller));
+        change(numbers);
+        if numbers.is_empty() {
+            self.of_caller.remove(&caller);
+        } else {
+            self.by_count.insert((numbers.len(), caller));
+        }
+    }
+
+    /// The oldest request of the sender that has most.
+    fn oldest_of_most(&self) -> Option<u64> {
+        let (_, caller) = self.by_count.last()?;
+        self.of_caller.get(caller)?.first().copied()
     }
 }
 
 /// The last answers of a connection.
 #[derive(Debug)]
-pub(super) struct Answered(ArrayQueue<(Print, u64, Instant)>);
+pub(super) struct Answered(ArrayQueue<(Print, u64, CallerTag, Instant)>);
 
 impl Default for Answered {
     fn default() -> Self {
@@ -220,8 +257,8 @@ impl Default for Answered {
 }
 
 impl Answered {
-    pub fn note(&self, print: Print, position: u64) {
-        let _ = self.0.force_push((print, position, Instant::now()));
+    pub fn note(&self, print: Print, position: u64, caller: CallerTag) {
+        let _ = self.0.force_push((print, position, caller, Instant::now()));
     }
 }
 
@@ -229,13 +266,14 @@ impl Answered {
 pub(super) struct Waiting<'a> {
     retries: &'a Retries,
     print: Print,
+    caller: CallerTag,
     /// `None` once the answer is there.
     receipt: Option<Receipt>,
 }
 
 impl<'a> Waiting<'a> {
-    pub const fn new(retries: &'a Retries, print: Print, receipt: Receipt) -> Self {
-        Self { retries, print, receipt: Some(receipt) }
+    pub const fn new(retries: &'a Retries, print: Print, receipt: Receipt, caller: CallerTag) -> Self {
+        Self { retries, print, caller, receipt: Some(receipt) }
     }
 
     /// The answer is there; where the request was recorded.
@@ -247,7 +285,7 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(receipt) = self.receipt.take() {
-            self.retries.remember_handed(self.print, receipt);
+            self.retries.remember_handed(self.print, receipt, self.caller);
         }
     }
 }
@@ -256,6 +294,9 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
     use crate::receive::{Admitted, Reply};
+
+    const ONE: CallerTag = CallerTag(1);
+    const TWO: CallerTag = CallerTag(2);
 
     /// Holds one body at position 64.
     struct Holding(Vec<u8>);
@@ -287,7 +328,7 @@ mod tests {
         assert_eq!(print(&wire), print(&other), "the ends alone do not tell them apart");
         let intake = Holding(wire.clone());
         assert_eq!(judge(&retries, &intake, &wire), Verdict::New);
-        retries.remember_recorded(print(&wire), 64);
+        retries.remember_recorded(print(&wire), 64, ONE);
         assert_eq!(judge(&retries, &intake, &other), Verdict::New);
         assert_eq!(judge(&retries, &intake, &wire), Verdict::Counted(64));
         assert_eq!(judge(&retries, &intake, &wire), Verdict::New, "once");
@@ -317,7 +358,7 @@ mod tests {
     fn of_two_copies_that_come_at_once_one_is_recognised_and_neither_waits_for_the_other() {
         let retries = Retries::default();
         let wire = vec![7; 300];
-        retries.remember_recorded(print(&wire), 64);
+        retries.remember_recorded(print(&wire), 64, ONE);
         let racing = Racing { retries: &retries, wire: &wire, other: Mutex::new(None) };
         let bytes = Bytes::copy_from_slice(&wire);
         let verdict = retries.judge(&print(&wire), Encoding::Identity, &bytes, &racing);
@@ -331,7 +372,7 @@ mod tests {
         let intake = Holding(wire.clone());
         let give_up = || {
             let (reply, pending) = Reply::new(2);
-            drop(Waiting::new(&retries, print(&wire), pending.receipt()));
+            drop(Waiting::new(&retries, print(&wire), pending.receipt(), ONE));
             reply
         };
         let reply = give_up();
@@ -346,21 +387,67 @@ mod tests {
         assert_eq!(judge(&retries, &intake, &wire), Verdict::New, "it was never recorded");
         // An answer that is there is not remembered.
         let (_, pending) = Reply::new(2);
-        assert_eq!(Waiting::new(&retries, print(&wire), pending.receipt()).done(), None);
+        assert_eq!(Waiting::new(&retries, print(&wire), pending.receipt(), ONE).done(), None);
     }
 
     #[test]
     fn the_memory_is_bounded() {
         let retries = Retries::default();
         for number in 0..MOST as u64 + 10 {
-            retries.remember_recorded(print(&number.to_le_bytes()), 64);
+            retries.remember_recorded(print(&number.to_le_bytes()), 64, ONE);
         }
         assert_eq!(retries.count.load(Ordering::Acquire), MOST);
         assert_eq!(retries.remembered.lock().order.len(), MOST);
         let answered = Answered::default();
-        (0..100u64).for_each(|number| answered.note(print(&[1, number as u8]), number));
+        (0..200u64).for_each(|number| answered.note(print(&[1, number as u8]), number, ONE));
         retries.connection_broke(&answered);
         assert_eq!(retries.count.load(Ordering::Acquire), MOST);
+    }
+
+    #[test]
+    fn who_fills_the_memory_has_its_own_requests_forgotten_and_nobody_elses() {
+        let retries = Retries::default();
+        let wire = vec![7; 300];
+        let intake = Holding(wire.clone());
+        retries.remember_recorded(print(&wire), 64, TWO);
+        for number in 0..2 * MOST as u64 {
+            retries.remember_recorded(print(&number.to_le_bytes()), 64, ONE);
+        }
+        assert_eq!(retries.count.load(Ordering::Acquire), MOST);
+        assert_eq!(judge(&retries, &intake, &wire), Verdict::Counted(64));
+        // Once another has most, it is that one's turn.
+        for number in 0..MOST as u64 {
+            retries.remember_recorded(print(&[&[1], &number.to_le_bytes()[..]].concat()), 64, TWO);
+        }
+        let remembered = retries.remembered.lock();
+        let held: Vec<_> =
+            remembered.of_caller.iter().map(|(caller, numbers)| (*caller, numbers.len())).collect();
+        assert_eq!(held, [(ONE, MOST / 2), (TWO, MOST / 2)]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_forgotten() {
+        let retries = Retries::default();
+        for position in 0..3 * ALIKE as u64 {
+            retries.remember_recorded(print(&[7; 300]), position, CallerTag(position as u16));
+        }
+        let mut remembered = retries.remembered.lock();
+        assert_eq!((remembered.order.len(), remembered.by_count.len()), (ALIKE, ALIKE));
+        while let Some(number) = remembered.oldest_of_most() {
+            assert!(remembered.forget(number) && !remembered.forget(number));
+        }
+        assert!(remembered.copies.is_empty() && remembered.order.is_empty());
+        assert!(remembered.of_caller.is_empty() && remembered.by_count.is_empty());
+    }
+
+    #[test]
+    fn all_answers_that_a_connection_may_have_unread_are_remembered_when_it_breaks() {
+        let retries = Retries::default();
+        let answered = Answered::default();
+        let streams = u64::from(STREAMS_LIMIT);
+        (0..streams).for_each(|number| answered.note(print(&number.to_le_bytes()), number, ONE));
+        retries.connection_broke(&answered);
+        assert_eq!(retries.count.load(Ordering::Acquire) as u64, streams);
     }
 
     #[test]
@@ -369,7 +456,7 @@ mod tests {
         let wire = vec![7; 300];
         let intake = Holding(wire.clone());
         for position in [64, 64, 64, 64, 64, 1, 1] {
-            retries.remember_recorded(print(&wire), position);
+            retries.remember_recorded(print(&wire), position, ONE);
         }
         assert_eq!(judge(&retries, &intake, &wire), Verdict::Counted(64));
         assert_eq!(judge(&retries, &intake, &wire), Verdict::Counted(64));

@@ -3,7 +3,7 @@
 use super::callers::{Allowance, CallerKey};
 use super::door::Door;
 use super::retries::{Answered, Print};
-use super::{Config, Counters, Intake, grpc, web};
+use super::{CallerTag, Config, Counters, Intake, grpc, web};
 use crate::access::{Access, Caller, Port};
 use crate::limits::{RefusedReason, Seat, Sitting};
 use http::Request;
@@ -23,7 +23,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const FRAME_LIMIT_BYTES: u32 = 256 * 1024;
-const STREAMS_LIMIT: u32 = 128;
+/// Streams of a connection at a time, and so the answers of which it may not be known whether they arrived.
+pub(super) const STREAMS_LIMIT: u32 = 128;
 const HEADERS_LIMIT_BYTES: u32 = 16 * 1024;
 
 /// What is read of a connection before anything is let in, and so the longest head of a request (HTTP/1).
@@ -34,6 +35,11 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// After how long without any frame a peer is asked whether it is still there (HTTP/2).
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// After how long without an acknowledgement of what was sent a connection counts as broken. Else the system tries
+/// for a quarter of an hour, and a sender that gives up meanwhile and sends again over another connection would be
+/// counted twice. SDKs wait for 10 s.
+const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long open requests may take once the server is told to stop: the whole stop is to take 10 s at most.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -104,7 +110,8 @@ impl Server {
     /// come again, they are acknowledged and not counted again.
     pub fn expect_again(&self, unanswered: impl IntoIterator<Item = (Print, u64)>) {
         for (print, position) in unanswered {
-            self.door.retries.remember_recorded(print, position);
+            // Whose they were is not known any more.
+            self.door.retries.remember_recorded(print, position, CallerTag::NOBODY);
         }
     }
 
@@ -159,7 +166,7 @@ async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
-                let Some(claim) = door.counters.seats.claim() else {
+                let Some(claim) = door.counters.seats.claim(address.ip().to_canonical()) else {
                     door.counters.refuse(RefusedReason::Connections);
                     continue;
                 };
@@ -188,8 +195,24 @@ async fn serve(
 /// The next connection, once there is a place for it to wait in.
 async fn newcomer(listener: &TcpListener, door: &Door) -> io::Result<(TcpStream, SocketAddr)> {
     door.counters.seats.room().await;
-    listener.accept().await
+    let (stream, address) = listener.accept().await?;
+    // Answers are small: waiting to fill a segment would only delay them.
+    let _ = stream.set_nodelay(true);
+    limit_unacknowledged(&stream);
+    Ok((stream, address))
 }
+
+/// Has the connection break when what was sent is not acknowledged in time. Where that cannot be set, it is found
+/// broken later.
+#[cfg(target_os = "linux")]
+fn limit_unacknowledged(stream: &TcpStream) {
+    let limit_ms = u32::try_from(UNACKNOWLEDGED_LIMIT.as_millis()).unwrap_or(u32::MAX);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, limit_ms);
+}
+
+/// Has the connection break when what was sent is not acknowledged in time: not on this system.
+#[cfg(not(target_os = "linux"))]
+const fn limit_unacknowledged(_: &TcpStream) {}
 
 /// Resolves when the server is told to stop, or is gone.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
@@ -205,7 +228,8 @@ pub(super) struct Connection {
     /// Whether it showed a client certificate that is trusted.
     pub certificate: bool,
     pub answered: Answered,
-    sitting: Arc<Sitting>,
+    /// Its seat, for as long as it may keep it.
+    pub sitting: Arc<Sitting>,
 }
 
 impl Connection {
@@ -226,8 +250,6 @@ async fn connection(
     seat: Seat,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // Answers are small: waiting to fill a segment would only delay them.
-    let _ = stream.set_nodelay(true);
     // A peer that says nothing at all must not hold one of the connections for ever.
     let spoke = tokio::select! {
         readable = tokio::time::timeout(HEAD_LIMIT, stream.readable()) => matches!(readable, Ok(Ok(()))),
@@ -312,5 +334,31 @@ async fn connection(
     if let Err(error) = ended {
         // Peers go away in many ways; none of them is ours to mend.
         tracing::debug!(?protocol, %error, "a connection ended with an error");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::model::SystemClock;
+    use crate::receive::Admitted;
+
+    struct Nowhere;
+
+    impl Intake for Nowhere {
+        fn try_push(&self, admitted: Admitted) -> Result<(), Admitted> {
+            Err(admitted)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_breaks_when_what_was_sent_is_not_acknowledged_in_time() {
+        let access = Access::open(&<_>::default(), &<_>::default(), Arc::new(SystemClock)).unwrap();
+        let door = Door::new(Arc::new(Nowhere), access, &Config::default(), CallerKey::random());
+        let (listener, address) = listen(([127, 0, 0, 1], 0).into(), "OTLP/HTTP").await.unwrap();
+        let (accepted, client) = tokio::join!(newcomer(&listener, &door), TcpStream::connect(address));
+        let (accepted, _) = accepted.unwrap();
+        assert!(client.is_ok() && accepted.nodelay().unwrap());
+        assert_eq!(rustix::net::sockopt::tcp_user_timeout(&accepted).unwrap(), 5_000);
     }
 }

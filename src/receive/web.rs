@@ -178,7 +178,9 @@ async fn export(
     caller: &Allowance,
     connection: &Connection,
 ) -> Result<Outcome, Problem> {
+    let arriving = connection.sitting.arrive();
     let (wire, permit) = door.in_time(read_body(door, caller, body)).await?;
+    drop(arriving);
     door.admit(signal, format, encoding, wire, permit, caller, &connection.answered).await
 }
 

@@ -1,12 +1,13 @@
 //! Access control in front of every page and path.
 
-use crate::access::{Access, Credentials, Denial, DeniedReason, Need, Peer, Role, page_need};
+use crate::access::{Access, Answering, Credentials, Denial, DeniedReason, Need, Peer, Role, page_need};
 use crate::serve::Api;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
+use http_body::Body as _;
 
 /// Largest form that is looked into for its CSRF token.
 const FORM_LIMIT_BYTES: usize = 64 << 10;
@@ -29,6 +30,20 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// Notes on the connection's seat that a request is under way: from when its head is there, so that heads that do not
+/// come to their end keep nobody out, until its answer is gone. A body that arrives slowly can lose the seat, too.
+pub(super) async fn keep_seat(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    let Some(sitting) = peer.and_then(|ConnectInfo(peer)| peer.sitting.clone()) else {
+        return next.run(request).await;
+    };
+    let busy = sitting.begin();
+    let arriving = (!request.body().is_end_stream()).then(|| sitting.arrive());
+    let response = next.run(request).await;
+    drop(arriving);
+    response.map(|body| Body::new(Answering::new(body, busy)))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
@@ -109,6 +124,110 @@ pub(super) fn field(form: &Bytes, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Listener, Port};
+    use crate::model::SystemClock;
+    use axum::Router;
+    use axum::routing::{get, post};
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A page port of so many connections, whose answer to `/listen` does not end.
+    async fn page_port(connections: usize) -> SocketAddr {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let access = Access::open(&<_>::default(), &<_>::default(), Arc::new(SystemClock)).unwrap();
+        let listener = Listener::new(tcp, Port::Page, access, connections);
+        let listen = || async {
+            let first = futures_util::stream::iter([Ok::<_, std::io::Error>("hello")]);
+            Body::from_stream(futures_util::StreamExt::chain(first, futures_util::stream::pending()))
+        };
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/", post(|body: String| async move { body }))
+            .route("/listen", get(listen))
+            .layer(axum::middleware::from_fn(keep_seat));
+        tokio::spawn(async move {
+            axum::serve(listener, router.into_make_service_with_connect_info::<Peer>()).await
+        });
+        address
+    }
+
+    async fn say(to: SocketAddr, from: [u8; 4], words: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut stream = socket.connect(to).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// What comes until it ends with this, or the other side closes.
+    async fn hear(stream: &mut TcpStream, end: &str) -> String {
+        let (mut heard, mut byte) = (String::new(), [0]);
+        let hear = async {
+            while !heard.ends_with(end)
+                && let Ok(1) = stream.read(&mut byte).await
+            {
+                heard.push(char::from(byte[0]));
+            }
+        };
+        tokio::time::timeout(PATIENCE, hear).await.expect("an answer or an end");
+        heard
+    }
+
+    const LOCAL: [u8; 4] = [127, 0, 0, 1];
+    const OTHER: [u8; 4] = [127, 0, 0, 2];
+    const ASK: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    #[tokio::test]
+    async fn heads_that_do_not_come_to_their_end_keep_no_newcomer_out_and_who_listens_stays() {
+        let address = page_port(3).await;
+        let mut listens = say(address, LOCAL, "GET /listen HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(hear(&mut listens, "hello").await.starts_with("HTTP/1.1 200"));
+        let mut slow = Vec::new();
+        for words in ["GET / HTTP/1.1\r\nhost: a\r\nx: ", "G"] {
+            slow.push(say(address, LOCAL, words).await);
+        }
+        for _ in 0..4 {
+            let mut newcomer = say(address, LOCAL, ASK).await;
+            let heard = hear(&mut newcomer, "hello").await;
+            assert!(heard.starts_with("HTTP/1.1 200") && heard.contains("content-length: 5"), "{heard}");
+            // It stays, and idles.
+            slow.push(newcomer);
+        }
+        for stream in slow.iter_mut().take(2) {
+            assert_eq!(hear(stream, "hello").await, "", "it was closed");
+        }
+        let mut byte = [0];
+        let closed = tokio::time::timeout(Duration::from_millis(100), async {
+            while let Ok(1) = listens.read(&mut byte).await {}
+        });
+        assert!(closed.await.is_err(), "the one that listens is not closed");
+    }
+
+    #[tokio::test]
+    async fn bodies_that_trickle_from_one_address_keep_no_other_out() {
+        let address = page_port(3).await;
+        let mut slow = Vec::new();
+        for number in 0..3 {
+            let mut stream =
+                say(address, LOCAL, "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n").await;
+            stream.write_all(b"content-type: text/plain\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+            // It is asked for: so the request is under way.
+            assert!(hear(&mut stream, "\r\n\r\n").await.contains("100"), "{number}");
+            stream.write_all(b"1").await.unwrap();
+            slow.push(stream);
+        }
+        let mut newcomer = say(address, OTHER, ASK).await;
+        assert!(hear(&mut newcomer, "hello").await.starts_with("HTTP/1.1 200"));
+        let closed = hear(&mut slow[0], "nothing").await;
+        assert!(closed.starts_with("HTTP/1.1 400"), "the oldest is told, and closed: {closed}");
+    }
 
     #[test]
     fn fields_of_forms_are_decoded() {

@@ -47,6 +47,7 @@ pub fn router(api: Api) -> Router {
         .merge(super::sign_in::routes(api.clone()))
         .merge(crate::serve::routes(api.clone()))
         .layer(axum::middleware::from_fn_with_state(api, super::guard::guard))
+        .layer(axum::middleware::from_fn(super::guard::keep_seat))
 }
 
 /// Serves pages until told to stop, then lets answers under way end.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -227,5 +227,70 @@ async fn sockets_that_say_nothing_keep_no_newcomer_waiting() {
         (daemon.ask(&["status"])["accepted"]["spans"] == 12).then_some(())
     })
     .await;
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// Sends this from one of the machine's own addresses.
+async fn say(to: &str, from: [u8; 4], words: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((from, 0).into()).expect("an address of our own");
+    let mut stream = socket.connect(to.parse().expect("an address")).await.expect("connected");
+    stream.write_all(words).await.expect("sent");
+    stream
+}
+
+/// The head of what is answered, or nothing if the connection is closed.
+async fn head(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    let read = async {
+        while !head.ends_with(b"\r\n\r\n")
+            && let Ok(1) = stream.read(&mut byte).await
+        {
+            head.extend(byte);
+        }
+    };
+    tokio::time::timeout(NEWCOMER_WITHIN * 10, read).await.expect("an answer or an end");
+    String::from_utf8(head).expect("text")
+}
+
+fn post(path: &str, length: usize, expect: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\n{expect}content-type: application/x-protobuf\r\n\
+         content-length: {length}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_trickle_from_one_address_lock_no_other_out() {
+    const CONNECTIONS: usize = 8;
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(folder.path(), &[&format!("limits.connections={CONNECTIONS}")]);
+    let address = daemon.url("otlp_http").replace("http://", "");
+    let mut slow = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let asked = post("/v1/traces", 1_000, "expect: 100-continue\r\n");
+        let mut stream = say(&address, [127, 0, 0, 1], &asked).await;
+        // The body is asked for: so the request is under way.
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 100"));
+        stream.write_all(b"\n").await.expect("sent");
+        slow.push(stream);
+    }
+    // Its own newcomers find no seat.
+    let mut more = say(&address, [127, 0, 0, 1], &[]).await;
+    assert_eq!(head(&mut more).await, "");
+    let body = Export::of(0, "honest", 1).to_bytes();
+    let mut honest = Vec::new();
+    for _ in 0..CONNECTIONS / 2 {
+        let begun = Instant::now();
+        let sent = [post("/v1/traces", body.len(), ""), body.clone()].concat();
+        let mut stream = say(&address, [127, 0, 0, 2], &sent).await;
+        let answered = head(&mut stream).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered:?}");
+        assert!(begun.elapsed() < NEWCOMER_WITHIN, "{:?}", begun.elapsed());
+        honest.push(stream);
+    }
+    // The one whose body has been arriving longest lost its seat.
+    assert_eq!(head(&mut slow[0]).await, "");
     assert_eq!(daemon.stop(), Some(0));
 }
