@@ -16,7 +16,7 @@ pub trait Merge: Sized {
     fn absorb(&mut self, later: Self);
 }
 
-/// Beyond so many the oldest two become one, whatever is between them: what waits stays bounded when its reader hangs.
+/// Beyond so many the oldest two become one, whatever is between them: only few wait when the reader hangs.
 const WAITING: usize = 3;
 
 #[derive(Debug)]
