@@ -26,7 +26,7 @@ const GROUP_BYTES: usize = 8 << 20;
 /// Where requests are recorded.
 enum Target {
     Segments {
-        writer: Writer,
+        writer: Box<Writer>,
         _lock: Lock,
     },
     /// Nowhere: positions grow as if they were.
@@ -62,7 +62,7 @@ impl Sequencer {
         in_hand: Option<InHand>,
     ) -> Self {
         let checkpoint = Some((stamper.last().secs(), Position(shared.checkpoint.load(Ordering::Acquire))));
-        let target = Target::Segments { writer, _lock: lock };
+        let target = Target::Segments { writer: Box::new(writer), _lock: lock };
         let mut sequencer = Self::new(target, shared, clock, stamper, checkpoint, max_bytes / 2);
         sequencer.in_hand = in_hand;
         sequencer

@@ -17,6 +17,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const SYNC_EVERY: Duration = Duration::from_millis(200);
+/// When the helper has not got on for so long, nothing more is appended: a power loss would take all that came since.
+const HANGING_AFTER: Duration = Duration::from_secs(10);
+/// Counts as time in which it did not get on between two looks at most: the whole process may have stood still.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+const HANGING: &str = "the disk under the journal does not answer, send it again later";
 /// The time for which records are kept is spread over so many segments at least.
 const SEGMENTS_AN_AGE: u32 = 4;
 
@@ -33,6 +38,7 @@ pub(super) struct Writer {
     /// Whether the helper is making the next one.
     is_being_made: bool,
     helper: Option<Helper>,
+    patience: Patience,
     /// Where the next record goes.
     next: u64,
     /// No segment made from now on begins before this.
@@ -51,6 +57,37 @@ struct Helper {
     jobs: Sender<Job>,
     made: Receiver<Result<Segment, Unmade>>,
     thread: JoinHandle<()>,
+}
+
+/// For how long the helper has been seen not to get on.
+#[derive(Debug)]
+struct Patience {
+    steps: u64,
+    waited: Duration,
+    looked: Instant,
+}
+
+impl Patience {
+    fn new(now: Instant) -> Self {
+        Self { steps: 0, waited: Duration::ZERO, looked: now }
+    }
+
+    /// Whether that is too long.
+    fn look(&mut self, steps: u64, now: Instant) -> bool {
+        if steps == self.steps {
+            let more = now.saturating_duration_since(self.looked).min(LOOK_WITHIN);
+            self.waited = self.waited.saturating_add(more);
+        } else {
+            (self.steps, self.waited) = (steps, Duration::ZERO);
+        }
+        self.looked = now;
+        self.waited >= HANGING_AFTER
+    }
+
+    /// It is too long, until it gets on.
+    fn end(&mut self) {
+        self.waited = HANGING_AFTER;
+    }
 }
 
 impl Writer {
@@ -86,6 +123,7 @@ impl Writer {
             spare: None,
             is_being_made: false,
             helper,
+            patience: Patience::new(Instant::now()),
             next,
             next_segment: next,
         };
@@ -145,6 +183,10 @@ impl Writer {
     ) -> Result<(), Error> {
         self.poisoned()?;
         outcome.clear();
+        if self.durability == Durability::Interval && self.hangs() {
+            outcome.extend(group.iter().map(|_| Err(HANGING.to_owned())));
+            return Ok(());
+        }
         let mut rest = group;
         while !rest.is_empty() {
             let count = self.fitting(rest);
@@ -175,6 +217,11 @@ impl Writer {
             self.make_ahead();
         }
         self.poisoned()
+    }
+
+    /// Whether the helper has not got on for too long.
+    fn hangs(&mut self) -> bool {
+        self.patience.look(self.shared.helper_beat.steps(), Instant::now())
     }
 
     fn poisoned(&self) -> Result<(), Error> {
@@ -260,15 +307,19 @@ impl Writer {
     /// Goes on to the next segment, which must have room for a request of `wire_bytes`.
     fn turn(&mut self, wire_bytes: u64) -> Result<(), String> {
         let needed = wire_bytes + HEADER_BYTES as u64 + SEGMENT_HEADER_BYTES;
-        if std::mem::take(&mut self.is_being_made)
-            && let Some(helper) = &self.helper
-            && let Ok(made) = helper.made.recv()
-        {
+        if self.is_being_made {
+            let wait = if self.hangs() { Duration::ZERO } else { HANGING_AFTER };
+            let made = self.helper.as_ref().map(|helper| helper.made.recv_timeout(wait));
+            if let Some(Err(RecvTimeoutError::Timeout)) = made {
+                self.patience.end();
+                return Err(HANGING.into());
+            }
+            self.is_being_made = false;
             match made {
-                Ok(made) => self.spare = Some(Arc::new(made)),
+                Some(Ok(Ok(made))) => self.spare = Some(Arc::new(made)),
+                Some(Ok(Err(Unmade::Unsynced(error)))) => return Err(self.shared.poison(&error).to_string()),
                 // Made here, which tells why it fails.
-                Err(Unmade::Refused(_)) => {}
-                Err(Unmade::Unsynced(error)) => return Err(self.shared.poison(&error).to_string()),
+                Some(Ok(Err(Unmade::Refused(_))) | Err(_)) | None => {}
             }
         }
         let next = match self.spare.take().filter(|spare| spare.size >= needed) {
@@ -429,6 +480,21 @@ fn help(
 mod tests {
     use super::*;
     use crate::journal::tests::{request, wire};
+
+    #[test]
+    fn patience_ends_with_a_helper_that_hangs_and_not_with_a_process_that_stood_still() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(begun);
+        let at = |seconds: f64| begun + Duration::from_secs_f64(seconds);
+        // It gets on, however seldom somebody looks.
+        assert!((1..100u32).all(|look| !patience.look(look.into(), at(f64::from(look) * 60.0))));
+        // A process that stood still for an hour.
+        assert!(!patience.look(99, at(10_000.0)));
+        // Nine seconds of looks are not enough, ten are, and one step ends it.
+        assert!((1..=90u32).all(|look| !patience.look(100, at(10_000.0 + f64::from(look) / 10.0))));
+        assert!(patience.look(100, at(10_009.5)) || patience.look(100, at(10_010.2)));
+        assert!(!patience.look(101, at(10_010.3)));
+    }
 
     #[test]
     fn when_the_thread_that_syncs_panics_nothing_more_is_acknowledged() {

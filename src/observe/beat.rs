@@ -40,8 +40,14 @@ impl Beat {
         self.done.load(Ordering::Relaxed)
     }
 
+    /// How many signs of life there were.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
     fn seen(&self) -> (u64, u64) {
-        (self.count(), self.steps.load(Ordering::Relaxed))
+        (self.count(), self.steps())
     }
 }
 

@@ -228,6 +228,57 @@ async fn hang(of: &str, durability: &str, stage: &str) {
     assert_eq!(daemon.stop(), Some(0), "{stage}");
 }
 
+/// After so long without a sync nothing more is taken, and for the machine.
+const REFUSED_WITHIN: Duration = Duration::from_secs(10 + 10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_syncs_hang_no_more_is_acknowledged_than_ten_seconds_bring() {
+    // With large segments the sync itself hangs, with small ones the making of the next one soon, too.
+    futures_util::future::join_all(["4 MiB", "1 GiB"].map(hang_in_interval)).await;
+}
+
+async fn hang_in_interval(journal: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hangs = folder.path().join("hangs");
+    let preload = format!("LD_PRELOAD={}", shim(folder.path()));
+    let name = format!("SYNC_HANGS={}", hangs.display());
+    let setting = format!("journal.max_bytes=\"{journal}\"");
+    let data = folder.path().join("data");
+    let words = ["env", &preload, &name, "SYNC_OF=.segment"];
+    let daemon = Daemon::start_after(&words, &data, &[&setting]);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    let mut acknowledged = 0;
+    client.export(&Export::of(0, "cart", 10)).await.expect("taken");
+    acknowledged += 10;
+    std::fs::write(&hangs, "").expect("written");
+    let begun = Instant::now();
+    let status = loop {
+        match client.export(&Export::of(0, "cart", 10)).await {
+            Ok(()) => acknowledged += 10,
+            Err(status) => break status,
+        }
+        assert!(begun.elapsed() < REFUSED_WITHIN, "{journal}: still taken");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{journal}: {status:?}");
+    assert!(status.message().contains("does not answer"), "{journal}: {status:?}");
+    // A sync that is slow is no reason.
+    assert!(begun.elapsed() > REFUSED_WITHIN / 4, "{journal}: refused after {:?}", begun.elapsed());
+    let (unready, _) = http::get(&format!("{}/readyz", daemon.url("http"))).await.expect("an answer");
+    assert_eq!(unready, 503, "{journal}");
+    std::fs::remove_file(&hangs).expect("removed");
+    eventually("it takes more", PATIENCE, async || {
+        let is_taken = client.export(&Export::of(0, "cart", 10)).await.is_ok();
+        acknowledged += if is_taken { 10 } else { 0 };
+        is_taken.then_some(())
+    })
+    .await;
+    let counted = || daemon.ask(&["status"])["accepted"]["spans"].as_u64();
+    let what = format!("{journal}: {acknowledged} are counted");
+    eventually(&what, PATIENCE, async || (counted() == Some(acknowledged)).then_some(())).await;
+    assert_eq!(daemon.stop(), Some(0), "{journal}");
+}
+
 #[test]
 fn a_second_daemon_on_a_data_directory_ends_and_names_the_first() {
     let folder = tempfile::tempdir().expect("a folder");
