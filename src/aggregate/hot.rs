@@ -258,6 +258,12 @@ impl HotCells {
         }
     }
 
+    /// Cells beyond two windows of each series: what comes on time opens next to none.
+    #[inline]
+    pub fn beyond(&self) -> usize {
+        self.memory.more.len()
+    }
+
     /// All cells, as they are. None are left.
     pub fn take(&mut self) -> Counted {
         self.epoch = self.epoch.wrapping_add(1);

@@ -135,6 +135,7 @@ impl Shard {
 
     /// Where a point counts; `None` if it is not to be counted in any series.
     fn place_point(&mut self, context: Context, point: Point<'_>, tally: &mut Tally) -> Option<Timestamp> {
+        self.bound_late(context.arrived, tally);
         let time = tally.place(point.time, context.arrived)?;
         tally.counted += 1;
         tally.facet(WindowId::of(time)).items += 1;

@@ -37,6 +37,11 @@ pub(super) struct Context {
     pub partition: u8,
 }
 
+/// Cells that late items may open in all shards between two barriers, beyond two windows of each series.
+const LATE_CELLS: usize = 65_536;
+/// Items that are not older than this open cells of few windows: those that are not sealed yet.
+const ON_TIME: Duration = Duration::from_secs(25);
+
 /// What a slice did, by window: goes to the facets at its end.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -44,6 +49,9 @@ pub(super) struct Tally {
     pub counted: u64,
     pub too_old: u64,
     pub ahead: u64,
+    /// Items of before this count at arrival: too many cells were opened for late ones.
+    pub late_before: Timestamp,
+    pub crowded: u64,
 }
 
 impl Tally {
@@ -60,6 +68,10 @@ impl Tally {
     #[inline]
     pub fn place(&mut self, event: Timestamp, arrived: Timestamp) -> Option<Timestamp> {
         match place(event, arrived) {
+            Place::At(at) if at < self.late_before => {
+                self.crowded += 1;
+                Some(arrived)
+            }
             Place::At(at) => Some(at),
             Place::Ahead(at) => {
                 self.ahead += 1;
@@ -105,6 +117,9 @@ pub struct Shard {
     accepted: Accepted,
     rejected: BTreeMap<RejectedReason, u64>,
     ahead: u64,
+    crowded: u64,
+    /// How many cells late items may open between two barriers.
+    pub(super) late_cells: usize,
     /// Which of the spans of [`FORGET_EVERY_S`] was looked in last for what is unused.
     pub(super) looked: u64,
 }
@@ -138,6 +153,8 @@ impl Shard {
             accepted: Accepted::default(),
             rejected: BTreeMap::new(),
             ahead: 0,
+            crowded: 0,
+            late_cells: LATE_CELLS / usize::from(of).max(1),
             looked: 0,
         }
     }
@@ -275,9 +292,19 @@ impl Shard {
         Context { resource, service, ..place }
     }
 
+    /// Once late items have opened as many cells as they may, further ones count at arrival until the next barrier:
+    /// their sums stay exact, and memory is bounded however many series and windows they name.
+    #[inline]
+    pub(super) fn bound_late(&self, arrived: Timestamp, tally: &mut Tally) {
+        if self.hot.beyond() >= self.late_cells {
+            tally.late_before = arrived.saturating_sub(ON_TIME);
+        }
+    }
+
     /// Adds up what a slice did; the items that were too old.
     fn close(&mut self, context: Context, tally: &Tally) -> u64 {
         self.ahead += tally.ahead;
+        self.crowded += tally.crowded;
         let refused = self.streams.take_refused();
         if refused > 0
             && let Some(service) = self.series.service_mut(context.service)
@@ -381,6 +408,9 @@ impl Shard {
         };
         if self.ahead > 0 {
             partial.late.insert(LateReason::Future, std::mem::take(&mut self.ahead));
+        }
+        if self.crowded > 0 {
+            partial.late.insert(LateReason::Crowded, std::mem::take(&mut self.crowded));
         }
         // By where it lies, for a cut may come long after the one before it.
         let look = cut.number / FORGET_EVERY_S;

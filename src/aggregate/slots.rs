@@ -48,6 +48,10 @@ impl Slots {
 pub(super) struct More(HashMap<(u32, WindowId), u32>);
 
 impl More {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn clear(&mut self) {
         self.0.clear();
     }

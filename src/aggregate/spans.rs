@@ -37,6 +37,7 @@ impl Shard {
     /// them is counted, so that with many series their memory comes at once and not one after the other.
     pub(super) fn spans(&mut self, context: Context, spans: &[SpanView<'_>], tally: &mut Tally) {
         for spans in spans.chunks(TOGETHER) {
+            self.bound_late(context.arrived, tally);
             let mut hashes = [NameHash::default(); TOGETHER];
             for (span, hash) in spans.iter().zip(&mut hashes) {
                 *hash = self.series.hash(head_of(context, span), span.name.as_bytes());
@@ -196,6 +197,8 @@ impl Shard {
             .get(number)
             .map_or_else(Vec::new, |series| self.series.indicators_of(series).to_vec());
         let mut by_window: smallvec::SmallVec<[(WindowId, Lines); 2]> = smallvec::SmallVec::new();
+        // They are of one series, so that one look is enough.
+        self.bound_late(context.arrived, tally);
         for log in records {
             let Some(time) = tally.place(time_of_log(&log, context.arrived), context.arrived) else {
                 continue;
