@@ -2,11 +2,13 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::http::{self, Sent};
-use crate::support::otlp::{Export, now_ns, span, spans};
+use crate::support::otlp::Export;
 use ::http::Method;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use prost::Message as _;
+use std::borrow::Cow;
 use std::io::Write as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -24,30 +26,77 @@ fn key_value(key: String, value: Value) -> KeyValue {
     KeyValue { key, value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-/// A request whose one span has an attribute of this many bytes, nested so deep.
-fn nested(depth: usize) -> Vec<u8> {
-    // By hand: an encoder would recurse. `AnyValue { array_value { values … } }` around a bool.
-    let field = |tag: u8, inner: Vec<u8>| {
-        let mut out = vec![tag];
-        prost::encoding::encode_varint(inner.len() as u64, &mut out);
-        out.extend(inner);
-        out
-    };
-    let mut value = vec![0x10, 0x01];
-    for _ in 0..depth {
-        value = field(0x2a, field(0x0a, value));
-    }
-    let mut attribute = field(0x0a, b"deep".to_vec());
-    attribute.extend(field(0x12, value));
-    let span = field(0x4a, attribute);
-    field(0x0a, field(0x12, field(0x12, span)))
+/// A field of the wire format that holds others, by its number.
+fn field(number: u64, inner: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    prost::encoding::encode_varint(number << 3 | 2, &mut out);
+    prost::encoding::encode_varint(inner.len() as u64, &mut out);
+    out.extend(inner);
+    out
 }
 
-fn many_attributes(count: usize) -> Vec<u8> {
-    let mut one = span("GET /", now_ns(), 1_000, false);
-    one.attributes =
-        (0..count).map(|number| key_value(format!("key-{number}"), Value::IntValue(1))).collect();
-    Export::Traces(spans("bombs", vec![one])).to_bytes()
+/// The signals of the paths of OTLP, and the field of an item in which its attributes lie.
+const SIGNALS: [&str; 3] = ["traces", "metrics", "logs"];
+
+/// A request of one item with these attributes.
+fn request(signal: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let of = |number: u64| attributes.iter().flat_map(|one| field(number, one)).collect::<Vec<u8>>();
+    let item = match signal {
+        "traces" => of(9),
+        "logs" => of(6),
+        // A point of a gauge of a metric.
+        _ => field(5, &field(1, &of(7))),
+    };
+    field(1, &field(2, &field(2, &item)))
+}
+
+/// A request whose one item has an attribute that is nested so deep.
+fn nested(signal: &str, depth: usize) -> Vec<u8> {
+    // By hand: an encoder would recurse. `AnyValue { array_value { values … } }` around a bool.
+    let mut value = vec![0x10, 0x01];
+    for _ in 0..depth {
+        value = field(5, &field(1, &value));
+    }
+    request(signal, &[[field(1, b"deep"), field(2, &value)].concat()])
+}
+
+fn many_attributes(signal: &str, count: usize) -> Vec<u8> {
+    let one = |number| key_value(format!("key-{number}"), Value::IntValue(1)).encode_to_vec();
+    request(signal, &(0..count).map(one).collect::<Vec<_>>())
+}
+
+/// What came of one request.
+struct Said {
+    status: u16,
+    grpc_status: Option<i32>,
+    text: String,
+}
+
+/// Sends a body as it is, over one of the protocols.
+async fn deliver(daemon: &Daemon, signal: &str, is_grpc: bool, encoding: Option<&str>, body: &[u8]) -> Said {
+    let (url, body, mut headers) = if is_grpc {
+        let (package, service) = match signal {
+            "traces" => ("trace", "Trace"),
+            "metrics" => ("metrics", "Metrics"),
+            _ => ("logs", "Logs"),
+        };
+        let path = format!("opentelemetry.proto.collector.{package}.v1.{service}Service/Export");
+        let mut framed = vec![u8::from(encoding.is_some())];
+        framed.extend(u32::try_from(body.len()).expect("small").to_be_bytes());
+        framed.extend(body);
+        let headers = vec![("content-type", "application/grpc"), ("te", "trailers")];
+        (format!("{}/{path}", daemon.url("otlp_grpc")), framed, headers)
+    } else {
+        let headers = vec![("content-type", "application/x-protobuf")];
+        (format!("{}/v1/{signal}", daemon.url("otlp_http")), body.to_vec(), headers)
+    };
+    let name = if is_grpc { "grpc-encoding" } else { "content-encoding" };
+    headers.extend(encoding.map(|encoding| (name, encoding)));
+    let answer = http::send(&url, (Method::POST, is_grpc), &headers, Sent::Whole(Bytes::from(body))).await;
+    let answer = answer.unwrap_or_else(|error| panic!("{url}: {error}"));
+    let message = answer.headers.get("grpc-message").and_then(|message| message.to_str().ok());
+    let text = format!("{}{}", message.unwrap_or_default(), String::from_utf8_lossy(&answer.body));
+    Said { status: answer.status, grpc_status: answer.grpc_status, text }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,29 +118,36 @@ async fn bombs_are_refused_within_twice_the_memory_of_the_largest_request() {
     drop(zeros);
     let mut declared = vec![0x0a];
     prost::encoding::encode_varint(1 << 30, &mut declared);
-    let cases: [(&str, Option<&str>, Vec<u8>, u16, &str); 6] = [
-        ("256 MiB of zeros by gzip", Some("gzip"), gzip, 413, "limits.inflated_bytes"),
-        ("256 MiB of zeros by zstd", Some("zstd"), zstd, 413, "limits.inflated_bytes"),
-        ("a value nested 5,000 deep", None, nested(5_000), 200, ""),
-        ("a field that declares 1 GiB", None, declared, 400, ""),
-        ("100,000 attributes", None, many_attributes(100_000), 200, ""),
-        ("a value nested 25 deep", None, nested(25), 200, ""),
-    ];
     let before = memory(daemon.id(), "VmRSS");
     // Forgets the peak of the start.
     std::fs::write(format!("/proc/{}/clear_refs", daemon.id()), "5").expect("the peak is reset");
-    for (what, encoding, body, wanted, names) in cases {
-        let mut headers = vec![("content-type", "application/x-protobuf")];
-        headers.extend(encoding.map(|encoding| ("content-encoding", encoding)));
-        let url = format!("{}/v1/traces", daemon.url("otlp_http"));
-        let answer = http::send(&url, (Method::POST, false), &headers, Sent::Whole(Bytes::from(body))).await;
-        let answer = answer.unwrap_or_else(|error| panic!("{what}: {error}"));
-        let said = String::from_utf8_lossy(&answer.body);
-        assert_eq!(answer.status, wanted, "{what}: {said}");
-        assert!(said.contains(names), "{what}: {said}");
-        if what.contains("5,000 deep") {
-            assert!(said.contains("deep") || said.contains("nest"), "{what} is refused in part: {said}");
+    let signals_and_protocols = SIGNALS.into_iter().flat_map(|signal| [(signal, false), (signal, true)]);
+    for (signal, is_grpc) in signals_and_protocols {
+        // What is in it, how it is packed, what HTTP says and what gRPC says, and what the text names.
+        let cases: [(&str, Option<&str>, Cow<'_, [u8]>, u16, i32, &str); 6] = [
+            ("zeros by gzip", Some("gzip"), (&gzip).into(), 413, 3, "limits.inflated_bytes"),
+            ("zeros by zstd", Some("zstd"), (&zstd).into(), 413, 3, "limits.inflated_bytes"),
+            ("a value nested 5,000 deep", None, nested(signal, 5_000).into(), 200, 0, "nest"),
+            ("a field that declares 1 GiB", None, (&declared).into(), 400, 3, ""),
+            ("100,000 attributes", None, many_attributes(signal, 100_000).into(), 200, 0, ""),
+            ("a value nested 25 deep", None, nested(signal, 25).into(), 200, 0, ""),
+        ];
+        for (what, encoding, body, http_status, grpc_status, names) in cases {
+            let what = format!("{what}, {signal}, {}", if is_grpc { "gRPC" } else { "HTTP" });
+            let said = deliver(&daemon, signal, is_grpc, encoding, &body).await;
+            let wanted = if is_grpc { (200, Some(grpc_status)) } else { (http_status, None) };
+            assert_eq!((said.status, said.grpc_status), wanted, "{what}: {}", said.text);
+            assert!(said.text.contains(names), "{what}: {}", said.text);
         }
+    }
+    // A message of gRPC that is announced to be 1 GiB.
+    for service in ["trace.v1.Trace", "metrics.v1.Metrics", "logs.v1.Logs"] {
+        let path = format!("opentelemetry.proto.collector.{service}Service/Export");
+        let url = format!("{}/{path}", daemon.url("otlp_grpc"));
+        let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+        let announced = Sent::Whole(Bytes::from_static(&[0, 0x40, 0, 0, 0, 0x0a]));
+        let answer = http::send(&url, (Method::POST, true), &headers, announced).await.expect("an answer");
+        assert_eq!(answer.grpc_status, Some(3), "{service}: {answer:?}");
     }
     // Announced, and never sent.
     for head in [

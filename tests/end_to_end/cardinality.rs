@@ -94,18 +94,24 @@ fn lasts() -> (Duration, bool) {
     (Duration::from_secs(seconds.unwrap_or(2)), seconds.is_some())
 }
 
-/// Sends a name for every span until then.
+/// Distinct names that must be taken each second beside the load, and the part of the load's rate that must be: else
+/// nothing was held against nothing.
+const LEAST_NAMES: f64 = 1_000.0;
+const LEAST_RATE: f64 = 0.9;
+
+/// Sends a name for every span until then: how many were taken.
 async fn noise(url: String, end: Instant) -> u64 {
     let mut client = Client::new(&url);
-    let mut sent = 0;
+    let (mut sent, mut taken) = (0, 0);
     while Instant::now() < end {
         let one = |number: u64| span(&format!("op-{}-x", sent + number), now_ns(), 5_000_000, false);
         let of = (0..BATCH).map(one).collect();
         // What is refused under such a load is no matter here.
-        let _ = client.export(&Export::Traces(spans("noisy", of))).await;
+        let is_taken = client.export(&Export::Traces(spans("noisy", of))).await.is_ok();
+        taken += if is_taken { BATCH } else { 0 };
         sent += BATCH;
     }
-    sent
+    taken
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +124,8 @@ async fn a_name_for_every_span_keeps_nobody_else_waiting() {
     let settings = ["journal.max_bytes=\"512 MiB\"", "limits.series=5000"];
     let daemon = Daemon::start_after(load::SERVER, folder.path(), &settings);
     let url = daemon.url("otlp_grpc");
-    let rate = format!("{:.0}", load::capacity(&url).await / 4.0);
+    let offered = load::capacity(&url).await / 4.0;
+    let rate = format!("{offered:.0}");
     let lesser = load::lesser_runtime();
     let mut found = Vec::new();
     let mut names = 0;
@@ -129,10 +136,14 @@ async fn a_name_for_every_span_keeps_nobody_else_waiting() {
         names += noisy.await.expect("a load");
         for figures in [&alone, &beside] {
             assert_eq!(figures.refused() + figures.failed(), 0, "{figures:?}");
+            let accepted = figures.accepted() as f64 / lasts.as_secs_f64();
+            assert!(accepted >= LEAST_RATE * offered, "{accepted:.0} of {rate} items a second: {figures:?}");
         }
         found.push(Comparison { alone, beside });
     }
     lesser.shutdown_background();
+    let names_per_second = names as f64 / (3.0 * lasts.as_secs_f64());
+    assert!(names_per_second >= LEAST_NAMES, "{names_per_second:.0} distinct names a second");
     let middle = load::middle(found);
     println!(
         "{names} distinct names beside {rate} items a second: p99 {:?} against {:?}, {:.2} times",
