@@ -70,7 +70,7 @@ pub struct Capture {
 
 impl Capture {
     /// The share of what the journal holds of both periods that was looked at, 0..=1: of the bytes, and
-    /// of the traces within them.
+    /// of the rows within them.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub fn share(&self) -> f64 {
@@ -79,10 +79,14 @@ impl Capture {
         } else {
             (self.read_bytes as f64 / self.held_bytes as f64).min(1.0)
         };
-        let rows = |rows: &Rows| (rows.spans.len() as f64, rows.one_in.max(1) as f64);
-        let ((good, good_one_in), (bad, bad_one_in)) = (rows(&self.healthy), rows(&self.faulty));
-        let there = good * good_one_in + bad * bad_one_in;
-        if there > 0.0 { read * (good + bad) / there } else { read }
+        let (mut kept, mut there) = (0.0, 0.0);
+        for rows in [&self.healthy, &self.faulty] {
+            for (rows, one_in) in [(rows.spans.len(), rows.one_in), (rows.logs.len(), rows.logs_one_in)] {
+                kept += rows as f64;
+                there += rows as f64 * one_in.max(1) as f64;
+            }
+        }
+        if there > 0.0 { read * kept / there } else { read }
     }
 }
 
@@ -350,7 +354,7 @@ pub fn capture_of(
     }
     let first: Vec<(Timestamp, TraceId)> = bad.first_failed();
     (capture.healthy, capture.faulty) = (good.finish(), bad.finish());
-    if capture.faulty.one_in > 1 {
+    if capture.faulty.one_in > 1 || capture.faulty.logs_one_in > 1 {
         capture.failed = traces_of(source, &first, effort, &redaction)?;
     }
     Ok(capture)
