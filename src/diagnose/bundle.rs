@@ -58,7 +58,9 @@ pub fn make(contents: &Contents<'_>) -> Result<Made, Error> {
     let step = series::step_of(&whole);
     let mut points = Vec::new();
     for (period, rows) in [(Period::Healthy, &capture.healthy), (Period::Faulty, &capture.faulty)] {
-        points.extend(series::series(rows.spans.iter(), step).into_iter().map(|point| (period, point)));
+        // Those that were captured: the manifest says of one in how many.
+        let of_period = series::series(rows.spans.iter(), step, 1);
+        points.extend(of_period.into_iter().map(|point| (period, point)));
     }
     let causes = json!({
         "at": contents.at,
@@ -76,7 +78,15 @@ pub fn make(contents: &Contents<'_>) -> Result<Made, Error> {
     ];
     files.extend(contents.collected.iter().map(|output| (output.file.clone(), output.bytes.clone())));
     let mut listed: Vec<Listed> = files.iter().map(|(name, bytes)| listed(name, bytes)).collect();
-    let rows = |rows: &super::rows::Rows| json!({ "spans": rows.spans.len(), "log_records": rows.logs.len(), "metric_points": rows.points.len(), "one_trace_in": rows.one_in });
+    let rows = |rows: &super::rows::Rows| {
+        json!({
+            "spans": rows.spans.len(),
+            "log_records": rows.logs.len(),
+            "metric_points": rows.points.len(),
+            "one_trace_in": rows.one_in,
+            "log_records_of_one_trace_in": rows.logs_one_in,
+        })
+    };
     let range = |range: &std::ops::Range<Timestamp>| json!({ "from": range.start, "to": range.end });
     let traces = chosen.traces.len() as u64;
     let manifest = json!({

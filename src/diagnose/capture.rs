@@ -70,7 +70,7 @@ pub struct Capture {
 
 impl Capture {
     /// The share of what the journal holds of both periods that was looked at, 0..=1: of the bytes, and
-    /// of the traces within them.
+    /// of the rows within them.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub fn share(&self) -> f64 {
@@ -79,10 +79,14 @@ impl Capture {
         } else {
             (self.read_bytes as f64 / self.held_bytes as f64).min(1.0)
         };
-        let rows = |rows: &Rows| (rows.spans.len() as f64, rows.one_in.max(1) as f64);
-        let ((good, good_one_in), (bad, bad_one_in)) = (rows(&self.healthy), rows(&self.faulty));
-        let there = good * good_one_in + bad * bad_one_in;
-        if there > 0.0 { read * (good + bad) / there } else { read }
+        let (mut kept, mut there) = (0.0, 0.0);
+        for rows in [&self.healthy, &self.faulty] {
+            for (rows, one_in) in [(rows.spans.len(), rows.one_in), (rows.logs.len(), rows.logs_one_in)] {
+                kept += rows as f64;
+                there += rows as f64 * one_in.max(1) as f64;
+            }
+        }
+        if there > 0.0 { read * kept / there } else { read }
     }
 }
 
@@ -98,6 +102,8 @@ fn bounded(
     if good.saturating_add(bad) <= most {
         return (healthy, faulty);
     }
+    // Of a period that begins before all that is held, a part of its length would hold nothing.
+    let (healthy, faulty) = (held(source, healthy), held(source, faulty));
     let for_bad = bad.min((most / 2).max(most.saturating_sub(good)));
     let for_good = most.saturating_sub(for_bad).min(good);
     // Rates change little within minutes; what remains too long is cut while it is read.
@@ -108,6 +114,12 @@ fn bounded(
     let before = part(healthy.end.since(healthy.start), for_good, good);
     let after = part(faulty.end.since(faulty.start), for_bad, bad);
     (healthy.end.saturating_sub(before)..healthy.end, faulty.start..faulty.start.saturating_add(after))
+}
+
+/// What of a period something may be held of.
+fn held(source: &dyn Source, times: Range<Timestamp>) -> Range<Timestamp> {
+    let oldest = source.oldest().unwrap_or(times.start);
+    times.start.max(oldest).min(times.end)..times.end
 }
 
 /// Why a trace was chosen.
@@ -221,20 +233,22 @@ impl Scope {
     }
 }
 
-/// Requests of which it is told how much larger they are inflated.
+/// Requests of each period of which it is told how much larger they are inflated.
 const INFLATED: usize = 16;
 
-/// How many times as large as recorded the requests from a time on are, about: so many are looked at.
+/// How many times as large as recorded the requests of these periods are, about: so many of each are looked at.
 #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-fn inflation(source: &dyn Source, from: Timestamp) -> Result<f64, Error> {
-    let (mut recorded_bytes, mut bytes, mut requests) = (0u64, 0u64, 0);
-    let times = from..from.saturating_add(Duration::from_secs(60));
-    source.read(times, &Filter::default(), &mut |recorded| {
-        recorded_bytes = recorded_bytes.saturating_add(recorded.read_bytes);
-        bytes = bytes.saturating_add(recorded.body.len() as u64);
-        requests += 1;
-        if requests < INFLATED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
+fn inflation(source: &dyn Source, periods: [&Range<Timestamp>; 2]) -> Result<f64, Error> {
+    let (mut recorded_bytes, mut bytes) = (0u64, 0u64);
+    for times in periods.map(|times| held(source, times.clone())) {
+        let mut requests = 0;
+        source.read(times, &Filter::default(), &mut |recorded| {
+            recorded_bytes = recorded_bytes.saturating_add(recorded.read_bytes);
+            bytes = bytes.saturating_add(recorded.body.len() as u64);
+            requests += 1;
+            if requests < INFLATED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+    }
     Ok((bytes as f64 / recorded_bytes.max(1) as f64).max(1.0))
 }
 
@@ -281,27 +295,36 @@ pub fn capture_of(
     let past = healthy.end.since(oldest);
     let most_bytes = match held_bytes {
         held if held < effort.bytes / LARGEST_INFLATION => held,
-        _ => (effort.bytes as f64 / inflation(source, faulty.start)?) as u64,
+        _ => (effort.bytes as f64 / inflation(source, [&healthy, &faulty])?) as u64,
     };
+    let is_cut = held_bytes > most_bytes;
     let (healthy, faulty) = bounded(source, healthy, faulty, most_bytes);
     let kept = healthy.end.since(healthy.start).as_secs_f64().max(1.0);
     let past_factor = (past.as_secs_f64() / kept).max(1.0);
     let (healthy_times, faulty_times) = (healthy.clone(), faulty.clone());
     let mut capture = Capture { healthy_times, faulty_times, past_factor, held_bytes, ..Capture::default() };
     let mut gathers = [Gather::new(limits), Gather::new(limits).about(scope.asked())];
-    let (read_bytes, mut inflated_bytes) = (&mut capture.read_bytes, 0u64);
-    // Read at once where one follows the other: what lies at the seam is read once.
-    let parts = if healthy.end == faulty.start {
-        vec![healthy.start..faulty.end]
-    } else {
-        vec![healthy.clone(), faulty.clone()]
-    };
-    for part in parts {
-        // Long requests end after the alarm; what the journal already holds of them is wanted.
+    let (good_bytes, bad_bytes) = (source.bytes(&healthy), source.bytes(&faulty));
+    let good_share = good_bytes as f64 / good_bytes.saturating_add(bad_bytes).max(1) as f64;
+    // Healthy requests that inflate further than was thought leave the faulty ones half of their share.
+    let for_good = (effort.bytes as f64 * f64::midpoint(good_share, 1.0)) as u64;
+    let (mut read_bytes, mut good_inflated, mut bad_inflated) = (0u64, 0u64, 0u64);
+    // Says whether it broke off because the healthy requests, which are those until a time, were too many.
+    let mut read = |part: &Range<Timestamp>, arrived_from: Timestamp, good_until: Timestamp| {
+        let mut is_good_full = false;
         source.read(part.clone(), &Filter::default(), &mut |recorded| {
-            *read_bytes = read_bytes.saturating_add(recorded.read_bytes);
-            inflated_bytes = inflated_bytes.saturating_add(recorded.body.len() as u64);
-            if inflated_bytes > effort.bytes {
+            if recorded.arrived < arrived_from {
+                return ControlFlow::Continue(());
+            }
+            read_bytes = read_bytes.saturating_add(recorded.read_bytes);
+            let bytes = recorded.body.len() as u64;
+            if recorded.arrived < good_until {
+                is_good_full = good_inflated.saturating_add(bytes) > for_good;
+                good_inflated = good_inflated.saturating_add(bytes).min(for_good);
+            } else {
+                bad_inflated = bad_inflated.saturating_add(bytes);
+            }
+            if is_good_full || good_inflated.saturating_add(bad_inflated) > effort.bytes {
                 return ControlFlow::Break(());
             }
             // A body that is damaged was refused: the others still count.
@@ -309,14 +332,29 @@ pub fn capture_of(
             let _ = add(recorded.signal, recorded.body, &redaction, &period, &mut gathers);
             ControlFlow::Continue(())
         })?;
+        Ok::<bool, Error>(is_good_full)
+    };
+    // Where bytes are short, none go into requests that came before the period, of which hardly any is about it.
+    let begin = if is_cut { healthy.start } else { Timestamp::ZERO };
+    // Long requests end after the alarm; what the journal already holds of them is wanted.
+    // Read at once where one follows the other: what lies at the seam is read once.
+    if healthy.end == faulty.start {
+        if read(&(healthy.start..faulty.end), begin, faulty.start)? {
+            read(&faulty, faulty.start, Timestamp::ZERO)?;
+        }
+    } else {
+        read(&healthy, begin, Timestamp::MAX)?;
+        read(&faulty, Timestamp::ZERO, Timestamp::ZERO)?;
     }
+    capture.read_bytes = read_bytes;
+    capture.read_bytes = read_bytes;
     let [mut good, bad] = gathers;
     if scope.symptom == Symptom::MissedJob {
         last_run(source, scope, healthy.start, &redaction, &mut good)?;
     }
     let first: Vec<(Timestamp, TraceId)> = bad.first_failed();
     (capture.healthy, capture.faulty) = (good.finish(), bad.finish());
-    if capture.faulty.one_in > 1 {
+    if capture.faulty.one_in > 1 || capture.faulty.logs_one_in > 1 {
         capture.failed = traces_of(source, &first, effort, &redaction)?;
     }
     Ok(capture)

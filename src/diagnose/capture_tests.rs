@@ -1,5 +1,7 @@
 //! Captures of more rows than may be read or kept.
 
+use super::capture::{Capture, Scope, capture};
+use super::source::Recorded;
 use super::tests::{END_S, MS, ONSET_S, START_S, anomaly, rows, text};
 use super::*;
 use crate::detect::Symptom;
@@ -134,4 +136,64 @@ fn a_first_pass_reads_no_more_than_it_may_and_says_which_share_that_was() {
     let from = Timestamp::parse_rfc3339(manifest["healthy"]["from"].as_str().unwrap()).unwrap();
     assert!(from > Timestamp::from_secs(ONSET_S - 60) && from < Timestamp::from_secs(ONSET_S - 2), "{from}");
     assert!(evidence.bundle.failed_traces > 0);
+}
+
+/// Requests of before the onset that are recorded in a tenth of their size.
+struct Packed(BySecond);
+
+fn recorded_bytes(arrived: Timestamp, bytes: u64) -> u64 {
+    if arrived < Timestamp::from_secs(ONSET_S - 2) { bytes / 10 } else { bytes }
+}
+
+impl Source for Packed {
+    fn read(
+        &self,
+        times: Range<Timestamp>,
+        filter: &Filter,
+        each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.0.read(times, filter, &mut |recorded| {
+            let read_bytes = recorded_bytes(recorded.arrived, recorded.read_bytes);
+            each(Recorded { read_bytes, ..recorded })
+        })
+    }
+
+    fn bytes(&self, times: &Range<Timestamp>) -> u64 {
+        let within = self.0.0.requests.iter().filter(|(_, _, at)| times.contains(at));
+        within.map(|(_, body, at)| recorded_bytes(*at, body.len() as u64)).sum()
+    }
+
+    fn oldest(&self) -> Option<Timestamp> {
+        self.0.oldest()
+    }
+}
+
+fn captured(source: &dyn Source, onset: Timestamp, bytes: u64) -> Capture {
+    let mut anomaly = anomaly(Symptom::Errors);
+    anomaly.onset.earliest = onset;
+    let config = Config { first_read_bytes: ByteSize(bytes), ..Config::default() };
+    let (effort, now) = (config.effort(Pass::First), Timestamp::from_secs(END_S));
+    capture(source, &Scope::of(&anomaly), onset, now, &effort, &config).unwrap()
+}
+
+#[test]
+fn an_onset_older_than_all_that_is_held_leaves_something_to_look_at() {
+    let source = BySecond(rare_failures(20_000, 40));
+    let all: u64 = source.0.requests.iter().map(|(_, body, _)| body.len() as u64).sum();
+    let found = captured(&source, Timestamp::from_secs(START_S - 7_200), all / 5);
+    assert!(found.faulty.spans.len() > 5_000, "{} spans", found.faulty.spans.len());
+    assert_eq!(found.faulty_times.start, Timestamp::from_secs(START_S));
+    // A healthy period that is held in part is cut by what is held of it.
+    let found = captured(&source, Timestamp::from_secs(START_S + 10), all / 5);
+    assert!(found.healthy.spans.len() > 1_000, "{} spans", found.healthy.spans.len());
+    assert!(found.healthy_times.start >= Timestamp::from_secs(START_S));
+}
+
+#[test]
+fn healthy_requests_that_inflate_further_leave_bytes_for_the_faulty_ones() {
+    let source = Packed(BySecond(rare_failures(20_000, 40)));
+    let all: u64 = source.0.0.requests.iter().map(|(_, body, _)| body.len() as u64).sum();
+    let found = captured(&source, Timestamp::from_secs(ONSET_S), all / 4);
+    assert!(found.healthy.spans.len() > 5_000, "{} spans", found.healthy.spans.len());
+    assert!(found.faulty.spans.len() > 5_000, "{} spans", found.faulty.spans.len());
 }

@@ -99,7 +99,7 @@ fn resource_spans(
             into.note_failed(trace, end, &sender.service, &operation_name(span.name));
         }
         // What a sample leaves out need not be made.
-        if into.keeps(trace, end) {
+        if into.keeps_span(trace, end) {
             let sender = senders.of(number, into);
             let row = span_row(span, sender, redaction, into);
             into.span(row);
@@ -165,7 +165,7 @@ fn resource_logs(
         let (time, trace) = (log.time_or_observed(), log.trace_id);
         let Some(number) = route(time, trace) else { return };
         let Some(into) = into.get_mut(number) else { return };
-        if into.keeps(trace, time) {
+        if into.keeps_log(trace, time) {
             let sender = senders.of(number, into);
             let row = log_row(log, sender, redaction, into);
             into.log(row);

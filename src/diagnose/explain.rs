@@ -94,7 +94,8 @@ pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, known: Known) -> 
     let pair = Pair::new(&good.spans, &bad.spans);
     let seconds = (covered_s(good), covered_s(bad));
     let mut clues = span_clues::clues(&pair);
-    let (line_clues, lines) = log_clues::clues(&good.logs, &bad.logs, seconds);
+    let logs_one_in = (good.logs_one_in, bad.logs_one_in);
+    let (line_clues, lines) = log_clues::clues(&good.logs, &bad.logs, seconds, logs_one_in);
     clues.extend(line_clues);
     let past = (known.past_s / ENOUGH_PAST_S).min(1.0).powi(2);
     clues.iter_mut().for_each(|clue| clue.weight *= past);
@@ -108,7 +109,7 @@ pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, known: Known) -> 
             .for_each(|clue| clue.weight *= BESIDE_SPANS);
     }
     clues.extend(metrics);
-    clues.extend(other_clues::traffic(&pair, seconds));
+    clues.extend(other_clues::traffic(&pair, seconds, (good.one_in, bad.one_in)));
     let mut edges = edges(&pair, good, bad);
     edges.extend(known.calls);
     let against: BTreeMap<ServiceKey, f64> = blame::suspects(clues.clone(), &edges)

@@ -31,6 +31,10 @@ pub struct ChangedLine {
     /// Lines in the healthy and in the faulty period.
     pub before: u64,
     pub now: u64,
+    /// About how many were written a minute, whatever of them was read: what periods of different length, and samples,
+    /// are compared by.
+    pub before_a_minute: f64,
+    pub now_a_minute: f64,
     pub weight: f64,
 }
 
@@ -102,9 +106,51 @@ struct Change {
     text: String,
 }
 
-/// Clues of all services, and the lines they rest on, strongest first.
+/// How much was read of both periods.
+#[derive(Clone, Copy)]
+struct Read {
+    seconds: (f64, f64),
+    /// A line stands for so many.
+    one_in: (u64, u64),
+}
+
+impl Read {
+    /// About how many a minute so many lines of the healthy and the faulty period are.
+    #[expect(clippy::cast_precision_loss, reason = "counts of lines are far below 2^53")]
+    fn a_minute(&self, before: u64, now: u64) -> (f64, f64) {
+        let rate = |lines: u64, one_in: u64, seconds: f64| {
+            lines as f64 * one_in.max(1) as f64 / seconds.max(1.0) * 60.0
+        };
+        (rate(before, self.one_in.0, self.seconds.0), rate(now, self.one_in.1, self.seconds.1))
+    }
+
+    /// So many lines of both periods, as many as if the one had been sampled as much as the other.
+    fn alike(&self, before: u64, now: u64) -> (u64, u64) {
+        let fewer = self.one_in.0.max(self.one_in.1).max(1);
+        let of = |lines: u64, one_in: u64| lines.saturating_mul(one_in.max(1)) / fewer;
+        (of(before, self.one_in.0), of(now, self.one_in.1))
+    }
+}
+
+/// A number of lines a minute, as people write it.
 #[must_use]
-pub fn clues(good: &[LogRow], bad: &[LogRow], seconds: (f64, f64)) -> (Vec<Clue>, Vec<ChangedLine>) {
+pub fn number(a_minute: f64) -> String {
+    if a_minute >= 10.0 || a_minute.fract() == 0.0 {
+        format!("{a_minute:.0}")
+    } else {
+        format!("{a_minute:.1}")
+    }
+}
+
+/// Clues of all services, and the lines they rest on, strongest first. A line of each period stands for `one_in`.
+#[must_use]
+pub fn clues(
+    good: &[LogRow],
+    bad: &[LogRow],
+    seconds: (f64, f64),
+    one_in: (u64, u64),
+) -> (Vec<Clue>, Vec<ChangedLine>) {
+    let read = Read { seconds, one_in };
     let mut templates: BTreeMap<ServiceKey, Templates> = BTreeMap::new();
     // Both are learned before either is counted: a template may widen with the last line.
     for row in good.iter().chain(bad) {
@@ -113,7 +159,7 @@ pub fn clues(good: &[LogRow], bad: &[LogRow], seconds: (f64, f64)) -> (Vec<Clue>
     let (before, now) = (flow(good, &mut templates), flow(bad, &mut templates));
     let mut changes: BTreeMap<Line, Change> = BTreeMap::new();
     followers(&before, &now, &mut changes);
-    outside_spans(&before, &now, seconds, &mut changes);
+    outside_spans(&before, &now, read, &mut changes);
     let (mut clues, mut lines) = (Vec::new(), Vec::new());
     for ((service, id), change) in changes {
         let (was, is) = (before.seen(&service, id), now.seen(&service, id));
@@ -124,6 +170,7 @@ pub fn clues(good: &[LogRow], bad: &[LogRow], seconds: (f64, f64)) -> (Vec<Clue>
         let (weight, text) = (change.weight, change.text);
         clues.push(Clue { service: service.clone(), operation: None, mechanism, weight, text });
         let severity = was.severity.max(is.severity);
+        let (before_a_minute, now_a_minute) = read.a_minute(was.lines, is.lines);
         lines.push(ChangedLine {
             service,
             template,
@@ -131,6 +178,8 @@ pub fn clues(good: &[LogRow], bad: &[LogRow], seconds: (f64, f64)) -> (Vec<Clue>
             severity,
             before: was.lines,
             now: is.lines,
+            before_a_minute,
+            now_a_minute,
             weight,
         });
     }
@@ -265,7 +314,7 @@ fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
 }
 
 /// Lines outside spans: their share of what their service writes.
-fn outside_spans(before: &Flow, now: &Flow, seconds: (f64, f64), changes: &mut BTreeMap<Line, Change>) {
+fn outside_spans(before: &Flow, now: &Flow, read: Read, changes: &mut BTreeMap<Line, Change>) {
     let volume = |flow: &Flow| {
         let mut sums: BTreeMap<ServiceKey, u64> = BTreeMap::new();
         flow.lines
@@ -288,7 +337,8 @@ fn outside_spans(before: &Flow, now: &Flow, seconds: (f64, f64), changes: &mut B
         let (was, is) = if severity >= 13 || of_before == 0 {
             let slots =
                 |seconds: f64, lines: u64| Share { hits: lines.min(seconds as u64), of: seconds as u64 };
-            (slots(seconds.0, was_seen.alone), slots(seconds.1, is_seen.alone))
+            let (was, is) = read.alike(was_seen.alone, is_seen.alone);
+            (slots(read.seconds.0, was), slots(read.seconds.1, is))
         } else {
             (Share { hits: was_seen.alone, of: of_before }, Share { hits: is_seen.alone, of: of_now })
         };
@@ -303,7 +353,11 @@ fn outside_spans(before: &Flow, now: &Flow, seconds: (f64, f64), changes: &mut B
         let text = match (was_seen.lines, is_seen.lines) {
             (0, now) => format!("new line, {now}×: “{example}”"),
             (before, 0) => format!("line is gone, {before}× before: “{example}”"),
-            (before, now) => format!("line comes {now}× instead of {before}×: “{example}”"),
+            (before, now) => {
+                let (before, now) = read.a_minute(before, now);
+                let (before, now) = (number(before), number(now));
+                format!("line comes {now} times a minute instead of {before}: “{example}”")
+            }
         };
         note(changes, (service.clone(), *id), Change { rises: change > 0.0, weight, text });
     }

@@ -91,7 +91,7 @@ fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, pair: &Pair<'_>) -> Worse
     worse
 }
 
-/// Services at which requests enter and of which less than a third still do.
+/// Services at which requests enter and of which less than a third still do. A span of each period stands for `one_in`.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -99,7 +99,7 @@ fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, pair: &Pair<'_>) -> Worse
     clippy::cast_precision_loss,
     reason = "seconds and counts"
 )]
-pub fn traffic(pair: &Pair<'_>, seconds: (f64, f64)) -> Vec<Clue> {
+pub fn traffic(pair: &Pair<'_>, seconds: (f64, f64), one_in: (u64, u64)) -> Vec<Clue> {
     let count = |forest: &Forest<'_>| {
         let mut counts: BTreeMap<ServiceKey, u64> = BTreeMap::new();
         for span in forest.roots().filter_map(|at| forest.span(at)) {
@@ -113,16 +113,21 @@ pub fn traffic(pair: &Pair<'_>, seconds: (f64, f64)) -> Vec<Clue> {
     if seconds.0 < 10.0 || seconds.1 < 5.0 {
         return Vec::new();
     }
+    let one_in = (one_in.0.max(1) as f64, one_in.1.max(1) as f64);
+    // What a sample says of many is no more evidence than the few it has: counted as if both were as few.
+    let fewer = one_in.0.max(one_in.1);
     good.iter()
         .filter_map(|(service, before)| {
             let now = bad.get(service).copied().unwrap_or(0);
-            let (before_rate, now_rate) = (*before as f64 / seconds.0, now as f64 / seconds.1);
+            let (before_rate, now_rate) =
+                (*before as f64 * one_in.0 / seconds.0, now as f64 * one_in.1 / seconds.1);
             let left = now_rate / before_rate.max(1e-9);
             if *before < 30 || left > 1.0 / 3.0 {
                 return None;
             }
             // The one period's requests among both, against its share of the time.
-            let due = (before_rate * seconds.1) as u64;
+            let due = (before_rate * seconds.1 / fewer) as u64;
+            let now = (now as f64 * one_in.1 / fewer) as u64;
             let (all, due_all) = (now.saturating_add(due), due.saturating_mul(2));
             let evidence =
                 log_likelihood_ratio(Share { hits: now, of: all }, Share { hits: due, of: due_all.max(1) });

@@ -7,7 +7,8 @@ use super::collect::Output;
 use super::contrast::Contrast;
 use super::evidence::{Cause, CauseKind, Pass};
 use super::forest::Forest;
-use super::log_clues::{ChangedLine, SHOWN};
+use super::log_clues::{ChangedLine, SHOWN, number};
+use super::rows::{Rows, SpanRow};
 use super::series::{series, step_of};
 use super::span_clues::{Pair, duration, percent, short};
 use super::twin::{self, Twin};
@@ -425,9 +426,9 @@ fn line_view(line: &ChangedLine) -> LineView {
         0 => "",
     };
     let change = match (line.before, line.now) {
-        (0, now) => format!("new, {now}×"),
-        (before, 0) => format!("gone, {before}× before"),
-        (before, now) => format!("{before}× → {now}×"),
+        (0, _) => format!("new, {} a minute", number(line.now_a_minute)),
+        (_, 0) => format!("gone, {} a minute before", number(line.before_a_minute)),
+        _ => format!("{} → {} a minute", number(line.before_a_minute), number(line.now_a_minute)),
     };
     let class = if line.severity >= 17 {
         "bad"
@@ -459,16 +460,19 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
     let named =
         |service: &ServiceKey, operation: &str| members.contains(&(service.clone(), operation.to_owned()));
     let any_named = spans().any(|span| named(span.service(), &span.operation));
-    let wanted = spans().filter(|span| {
-        if any_named {
+    let wanted = |span: &&SpanRow| {
+        if !times.contains(&span.end) {
+            false
+        } else if any_named {
             named(span.service(), &span.operation)
         } else {
             *span.service() == shown.scope.service && (span.kind.is_entry() || span.parent.is_none())
         }
-    });
+    };
+    let of_period = |rows: &Rows| series(rows.spans.iter().filter(wanted), step, rows.one_in);
     // One line over the operations together: the page asks how bad, the files say which.
     let mut steps: BTreeMap<Timestamp, (u64, u64, f64, f64)> = BTreeMap::new();
-    for point in series(wanted, step) {
+    for point in of_period(&shown.capture.healthy).into_iter().chain(of_period(&shown.capture.faulty)) {
         let cell = steps.entry(point.start).or_default();
         cell.0 += point.requests;
         cell.1 += point.errors;

@@ -1,5 +1,6 @@
 //! Decoded rows of a period: spans, log records, metric points. Bounded: when a period holds more
-//! than the limit, whole traces are left out by their id, so that what is kept stays complete.
+//! than the limit, whole traces are left out by their id, so that what is kept stays complete: of its spans, and
+//! of its log records.
 
 use crate::model::{Interner, ServiceKey, SpanId, SpanKind, Timestamp, TraceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -181,8 +182,10 @@ pub struct Rows {
     pub spans: Vec<SpanRow>,
     pub logs: Vec<LogRow>,
     pub points: Vec<PointRow>,
-    /// One in this many traces is kept; 1 = all.
+    /// Of one in this many traces the spans are kept; 1 = of all.
     pub one_in: u64,
+    /// The same of log records, which may be sampled more, or less. The fewer traces are among the more.
+    pub logs_one_in: u64,
     /// Points that were left out because of the limit.
     pub points_left_out: u64,
 }
@@ -202,6 +205,7 @@ impl Rows {
             logs: self.logs.iter().filter(|row| inside(row.time)).cloned().collect(),
             points: self.points.iter().filter(|row| inside(row.time)).cloned().collect(),
             one_in: self.one_in,
+            logs_one_in: self.logs_one_in,
             points_left_out: self.points_left_out,
         }
     }
@@ -235,8 +239,10 @@ pub(super) enum Distance {
 pub struct Gather {
     limits: Limits,
     rows: Rows,
-    /// Traces whose hash is not a multiple of `2^level` are left out.
-    level: u32,
+    /// Spans of traces whose hash is not a multiple of `2^level` are left out.
+    span_level: u32,
+    /// The same of log records: however many are written, no span is left out for them.
+    log_level: u32,
     /// How far from what is asked about each of the traces failed that failed first, and when; thinned out or not.
     failed: BTreeMap<TraceId, (Distance, Timestamp)>,
     asked: BTreeSet<(ServiceKey, String)>,
@@ -252,7 +258,8 @@ impl Gather {
         Self {
             limits,
             rows: Rows::default(),
-            level: 0,
+            span_level: 0,
+            log_level: 0,
             failed: BTreeMap::new(),
             asked: BTreeSet::new(),
             interner: Interner::default(),
@@ -293,19 +300,19 @@ impl Gather {
     }
 
     pub fn span(&mut self, row: SpanRow) {
-        if Self::is_kept(self.level, row.trace, row.end) {
+        if self.keeps_span(row.trace, row.end) {
             self.rows.spans.push(row);
             if self.rows.spans.len() > self.limits.spans {
-                self.thin();
+                self.thin_spans();
             }
         }
     }
 
     pub fn log(&mut self, row: LogRow) {
-        if Self::is_kept(self.level, row.trace, row.time) {
+        if self.keeps_log(row.trace, row.time) {
             self.rows.logs.push(row);
             if self.rows.logs.len() > self.limits.log_records {
-                self.thin();
+                self.thin_logs();
             }
         }
     }
@@ -318,9 +325,14 @@ impl Gather {
         }
     }
 
-    /// Whether a row would be taken now.
-    pub(super) fn keeps(&self, trace: TraceId, time: Timestamp) -> bool {
-        Self::is_kept(self.level, trace, time)
+    /// Whether a span would be taken now.
+    pub(super) fn keeps_span(&self, trace: TraceId, end: Timestamp) -> bool {
+        Self::is_kept(self.span_level, trace, end)
+    }
+
+    /// Whether a log record would be taken now.
+    pub(super) fn keeps_log(&self, trace: TraceId, time: Timestamp) -> bool {
+        Self::is_kept(self.log_level, trace, time)
     }
 
     /// Remembers that an operation of a service failed in a trace, whether its rows are taken or not.
@@ -361,19 +373,25 @@ impl Gather {
         self.nearest_failed().into_iter().map(|(_, at, trace)| (at, trace)).collect()
     }
 
-    fn thin(&mut self) {
-        self.level = self.level.saturating_add(1).min(40);
-        let level = self.level;
+    fn thin_spans(&mut self) {
+        self.span_level = self.span_level.saturating_add(1).min(40);
+        let level = self.span_level;
         self.rows.spans.retain(|row| Self::is_kept(level, row.trace, row.end));
-        self.rows.logs.retain(|row| Self::is_kept(level, row.trace, row.time));
         self.rows.spans.truncate(self.limits.spans);
+    }
+
+    fn thin_logs(&mut self) {
+        self.log_level = self.log_level.saturating_add(1).min(40);
+        let level = self.log_level;
+        self.rows.logs.retain(|row| Self::is_kept(level, row.trace, row.time));
         self.rows.logs.truncate(self.limits.log_records);
     }
 
     /// The rows, in an order that does not depend on the one they came in; repeated spans once.
     #[must_use]
     pub fn finish(mut self) -> Rows {
-        self.rows.one_in = 1u64.checked_shl(self.level).unwrap_or(u64::MAX);
+        let one_in = |level| 1u64.checked_shl(level).unwrap_or(u64::MAX);
+        (self.rows.one_in, self.rows.logs_one_in) = (one_in(self.span_level), one_in(self.log_level));
         self.rows.spans.sort_by_key(|span| (span.end, span.trace, span.span, span.start));
         self.rows
             .spans

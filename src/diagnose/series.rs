@@ -15,6 +15,7 @@ pub struct Point {
     pub service: ServiceKey,
     pub operation: Arc<str>,
     pub kind: SpanKind,
+    /// About how many there were, where what is known of them is a sample.
     pub requests: u64,
     pub errors: u64,
     pub p50_ns: f64,
@@ -23,9 +24,10 @@ pub struct Point {
 
 type Key = (Timestamp, ServiceKey, Arc<str>, SpanKind);
 
-/// Every operation in steps of `step`, in the order of time, service and operation.
+/// Every operation in steps of `step`, in the order of time, service and operation. Each span stands for `one_in`.
 #[must_use]
-pub fn series<'a>(spans: impl Iterator<Item = &'a SpanRow>, step: Duration) -> Vec<Point> {
+pub fn series<'a>(spans: impl Iterator<Item = &'a SpanRow>, step: Duration, one_in: u64) -> Vec<Point> {
+    let counted = |spans: u64| spans.saturating_mul(one_in.max(1));
     let step_ns = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
     let mut cells: BTreeMap<Key, (u64, Vec<f64>)> = BTreeMap::new();
     for span in spans {
@@ -41,7 +43,8 @@ pub fn series<'a>(spans: impl Iterator<Item = &'a SpanRow>, step: Duration) -> V
         .map(|((start, service, operation, kind), (errors, mut durations))| {
             durations.sort_by(f64::total_cmp);
             let at = |q| quantile(&durations, q).unwrap_or(0.0);
-            let (p50_ns, p99_ns, requests) = (at(0.5), at(0.99), durations.len() as u64);
+            let (p50_ns, p99_ns) = (at(0.5), at(0.99));
+            let (requests, errors) = (counted(durations.len() as u64), counted(errors));
             Point { start, service, operation, kind, requests, errors, p50_ns, p99_ns }
         })
         .collect()

@@ -10,6 +10,7 @@ use std::ops::{ControlFlow, Range};
 #[derive(Clone, Copy, Debug)]
 pub struct Recorded<'a> {
     pub signal: Signal,
+    pub arrived: Timestamp,
     /// Inflated.
     pub body: &'a [u8],
     /// Bytes read for it.
@@ -48,7 +49,9 @@ impl Source for Recorder {
             // One record that cannot be inflated must not cost the capture of all others.
             let Ok(body) = record.body() else { continue };
             let read_bytes = record.wire.len() as u64;
-            if each(Recorded { signal: record.signal, body: &body, read_bytes }).is_break() {
+            if each(Recorded { signal: record.signal, arrived: record.arrived, body: &body, read_bytes })
+                .is_break()
+            {
                 break;
             }
         }
@@ -78,8 +81,8 @@ impl Source for Memory {
         _: &Filter,
         each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let _ = self.requests.iter().try_for_each(|(signal, body, _)| {
-            each(Recorded { signal: *signal, body, read_bytes: body.len() as u64 })
+        let _ = self.requests.iter().try_for_each(|(signal, body, at)| {
+            each(Recorded { signal: *signal, arrived: *at, body, read_bytes: body.len() as u64 })
         });
         Ok(())
     }

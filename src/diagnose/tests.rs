@@ -537,26 +537,33 @@ fn the_first_divergence_is_where_the_fault_is() {
     }
 }
 
-/// Spans with 200 attributes of two to twenty values each. With `planted`, those with one value of one
-/// of them fail three times in four, and one in fifty of all others; without, one in ten of all.
+/// Spans of five operations, each with its route, and with 200 attributes of two to twenty values each. With `planted`,
+/// those of one operation with one value of one of them fail three times in four, and one in fifty of all others;
+/// without, one in ten of all.
 fn attributed(seed: u64, planted: Option<(usize, &str)>) -> Vec<SpanRow> {
     let mut random = fastrand::Rng::with_seed(seed);
     let template = rows(&shop(Fault::None, 5)).spans.swap_remove(0);
     let keys: Vec<std::sync::Arc<str>> = (0..200).map(|n| format!("key.{n:03}").into()).collect();
     let values: Vec<std::sync::Arc<str>> = (0..20).map(|n: u32| n.to_string().into()).collect();
-    (0..500)
-        .map(|_| {
+    let operations: Vec<std::sync::Arc<str>> = (0..5).map(|n: u32| format!("GET /{n}").into()).collect();
+    (0..1_500)
+        .map(|number| {
             let mut span = template.clone();
+            let operation = number % operations.len();
+            span.operation = operations[operation].clone();
             span.attributes = keys
                 .iter()
                 .enumerate()
                 .map(|(n, key)| (key.clone(), values[random.usize(0..2 + n % 19)].clone()))
                 .collect();
             let failing = match planted {
-                Some((key, value)) if &*span.attributes[key].1 == value => random.u8(0..4) != 0,
+                Some((key, value)) if operation == 2 && &*span.attributes[key].1 == value => {
+                    random.u8(0..4) != 0
+                }
                 Some(_) => random.u8(0..50) == 0,
                 None => random.u8(0..10) == 0,
             };
+            span.attributes.push(("route".into(), span.operation.clone()));
             span.status = if failing { Status::Error } else { Status::Unset };
             span
         })
@@ -585,6 +592,19 @@ fn a_planted_attribute_of_two_hundred_is_ranked_first_and_none_is_named_without(
 }
 
 #[test]
+fn an_operation_without_good_spans_is_compared_with_those_of_all() {
+    let mut spans = attributed(1, None);
+    for span in &mut spans {
+        let fails = &*span.operation == "GET /2";
+        span.status = if fails { Status::Error } else { Status::Unset };
+    }
+    let (bad, good): (Vec<_>, Vec<_>) = spans.iter().partition(|span| span.failed());
+    let found = contrast::contrast(bad.into_iter(), good.into_iter());
+    let found: Vec<_> = found.iter().map(|found| (&*found.key, &*found.value, found.good.hits)).collect();
+    assert_eq!(found, [("route", "GET /2", 0)]);
+}
+
+#[test]
 fn critical_path_parts_add_up_and_self_time_is_exact() {
     let all = rows(&shop(Fault::None, 1));
     let mut operations = forest::Operations::default();
@@ -610,4 +630,60 @@ fn too_many_rows_are_sampled_by_whole_traces() {
         let of = |rows: &Rows| rows.spans.iter().filter(|span| span.trace == kept.trace).count();
         assert_eq!(of(&few), of(&all));
     }
+}
+
+/// The rows of two periods, of which of the later one at most so many spans and log records are kept.
+fn sampled(fault: Fault, spans: usize, log_records: usize) -> (Rows, Rows) {
+    let source = shop_until(fault, 1, ONSET_S + 60);
+    let split = Timestamp::from_secs(ONSET_S);
+    let mut gather = Gather::new(Limits { spans, log_records, points: 1 });
+    for (signal, body, _) in &source.requests {
+        decode(*signal, body, &Redaction::default(), &|at| at >= split, &mut gather).unwrap();
+    }
+    (rows(&source).between(Timestamp::from_secs(START_S), split), gather.finish())
+}
+
+#[test]
+fn however_many_log_records_there_are_no_span_is_left_out_for_them() {
+    let (_, all) = sampled(Fault::None, 1_000_000, 1_000_000);
+    let (_, few) = sampled(Fault::None, 1_000_000, 100);
+    assert_eq!((few.one_in, &few.spans), (1, &all.spans));
+    assert!(few.logs_one_in > 1 && few.logs.len() <= 100 && few.logs.len() > 10);
+    let (_, few) = sampled(Fault::None, 500, 1_000_000);
+    assert_eq!((few.logs_one_in, &few.logs), (1, &all.logs));
+    assert!(few.one_in > 1);
+}
+
+#[test]
+fn a_sample_of_one_period_is_no_drop_of_traffic() {
+    let (healthy, all) = sampled(Fault::None, 1_000_000, 1_000_000);
+    let (_, few) = sampled(Fault::None, 500, 1_000_000);
+    assert!(few.one_in >= 8, "{}", few.one_in);
+    let seconds = (explain::covered_s(&healthy), explain::covered_s(&few));
+    let pair = span_clues::Pair::new(&healthy.spans, &few.spans);
+    let clues = |one_in| other_clues::traffic(&pair, seconds, one_in);
+    assert!(!clues((1, 1)).is_empty(), "as if all had been kept");
+    assert_eq!(clues((healthy.one_in, few.one_in)), []);
+    // On a chart there are about as many, too.
+    let step = std::time::Duration::from_secs(10);
+    let requests = |rows: &Rows| {
+        let points = series::series(rows.spans.iter(), step, rows.one_in);
+        points.iter().map(|point| point.requests).sum::<u64>()
+    };
+    let (of_all, of_few) = (requests(&all), requests(&few));
+    assert!(of_few > of_all / 2 && of_few < of_all * 2, "{of_few} of {of_all}");
+}
+
+#[test]
+fn changed_lines_are_told_by_the_minute_whatever_is_read_of_a_period() {
+    let cannot_bill = |log_records| {
+        let (healthy, faulty) = sampled(Fault::Code, 1_000_000, log_records);
+        let lines = compare(&healthy, &faulty, Timestamp::from_secs(ONSET_S)).lines;
+        let line = lines.into_iter().find(|line| line.example.contains("cannot bill")).unwrap();
+        (line.now, line.now_a_minute)
+    };
+    let ((of_all, all), (of_few, few)) = (cannot_bill(1_000_000), cannot_bill(400));
+    // A minute of it is there.
+    assert!((all - of_all as f64).abs() < of_all as f64 / 5.0, "{all} of {of_all}");
+    assert!(of_few * 2 < of_all && few > all / 2.0 && few < all * 2.0, "{few} and {all} a minute");
 }

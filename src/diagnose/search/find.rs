@@ -6,6 +6,7 @@ use crate::diagnose::rows::{Gather, Limits, LogRow, Rows, SpanRow};
 use crate::diagnose::{Error, Redaction, Source};
 use crate::journal::Filter;
 use crate::model::{ServiceKey, Signal, Timestamp, TraceId};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::time::Duration;
@@ -14,8 +15,9 @@ use std::time::Duration;
 const FIRST_PART: Duration = Duration::from_secs(5);
 /// How long before and after a span was found its trace's other spans are looked for.
 const AROUND: Duration = Duration::from_secs(60);
-/// Requests decoded with one memory of texts.
+/// Requests decoded with one memory of texts, and rows: so few that none is left out for want of room.
 const REQUESTS_TOGETHER: usize = 256;
+pub(super) const ROWS_TOGETHER: usize = 50_000;
 /// Most spans and log records of one trace.
 const OF_A_TRACE: usize = 20_000;
 
@@ -74,7 +76,7 @@ impl Search<'_> {
             let part = found.since.saturating_sub(length).max(begin)..found.since;
             let mut of_part: Vec<T> = Vec::new();
             let mut gather = Gather::new(Limits::default());
-            let (mut requests, mut is_cut) = (0, false);
+            let (mut requests, mut rows, mut is_cut) = (0, 0, false);
             source.read(part.clone(), &filter, &mut |recorded| {
                 if recorded.signal != signal {
                     return ControlFlow::Continue(());
@@ -85,17 +87,34 @@ impl Search<'_> {
                     return ControlFlow::Break(());
                 }
                 requests += 1;
-                // A body that is damaged was refused: the others still count.
-                let wanted = |at| part.contains(&at);
-                let _ = decode(recorded.signal, recorded.body, self.redaction, &wanted, &mut gather);
-                if requests % REQUESTS_TOGETHER == 0 {
-                    let full = std::mem::replace(&mut gather, Gather::new(Limits::default()));
-                    of_part.extend(take(full.finish()));
-                    // What is in memory stays bounded: of one part only the newest can be told.
-                    of_part.sort_by_key(|item| std::cmp::Reverse(order(item)));
-                    of_part.truncate(self.limit);
+                let mut first = 0;
+                loop {
+                    let met = Cell::new(0usize);
+                    let wanted = |at| {
+                        let number = met.get();
+                        if !part.contains(&at) {
+                            return false;
+                        }
+                        met.set(number.saturating_add(1));
+                        number >= first && number - first < ROWS_TOGETHER
+                    };
+                    // A body that is damaged was refused: the others still count.
+                    let _ = decode(recorded.signal, recorded.body, self.redaction, &wanted, &mut gather);
+                    rows += met.get().saturating_sub(first).min(ROWS_TOGETHER);
+                    if requests >= REQUESTS_TOGETHER || rows >= ROWS_TOGETHER {
+                        let full = std::mem::replace(&mut gather, Gather::new(Limits::default()));
+                        (requests, rows) = (0, 0);
+                        of_part.extend(take(full.finish()));
+                        // What is in memory stays bounded: of one part only the newest can be told.
+                        of_part.sort_by_key(|item| std::cmp::Reverse(order(item)));
+                        of_part.truncate(self.limit);
+                    }
+                    // What is too much for one time is taken in several.
+                    first = first.saturating_add(ROWS_TOGETHER);
+                    if met.get() <= first {
+                        return ControlFlow::Continue(());
+                    }
                 }
-                ControlFlow::Continue(())
             })?;
             of_part.extend(take(gather.finish()));
             of_part.sort_by_key(|item| std::cmp::Reverse(order(item)));

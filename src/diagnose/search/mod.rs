@@ -3,6 +3,8 @@
 
 mod condition;
 mod find;
+#[cfg(test)]
+mod tests;
 
 pub use condition::{Condition, conditions};
 pub use find::{Found, Search, logs, trace, traces};
