@@ -392,6 +392,32 @@ fn a_moment_is_told_with_the_deploy_before_it_with_evidence_and_without() {
 }
 
 #[test]
+fn a_page_claims_no_more_than_is_known() {
+    let page = |fault, symptom, now_s| {
+        let directory = tempfile::tempdir().unwrap();
+        let anomaly = anomaly(symptom);
+        let case = Case {
+            anomaly: &anomaly,
+            changes: &[],
+            topology: &Topology::default(),
+            pass: Pass::Complete,
+            now: Timestamp::from_secs(now_s),
+            collected: &[],
+        };
+        let diagnosis = Diagnosis::new(Config::default(), directory.path());
+        let evidence = diagnosis.run(&case, &shop(fault, 7)).unwrap();
+        std::fs::read_to_string(evidence.bundle.path.join("index.html")).unwrap()
+    };
+    let unclear = page(Fault::None, Symptom::Errors, END_S + 100);
+    assert!(unclear.contains("(best guess)") && !unclear.contains("likely</span>"), "{unclear}");
+    // The chart ends where what is drawn does, ten seconds after the last bad request.
+    assert!(unclear.contains("<span>22:15:45</span>") && unclear.contains("as of 22:17:15"), "{unclear}");
+    assert!(page(Fault::Code, Symptom::Errors, END_S).contains("likely</span>"));
+    let missed = page(Fault::TrafficDrop, Symptom::MissedJob, END_S);
+    assert!(missed.contains("last good run among them") && missed.contains("A run was due"), "{missed}");
+}
+
+#[test]
 fn what_is_told_of_the_alarm_itself_holds_no_secret_and_fits_the_rows() {
     let config = Config { redact_patterns: vec!["bill".into()], ..Config::default() };
     let mut anomaly = anomaly(Symptom::Errors);
