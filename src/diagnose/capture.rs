@@ -8,6 +8,7 @@ use super::forest::{Forest, Operations};
 use super::redact::Redaction;
 use super::rows::{Distance, Gather, Limits, LogRow, Rows, SpanRow};
 use super::source::Source;
+use super::templates::signature;
 use super::{Config, Error};
 use crate::aggregate::operation_name;
 use crate::confirm::Anomaly;
@@ -30,6 +31,8 @@ const LARGEST_INFLATION: u64 = 64;
 const LOOKED_UP: usize = 128;
 /// Most traces shown of one distinct error.
 const OF_ONE_ERROR: usize = 5;
+/// Most lines of one template that come before those of others.
+const OF_ONE_LINE: usize = 100;
 
 /// A period's role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -436,7 +439,7 @@ struct Candidate {
     /// How near to the scope something fails.
     distance: Distance,
     /// Where its errors begin.
-    errors: BTreeSet<(ServiceKey, String, String)>,
+    errors: BTreeSet<(ServiceKey, String, u64)>,
     /// Longest duration of a span in scope, in nanoseconds.
     longest: u64,
     in_scope: bool,
@@ -464,7 +467,8 @@ fn candidates(rows: &Rows, scope: &Scope) -> BTreeMap<TraceId, Candidate> {
             candidate.errors.insert((
                 span.service().clone(),
                 span.operation.to_string(),
-                super::span_clues::short(&span.message),
+                // Messages that differ in a number or an id are one error.
+                signature(&span.message),
             ));
         }
         if node.parent.is_none() {
@@ -476,6 +480,31 @@ fn candidates(rows: &Rows, scope: &Scope) -> BTreeMap<TraceId, Candidate> {
     }
     found.remove(&TraceId::NONE);
     found
+}
+
+/// Those of `most` lines that tell most, in their order: first those of the traces shown, then of lines near them some
+/// of each kind, however often another is written.
+fn lines(
+    rows: &[LogRow],
+    own: impl Fn(&LogRow) -> bool,
+    near: impl Fn(&LogRow) -> bool,
+    most: usize,
+) -> Vec<&LogRow> {
+    let mut told: BTreeMap<(&ServiceKey, u64), usize> = BTreeMap::new();
+    let mut ranked: Vec<(u8, usize, &LogRow)> = Vec::new();
+    for (at, row) in rows.iter().enumerate() {
+        if own(row) {
+            ranked.push((0, at, row));
+        } else if near(row) {
+            let times = told.entry((row.service(), signature(&row.body))).or_default();
+            *times += 1;
+            ranked.push((if *times <= OF_ONE_LINE { 1 } else { 2 }, at, row));
+        }
+    }
+    ranked.sort_unstable_by_key(|(rank, at, _)| (*rank, *at));
+    ranked.truncate(most);
+    ranked.sort_unstable_by_key(|(_, at, _)| *at);
+    ranked.into_iter().map(|(.., row)| row).collect()
 }
 
 /// Chooses at most `at_most` traces, of which a quarter are healthy ones, and their log records.
@@ -502,7 +531,7 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
         let mut failed: Vec<_> =
             of().filter_map(|(id, candidate)| Some((candidate.distance, candidate.failed?, *id))).collect();
         failed.sort_unstable();
-        let mut told: BTreeMap<&(ServiceKey, String, String), usize> = BTreeMap::new();
+        let mut told: BTreeMap<&(ServiceKey, String, u64), usize> = BTreeMap::new();
         let distinct = failed.iter().filter(|(_, _, id)| {
             bad.get(id).into_iter().flat_map(|candidate| &candidate.errors).any(|error| {
                 let times = told.entry(error).or_default();
@@ -569,8 +598,76 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
         // Beside the traces' own lines, warnings and errors of the services at fault that have no trace.
         let near =
             |row: &LogRow| row.trace.is_none() && row.is_warning() && wide.services.contains(row.service());
-        let logs = rows.logs.iter().filter(|row| taken(&row.trace) || near(row));
-        result.logs.extend(logs.take(LOG_RECORDS / 2).map(|row| (period, row.clone())));
+        let logs = lines(&rows.logs, |row| taken(&row.trace), near, LOG_RECORDS / 2);
+        result.logs.extend(logs.into_iter().map(|row| (period, row.clone())));
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::{Resource, Status};
+    use crate::model::{SpanId, SpanKind};
+    use std::sync::Arc;
+
+    fn sender() -> Arc<Resource> {
+        Arc::new(Resource {
+            service: ServiceKey::named("orders"),
+            instance: "".into(),
+            version: "".into(),
+            host: "".into(),
+            attributes: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn errors_that_differ_in_a_number_are_one() {
+        let span = |number: u8, message: &str| SpanRow {
+            trace: TraceId([number; 16]),
+            span: SpanId([number; 8]),
+            parent: SpanId::NONE,
+            resource: sender(),
+            operation: "POST /orders".into(),
+            kind: SpanKind::Server,
+            start: Timestamp::from_secs(1),
+            end: Timestamp::from_secs(2),
+            status: Status::Error,
+            message: message.into(),
+            attributes: Vec::new(),
+        };
+        let spans = vec![span(1, "lost order 1234"), span(2, "lost order 98765"), span(3, "no stock")];
+        let scope = Scope {
+            service: ServiceKey::named("orders"),
+            services: BTreeSet::new(),
+            operations: BTreeSet::new(),
+            symptom: Symptom::Errors,
+        };
+        let found = candidates(&Rows { spans, ..Rows::default() }, &scope);
+        let errors: Vec<_> = found.values().map(|candidate| &candidate.errors).collect();
+        assert!(errors.len() == 3 && errors[0] == errors[1] && errors[0] != errors[2], "{errors:?}");
+    }
+
+    #[test]
+    fn a_line_that_is_written_often_leaves_room_for_the_others() {
+        let line = |at: u64, body: String, trace: u8| LogRow {
+            time: Timestamp::from_secs(at),
+            resource: sender(),
+            severity: 13,
+            body: body.into(),
+            trace: TraceId([trace; 16]),
+            span: SpanId::NONE,
+            attributes: Vec::new(),
+        };
+        let mut rows: Vec<LogRow> = (0..300).map(|at| line(at, format!("attempt {at} failed"), 0)).collect();
+        rows.push(line(300, "the disk is full".into(), 0));
+        rows.push(line(301, "cannot bill".into(), 1));
+        let of_trace = |row: &LogRow| !row.trace.is_none();
+        let chosen = lines(&rows, of_trace, |_| true, 150);
+        assert_eq!(chosen.len(), 150);
+        let last: Vec<&str> = chosen.iter().rev().take(2).map(|row| &*row.body).collect();
+        assert_eq!(last, ["cannot bill", "the disk is full"]);
+        assert_eq!(lines(&rows, of_trace, |_| true, 1_000).len(), rows.len());
+        assert_eq!(lines(&rows, of_trace, |_| false, 1_000).len(), 1);
+    }
 }

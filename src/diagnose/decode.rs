@@ -1,7 +1,7 @@
 //! Rows from the bodies of OTLP export requests. Spans and log records are read by views, for a capture
 //! looks at many more than it keeps; metric points, of which there are few, are decoded whole.
 
-use super::redact::Redaction;
+use super::redact::{REDACTED, Redaction};
 use super::rows::{Attribute, Gather, LogRow, PointKind, PointRow, Resource, SpanRow, Status};
 use crate::aggregate::operation_name;
 use crate::model::{ServiceKey, Signal, Timestamp, TraceId};
@@ -96,7 +96,7 @@ fn resource_spans(
         let Some(into) = into.get_mut(number) else { return };
         if span.status == StatusCode::Error {
             let sender = senders.of(number, into);
-            into.note_failed(trace, end, &sender.service, &operation_name(span.name));
+            into.note_failed(trace, end, &sender.service, &redacted_operation(span.name, redaction));
         }
         // What a sample leaves out need not be made.
         if into.keeps_span(trace, end) {
@@ -127,7 +127,7 @@ fn span_row(
         let event = span.events().filter(|event| event.name == "exception").last()?;
         let value = |wanted: &str| {
             let value = event.attributes().get(wanted);
-            value.map(|value| text(&value, 0).into_owned()).unwrap_or_default()
+            value.map(|value| text(&value, redaction, 0).into_owned()).unwrap_or_default()
         };
         Some(format!("{}: {}", value("exception.type"), value("exception.message")))
     };
@@ -140,7 +140,7 @@ fn span_row(
         span: span.span_id,
         parent: span.parent_span_id,
         resource,
-        operation: into.interner.intern(&redaction.text(cut(&operation_name(span.name), VALUE_BYTES))),
+        operation: into.interner.intern(&redacted_operation(span.name, redaction)),
         kind: span.kind,
         start: span.start,
         end: span.end,
@@ -149,7 +149,7 @@ fn span_row(
             StatusCode::Ok => Status::Ok,
             StatusCode::Error => Status::Error,
         },
-        message: into.interner.intern(&redaction.text(cut(&message, VALUE_BYTES))),
+        message: into.interner.intern(&redacted(&message, VALUE_BYTES, redaction)),
         attributes: attributes(span.attributes(), redaction, into),
     }
 }
@@ -189,7 +189,7 @@ fn log_row(log: &LogView<'_>, resource: Arc<Resource>, redaction: &Redaction, in
         time: log.time_or_observed(),
         resource,
         severity: number.unwrap_or_else(|| severity_of(log.severity_text)),
-        body: into.interner.intern(&redaction.text(cut(&text(&log.body, 0), BODY_BYTES))),
+        body: into.interner.intern(&redacted(&text(&log.body, redaction, 0), BODY_BYTES, redaction)),
         trace: log.trace_id,
         span: log.span_id,
         attributes: attributes(log.attributes(), redaction, into),
@@ -232,8 +232,8 @@ fn points(
     wanted: &dyn Fn(Timestamp) -> bool,
     into: &mut Gather,
 ) {
-    let (name, unit) =
-        (into.interner.intern(cut(&found.name, VALUE_BYTES)), into.interner.intern(cut(&found.unit, 64)));
+    let name = into.interner.intern(&redacted(&found.name, VALUE_BYTES, redaction));
+    let unit = into.interner.intern(cut(&found.unit, 64));
     let add = |into: &mut Gather, time: u64, kind, value: f64, count, found: &[KeyValue]| {
         let time = Timestamp(time);
         if wanted(time) && value.is_finite() {
@@ -321,7 +321,7 @@ fn resource(attributes: Vec<Attribute>, into: &mut Gather) -> Arc<Resource> {
 fn attributes(found: Attributes<'_>, redaction: &Redaction, into: &mut Gather) -> Vec<Attribute> {
     let mut all = std::mem::take(&mut into.attributes);
     all.extend(found.take(ATTRIBUTES).map(|(key, value)| {
-        let value = text(&value, 0);
+        let value = text(&value, redaction, 0);
         attribute(key, &value, redaction, into)
     }));
     sorted(all, into)
@@ -330,14 +330,15 @@ fn attributes(found: Attributes<'_>, redaction: &Redaction, into: &mut Gather) -
 fn decoded_attributes(found: &[KeyValue], redaction: &Redaction, into: &mut Gather) -> Vec<Attribute> {
     let mut all = std::mem::take(&mut into.attributes);
     all.extend(found.iter().take(ATTRIBUTES).map(|pair| {
-        let value = pair.value.as_ref().map(|value| decoded_text(value, 0)).unwrap_or_default();
+        let value = pair.value.as_ref().map(|value| decoded_text(value, redaction, 0)).unwrap_or_default();
         attribute(&pair.key, &value, redaction, into)
     }));
     sorted(all, into)
 }
 
 fn attribute(key: &str, value: &str, redaction: &Redaction, into: &mut Gather) -> Attribute {
-    let value = redaction.value(key, cut(value, VALUE_BYTES));
+    let value =
+        if redaction.hides(key) { Cow::Borrowed(REDACTED) } else { redacted(value, VALUE_BYTES, redaction) };
     (into.interner.intern(cut(key, VALUE_BYTES)), into.interner.intern(&value))
 }
 
@@ -352,7 +353,7 @@ fn sorted(mut all: Vec<Attribute>, into: &mut Gather) -> Vec<Attribute> {
 }
 
 /// A value as one reads it: texts bare, lists and maps as in JSON.
-fn text<'a>(value: &otlp::AnyValue<'a>, depth: usize) -> Cow<'a, str> {
+fn text<'a>(value: &otlp::AnyValue<'a>, redaction: &Redaction, depth: usize) -> Cow<'a, str> {
     use otlp::AnyValue;
     if depth > DEPTH {
         return Cow::Borrowed("…");
@@ -364,12 +365,15 @@ fn text<'a>(value: &otlp::AnyValue<'a>, depth: usize) -> Cow<'a, str> {
         AnyValue::Int(value) => value.to_string(),
         AnyValue::Double(value) => value.to_string(),
         AnyValue::Array(values) => {
-            let inner: Vec<_> = values.take(ATTRIBUTES).map(|value| text(&value, depth + 1)).collect();
+            let inner: Vec<_> =
+                values.take(ATTRIBUTES).map(|value| text(&value, redaction, depth + 1)).collect();
             format!("[{}]", inner.join(","))
         }
         AnyValue::KeyValues(pairs) => {
-            let pairs =
-                pairs.take(ATTRIBUTES).map(|(key, value)| format!("{key}={}", text(&value, depth + 1)));
+            let pairs = pairs.take(ATTRIBUTES).map(|(key, value)| match redaction.hides(key) {
+                true => format!("{key}={REDACTED}"),
+                false => format!("{key}={}", text(&value, redaction, depth + 1)),
+            });
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
         }
         AnyValue::Bytes(bytes) => hex(bytes),
@@ -377,7 +381,7 @@ fn text<'a>(value: &otlp::AnyValue<'a>, depth: usize) -> Cow<'a, str> {
 }
 
 /// The same of a decoded one.
-fn decoded_text(value: &common::AnyValue, depth: usize) -> String {
+fn decoded_text(value: &common::AnyValue, redaction: &Redaction, depth: usize) -> String {
     if depth > DEPTH {
         return "…".to_owned();
     }
@@ -389,13 +393,17 @@ fn decoded_text(value: &common::AnyValue, depth: usize) -> String {
         Some(any_value::Value::DoubleValue(value)) => value.to_string(),
         Some(any_value::Value::ArrayValue(list)) => {
             let values = list.values.iter().take(ATTRIBUTES);
-            let inner: Vec<String> = values.map(|value| decoded_text(value, depth + 1)).collect();
+            let inner: Vec<String> = values.map(|value| decoded_text(value, redaction, depth + 1)).collect();
             format!("[{}]", inner.join(","))
         }
         Some(any_value::Value::KvlistValue(map)) => {
             let pairs = map.values.iter().take(ATTRIBUTES).map(|pair| {
-                let value = pair.value.as_ref().map(|value| decoded_text(value, depth + 1));
-                format!("{}={}", pair.key, value.unwrap_or_default())
+                let shown = |value| decoded_text(value, redaction, depth + 1);
+                let value = match redaction.hides(&pair.key) {
+                    true => REDACTED.to_owned(),
+                    false => pair.value.as_ref().map(shown).unwrap_or_default(),
+                };
+                format!("{}={value}", pair.key)
             });
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
         }
@@ -406,6 +414,22 @@ fn decoded_text(value: &common::AnyValue, depth: usize) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().take(VALUE_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// At most `bytes` of a text without its secrets. What tells that something is one may stand behind it.
+fn redacted<'a>(text: &'a str, bytes: usize, redaction: &Redaction) -> Cow<'a, str> {
+    match redaction.text(cut(text, bytes.saturating_add(VALUE_BYTES))) {
+        Cow::Borrowed(shown) => Cow::Borrowed(cut(shown, bytes)),
+        Cow::Owned(shown) => Cow::Owned(cut(&shown, bytes).to_owned()),
+    }
+}
+
+/// The name of an operation, as rows hold it.
+pub(super) fn redacted_operation<'a>(name: &'a str, redaction: &Redaction) -> Cow<'a, str> {
+    match operation_name(name) {
+        Cow::Borrowed(name) => redacted(name, VALUE_BYTES, redaction),
+        Cow::Owned(name) => Cow::Owned(redacted(&name, VALUE_BYTES, redaction).into_owned()),
+    }
 }
 
 /// At most `bytes` of a text, cut between characters.

@@ -3,6 +3,7 @@
 use super::blame;
 use super::bundle::{self, Contents, Made};
 use super::capture::{self, Capture, Chosen, Scope};
+use super::changes;
 use super::clue::{Clue, Mechanism};
 use super::collect::Output;
 use super::contrast::{self, Contrast};
@@ -17,16 +18,13 @@ use super::span_clues::{Pair, percent};
 use super::twin;
 use super::{Config, Error};
 use crate::confirm::Anomaly;
-use crate::context::{Change, ChangeKind};
+use crate::context::Change;
 use crate::detect::Symptom;
 use crate::model::{ServiceKey, Timestamp, TraceId};
 use crate::window::Topology;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Changes this long before the onset are still suspects.
-const CHANGED_BEFORE: std::time::Duration = std::time::Duration::from_secs(1_800);
 
 /// What is to be explained.
 #[derive(Clone, Copy)]
@@ -77,18 +75,21 @@ impl Diagnosis {
     /// # Errors
     /// When the journal cannot be read or the bundle cannot be written.
     pub fn run(&self, case: &Case<'_>, source: &dyn Source) -> Result<Evidence, Error> {
-        let anomaly = case.anomaly;
+        let redaction = self.config.redaction();
+        // Before all else: what is compared with rows and what is told quote the same names.
+        let anomaly = &redaction.anomaly(case.anomaly);
+        let case = &Case { anomaly, ..*case };
         let scope = Scope::of(anomaly);
         let onset = anomaly.onset.earliest.min(case.now);
         let until = anomaly.seen_until(case.now);
         let capture =
             capture::capture(source, &scope, onset, until, &self.config.effort(case.pass), &self.config)?;
-        let changes: Vec<Change> = recent(case.changes, onset);
+        let changes = changes::recent(case.changes, &anomaly.onset, &redaction);
         let since = capture.faulty_times.start;
         let past_s = explain::covered_s(&capture.healthy) * capture.past_factor;
         let calls = edges(case.topology);
         let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
-        suspect_changes(&mut found.causes, &changes);
+        changes::suspect(&mut found, &changes, &anomaly.onset, [&capture.healthy, &capture.faulty]);
         let bundle = self.shown(case, &capture, &scope, &found, &changes, |contents| {
             bundle::write(&self.directory, contents)
         })?;
@@ -112,9 +113,8 @@ impl Diagnosis {
         changes: &[Change],
         source: &dyn Source,
     ) -> Result<Made, Error> {
-        let (capture, mut found) = moment::look(source, inquiry, &self.config)?;
-        let changes = recent(changes, capture.faulty_times.start);
-        suspect_changes(&mut found.causes, &changes);
+        let (capture, found) = moment::look(source, inquiry, changes, &self.config)?;
+        let changes = changes::recent(changes, &inquiry.onset(), &self.config.redaction());
         let anomaly = moment::unalarmed(inquiry, &capture, &found);
         let scope = Scope::of(&anomaly);
         let case = Case {
@@ -324,31 +324,6 @@ fn edges(topology: &Topology) -> blame::Edges {
         .iter()
         .filter_map(|edge| Some((edge.key.client.clone(), edge.key.server.service()?.clone())));
     pairs.collect()
-}
-
-/// Changes up to half an hour before the onset, or just after it, latest first.
-fn recent(changes: &[Change], onset: Timestamp) -> Vec<Change> {
-    let (from, to) =
-        (onset.saturating_sub(CHANGED_BEFORE), onset.saturating_add(std::time::Duration::from_secs(30)));
-    let mut found: Vec<Change> =
-        changes.iter().filter(|change| change.at >= from && change.at <= to).cloned().collect();
-    found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.0.cmp(&b.id.0)));
-    found.truncate(20);
-    found
-}
-
-/// A suspect that was deployed just before it broke is suspect for that.
-fn suspect_changes(causes: &mut [Cause], changes: &[Change]) {
-    for cause in causes.iter_mut().filter(|cause| matches!(cause.kind, CauseKind::Code | CauseKind::Deploy)) {
-        let deployed = changes.iter().find(|change| {
-            change.kind == ChangeKind::Deploy
-                && change.service.as_ref().is_some_and(|service| *service.name == *cause.service)
-        });
-        if let Some(change) = deployed {
-            cause.kind = CauseKind::Deploy;
-            cause.reasons.push(format!("deployed just before: {}", change.title));
-        }
-    }
 }
 
 fn best_guess(anomaly: &Anomaly, found: &Explanation) -> Cause {

@@ -5,6 +5,7 @@ mod archive;
 mod blame;
 mod bundle;
 mod capture;
+mod changes;
 mod check;
 mod classify;
 mod clue;

@@ -2,12 +2,14 @@
 
 use super::blame::Edges;
 use super::capture::{Capture, Scope, capture_of};
+use super::changes;
 use super::config::Effort;
 use super::evidence::Cause;
 use super::explain::{ENOUGH_PAST_S, Explanation, FAULTY, Known, compare_with, covered_s, edges_of};
 use super::source::Source;
 use super::{Config, Error, Pass};
 use crate::confirm::{Anomaly, AnomalyId, AnomalyState, Examined, Fingerprint, Severity};
+use crate::context::Change;
 use crate::detect::{Interval, Symptom};
 use crate::model::{ServiceKey, Timestamp, name_of};
 use std::cmp::Reverse;
@@ -29,6 +31,11 @@ pub struct Inquiry<'a> {
 }
 
 impl Inquiry<'_> {
+    /// When what is looked at may have begun.
+    pub(super) fn onset(&self) -> Interval {
+        Interval { earliest: self.at.saturating_sub(FAULTY), latest: self.at }
+    }
+
     /// The healthy and the faulty period. Of the past the last ten minutes are taken in which nothing is known to have
     /// been wrong, or what there is of them if that is enough; right before the faulty period if there are none.
     fn periods(&self, oldest: Timestamp, length: Duration) -> (Range<Timestamp>, Range<Timestamp>) {
@@ -72,12 +79,18 @@ pub struct Moment {
     pub healthy_times: Range<Timestamp>,
 }
 
-/// Contrasts the two minutes before a moment with healthy ones, ten unless others are chosen.
+/// Contrasts the two minutes before a moment with healthy ones, ten unless others are chosen. Of the changes those
+/// shortly before it are suspects.
 ///
 /// # Errors
 /// When what is recorded cannot be read.
-pub fn at_moment(source: &dyn Source, inquiry: &Inquiry<'_>, config: &Config) -> Result<Moment, Error> {
-    let (capture, found) = look(source, inquiry, config)?;
+pub fn at_moment(
+    source: &dyn Source,
+    inquiry: &Inquiry<'_>,
+    changes: &[Change],
+    config: &Config,
+) -> Result<Moment, Error> {
+    let (capture, found) = look(source, inquiry, changes, config)?;
     let healthy = &capture.healthy;
     let healthy_rows = (healthy.spans.len() + healthy.logs.len() + healthy.points.len()) as u64;
     let share = capture.share();
@@ -88,6 +101,7 @@ pub fn at_moment(source: &dyn Source, inquiry: &Inquiry<'_>, config: &Config) ->
 pub(super) fn look(
     source: &dyn Source,
     inquiry: &Inquiry<'_>,
+    changes: &[Change],
     config: &Config,
 ) -> Result<(Capture, Explanation), Error> {
     let service = inquiry.service;
@@ -107,6 +121,9 @@ pub(super) fn look(
         ..Known::default()
     };
     let mut found = compare_with(&capture.healthy, &capture.faulty, capture.faulty_times.start, known);
+    let onset = inquiry.onset();
+    let changes = changes::recent(changes, &onset, &config.redaction());
+    changes::suspect(&mut found, &changes, &onset, [&capture.healthy, &capture.faulty]);
     if let Some(service) = service {
         let below = below(service, &edges_of(&capture.healthy, &capture.faulty));
         found.causes.retain(|cause| below.contains(&service_of(cause)));

@@ -26,9 +26,10 @@ pub fn versions(pair: &Pair<'_>, against: &BTreeMap<ServiceKey, f64>) -> Vec<Clu
         }
         let spans = || pair.bad.spans.iter().filter(|span| span.service() == service);
         let runs_it = |span: &&SpanRow| span.resource.version == *version;
+        let healthy = pair.good.spans;
         let (new, old) =
-            (worse(spans().filter(runs_it), pair), worse(spans().filter(|span| !runs_it(span)), pair));
-        if old.of() >= 10 && new.either.ratio() <= old.either.ratio() {
+            (worse(spans().filter(runs_it), healthy), worse(spans().filter(|span| !runs_it(span)), healthy));
+        if old.of() >= ENOUGH_OLD && new.either.ratio() <= old.either.ratio() {
             continue;
         }
         let text = if old.of() == 0 {
@@ -49,6 +50,42 @@ pub fn versions(pair: &Pair<'_>, against: &BTreeMap<ServiceKey, f64>) -> Vec<Clu
     clues
 }
 
+/// Below so much evidence two versions differ by chance: about 1 in 20 would.
+const DIFFERENT: f64 = 2.0;
+/// So many spans of other versions are enough to compare with.
+const ENOUGH_OLD: u64 = 10;
+
+/// Whether a version of a service is worse than its others beside it, or, where there are too few of these, than those
+/// before it; nothing where the version is not seen.
+#[must_use]
+pub fn is_worse(
+    service: &ServiceKey,
+    version: &str,
+    healthy: &[SpanRow],
+    faulty: &[SpanRow],
+) -> Option<bool> {
+    let of_service = |span: &&SpanRow| span.service() == service;
+    let usual: Vec<SpanRow> = healthy.iter().filter(of_service).cloned().collect();
+    let runs_it = |span: &&SpanRow| *span.resource.version == *version;
+    let spans = || faulty.iter().filter(of_service);
+    let new = worse(spans().filter(runs_it), &usual);
+    if new.of() == 0 {
+        return None;
+    }
+    let beside = worse(spans().filter(|span| !runs_it(span)), &usual);
+    let old = if beside.of() >= ENOUGH_OLD {
+        beside
+    } else {
+        worse(usual.iter().filter(|span| !runs_it(span)), &usual)
+    };
+    // Nothing else ran in what is held: there is only its time.
+    if old.of() == 0 {
+        return None;
+    }
+    let differs = log_likelihood_ratio(new.either, old.either) >= DIFFERENT;
+    Some(differs && new.either.ratio() > old.either.ratio())
+}
+
 /// How many spans are worse than healthy ones.
 #[derive(Clone, Copy, Debug, Default)]
 struct Worse {
@@ -64,9 +101,9 @@ impl Worse {
     }
 }
 
-fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, pair: &Pair<'_>) -> Worse {
+fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, healthy: &[SpanRow]) -> Worse {
     let mut usual: BTreeMap<(ServiceKey, Arc<str>), Vec<f64>> = BTreeMap::new();
-    for span in pair.good.spans {
+    for span in healthy {
         #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
         usual
             .entry((span.service().clone(), span.operation.clone()))

@@ -2,7 +2,7 @@
 //! askama escapes every text.
 
 use super::Error;
-use super::capture::{Capture, Chosen, Scope};
+use super::capture::{Capture, Chosen, Period, Scope};
 use super::collect::Output;
 use super::contrast::Contrast;
 use super::evidence::{Cause, CauseKind, Pass};
@@ -187,12 +187,12 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
     let page = Page {
         title: anomaly.title.clone(),
         severity: anomaly.severity.as_str(),
-        since: clock(onset),
+        since: clock_seen_at(onset, shown.at),
         since_full: onset.to_string(),
         at: clock(shown.at),
         healthy: {
             let times = &shown.capture.healthy_times;
-            format!("{} to {}", clock(times.start), clock(times.end))
+            format!("{} to {}", clock_seen_at(times.start, shown.at), clock_seen_at(times.end, shown.at))
         },
         what: match anomaly.fired_at {
             Some(_) => format!("{}: {}", anomaly.service, symptom(anomaly.symptom)),
@@ -205,13 +205,13 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         told: told(anomaly),
         affected: anomaly.members.iter().take(MEMBERS).map(affected).collect(),
         more_affected: anomaly.members.len().saturating_sub(MEMBERS),
-        changes: shown.changes.iter().map(|change| change_view(change, onset)).collect(),
+        changes: shown.changes.iter().map(|change| change_view(change, onset, shown.at)).collect(),
         charts: charts(shown, onset),
         twin: twin_view(shown),
         lines: shown.lines.iter().take(SHOWN).map(line_view).collect(),
         contrasts: shown.contrasts.iter().map(contrast_view).collect(),
         collected: shown.collected.iter().map(collected_view).collect(),
-        last_run: anomaly.symptom == Symptom::MissedJob,
+        last_run: anomaly.symptom == Symptom::MissedJob && has_last_run(shown),
         traces: shown.chosen.traces.len(),
         failed_traces: shown.chosen.failed_traces,
         log_records: shown.chosen.logs.len(),
@@ -222,6 +222,15 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         version: env!("CARGO_PKG_VERSION"),
     };
     Ok(page.render()?)
+}
+
+/// Whether a good run of the job is among what is shown: of the healthy traces none has failed.
+fn has_last_run(shown: &Shown<'_>) -> bool {
+    let healthy = shown.chosen.spans.iter().filter(|(period, _)| *period == Period::Healthy);
+    healthy.map(|(_, span)| (span.service(), &*span.operation)).any(|(service, operation)| {
+        let operations = &shown.scope.operations;
+        operations.iter().any(|(of, named)| of == service && named == operation)
+    })
 }
 
 /// Nothing where nobody was told.
@@ -303,7 +312,7 @@ const fn kind(kind: CauseKind) -> &'static str {
         CauseKind::Saturation => "a resource is used up",
         CauseKind::Traffic => "requests stopped coming",
         CauseKind::Deploy => "its new version",
-        CauseKind::Data => "particular data",
+        CauseKind::Data => "its telemetry",
         CauseKind::Job => "the job did not run",
         CauseKind::Inconclusive => "not clear",
     }
@@ -323,8 +332,10 @@ const fn meaning(kind: CauseKind) -> &'static str {
         CauseKind::Deploy => {
             "Only what the new version handles is worse. Rolling back is the first thing to consider."
         }
-        CauseKind::Data => "Only requests with particular values are affected.",
-        CauseKind::Job => "The last run below was good; the next one did not come.",
+        CauseKind::Data => {
+            "Telemetry is missing, late or refused: what is seen of the service is not what it does."
+        }
+        CauseKind::Job => "A run was due and did not come.",
         CauseKind::Inconclusive => "Nothing stands out enough to name a cause. This is the best guess.",
     }
 }
@@ -394,7 +405,16 @@ fn clock(at: Timestamp) -> String {
     text.get(11..19).map_or(text.clone(), ToOwned::to_owned)
 }
 
-fn change_view(change: &Change, onset: Timestamp) -> ChangeView {
+/// The same, with the date where that is another than today's.
+fn clock_seen_at(at: Timestamp, now: Timestamp) -> String {
+    let date = |of: Timestamp| of.to_string().get(..10).map(ToOwned::to_owned);
+    match date(at) {
+        Some(day) if date(now).as_ref() != Some(&day) => format!("{day} {}", clock(at)),
+        _ => clock(at),
+    }
+}
+
+fn change_view(change: &Change, onset: Timestamp, now: Timestamp) -> ChangeView {
     #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
     let apart = |ns: u128| duration(ns as f64);
     let before = if change.at <= onset {
@@ -403,7 +423,7 @@ fn change_view(change: &Change, onset: Timestamp) -> ChangeView {
         format!("{} after", apart(change.at.since(onset).as_nanos()))
     };
     let service = change.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
-    ChangeView { at: clock(change.at), before, title: format!("{service}{}", change.title) }
+    ChangeView { at: clock_seen_at(change.at, now), before, title: format!("{service}{}", change.title) }
 }
 
 fn contrast_view(contrast: &Contrast) -> ContrastView {
@@ -503,7 +523,8 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
         usual: usual.map(|(.., words)| words).unwrap_or_default(),
         onset_x: format!("{:.1}", x(onset)),
         from: clock(times.start),
-        to: clock(shown.at),
+        // Where requests alone speak of it, what came after the last bad ones is not drawn.
+        to: clock(times.end),
     };
     let ratio = |cell: &(u64, u64, f64, f64)| if cell.0 == 0 { 0.0 } else { cell.1 as f64 / cell.0 as f64 };
     let seconds = step.as_secs_f64();
@@ -665,5 +686,17 @@ fn waterfall(twin: &Twin, bad: &Forest<'_>, good: &Forest<'_>) -> TwinView {
         keepsake: None,
         left_out: twin.rows.len().saturating_sub(rows.len()),
         rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_another_day_has_its_date() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        assert_eq!(clock_seen_at(Timestamp::from_secs(1_699_999_990), now), "22:13:10");
+        assert_eq!(clock_seen_at(Timestamp::from_secs(1_699_900_000), now), "2023-11-13 18:26:40");
     }
 }

@@ -1,6 +1,8 @@
 //! What must not leave in a bundle: values of attributes whose key says that they are secret, and
 //! secrets written into texts and names. Applied while rows are decoded, so that nothing later can forget it.
 
+use crate::confirm::Anomaly;
+use crate::context::Change;
 use regex::bytes::Regex;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -16,6 +18,8 @@ pub struct Redaction {
     any: Option<Regex>,
     /// Finds the words of a text that look like a secret; `None` when nothing does.
     patterns: Option<Regex>,
+    /// Whether passwords of URLs are hidden.
+    of_urls: bool,
 }
 
 /// Characters of a pattern, and patterns, that are taken at most.
@@ -37,7 +41,7 @@ impl Redaction {
         let either: Vec<String> =
             words.iter().map(String::as_str).chain(SCHEMES).map(regex::escape).collect();
         let any = Regex::new(&format!("(?i-u:{})", either.join("|"))).ok();
-        Self { words, any, patterns: None }
+        Self { words, any, patterns: None, of_urls: true }
     }
 
     /// Hides as well each word of a text that a pattern fits as a whole: `*` stands for any characters, `#` for a
@@ -52,14 +56,20 @@ impl Redaction {
 
     /// Whether there is certainly nothing to hide, neither of an attribute with this key nor in this text.
     fn is_plain(&self, text: &str) -> bool {
-        self.patterns.is_none() && self.has_no_word(text)
+        self.patterns.is_none() && self.has_no_word(text) && !self.may_hold_url(text)
+    }
+
+    fn may_hold_url(&self, text: &str) -> bool {
+        self.of_urls && text.contains('@')
     }
 
     fn has_no_word(&self, text: &str) -> bool {
         self.words.is_empty() || self.any.as_ref().is_some_and(|any| !any.is_match(text.as_bytes()))
     }
 
-    fn hides(&self, key: &str) -> bool {
+    /// Whether the value of this key is hidden whole.
+    #[must_use]
+    pub(super) fn hides(&self, key: &str) -> bool {
         if self.has_no_word(key) {
             return false;
         }
@@ -73,10 +83,45 @@ impl Redaction {
         if self.hides(key) { Cow::Borrowed(REDACTED) } else { self.text(value) }
     }
 
-    /// A text in which what follows `WORD=`, `WORD:` or `"WORD":` is hidden: a quoted value whole, what follows
-    /// `Cookie:` and `Authorization:` up to the end of the line, and else up to the next blank, quote, comma,
-    /// semicolon or ampersand; after `Bearer ` and `Basic ` likewise; and words that a pattern fits, with or without
-    /// what ends a sentence.
+    /// An anomaly as it may be quoted: the names of its operations are as rows hold them.
+    #[must_use]
+    pub fn anomaly(&self, anomaly: &Anomaly) -> Anomaly {
+        let mut shown = anomaly.clone();
+        let hide = |text: &mut String| {
+            if let Cow::Owned(hidden) = self.text(text) {
+                *text = hidden;
+            }
+        };
+        // Of a service that is called as a secret is, what follows its name is none.
+        let name = format!("{}: ", anomaly.service.name);
+        match anomaly.title.strip_prefix(&name) {
+            Some(rest) => shown.title = format!("{name}{}", self.text(rest)),
+            None => hide(&mut shown.title),
+        }
+        for member in &mut shown.members {
+            hide(&mut member.signal);
+            for (key, value) in &mut member.attributes {
+                *value = self.value(key, value).into_owned();
+            }
+        }
+        for near in &mut shown.examined.nearest {
+            hide(&mut near.line);
+            hide(&mut near.why_not);
+        }
+        shown.suppressed_by.iter_mut().for_each(hide);
+        shown
+    }
+
+    /// A change as it may be quoted.
+    #[must_use]
+    pub fn change(&self, change: &Change) -> Change {
+        Change { title: self.text(&change.title).into_owned(), ..change.clone() }
+    }
+
+    /// A text in which what follows `WORD=`, `WORD:` or `"WORD":` is hidden: a quoted value, list or map whole, what
+    /// follows `Cookie:` and `Authorization:` up to the end of the line, and else up to the next blank, quote, comma,
+    /// semicolon or ampersand; after `Bearer ` and `Basic ` likewise; the password of a URL; and words that a pattern
+    /// fits, with or without what ends a sentence.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.is_plain(text) {
@@ -92,10 +137,23 @@ impl Redaction {
                 Some((at.start, at.start + fits.len()))
             }));
         }
+        if self.may_hold_url(text) {
+            hidden.extend(passwords_of_urls(text));
+        }
         let words = self.words.iter().map(String::as_str);
         for word in words.chain(SCHEMES) {
+            // What lies in a list or map that is hidden has no end of its own to be looked for.
+            let mut until = 0;
             for (at, _) in lower.match_indices(word) {
-                hidden.extend(value_after(&lower, word, at + word.len()));
+                if at < until {
+                    continue;
+                }
+                if let Some((from, to)) = value_after(&lower, word, at + word.len()) {
+                    if is_opening(lower.get(from..).and_then(|value| value.chars().next())) {
+                        until = to;
+                    }
+                    hidden.push((from, to));
+                }
             }
         }
         if hidden.is_empty() {
@@ -133,7 +191,9 @@ fn value_after(lower: &str, word: &str, end: usize) -> Option<(usize, usize)> {
         }
     }
     let from = end + rest.len() - value.len();
-    let length = if let Some(quote) = quote {
+    let length = if quote.is_none() && is_opening(value.chars().next()) {
+        Some(enclosed(value))
+    } else if let Some(quote) = quote {
         // Within a text that is itself quoted, quotes are escaped.
         let is_escaped = lower.get(..from - 1)?.ends_with('\\');
         let mut before = ' ';
@@ -149,6 +209,57 @@ fn value_after(lower: &str, word: &str, end: usize) -> Option<(usize, usize)> {
     };
     let length = length.unwrap_or(value.len());
     (length > 0).then_some((from, from + length))
+}
+
+const fn is_opening(first: Option<char>) -> bool {
+    matches!(first, Some('[' | '{'))
+}
+
+/// How long the list or map is that a text begins with; the whole text if it does not end in it.
+fn enclosed(text: &str) -> usize {
+    let (mut depth, mut quote, mut is_escaped) = (0u32, None, false);
+    for (at, character) in text.char_indices() {
+        if std::mem::take(&mut is_escaped) {
+            continue;
+        }
+        match (quote, character) {
+            (_, '\\') => is_escaped = true,
+            (Some(open), _) if open == character => quote = None,
+            (Some(_), _) => {}
+            (None, '"') => quote = Some(character),
+            (None, '[' | '{') => depth = depth.saturating_add(1),
+            (None, ']' | '}') => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at + character.len_utf8();
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    text.len()
+}
+
+/// Where the passwords of URLs lie: `scheme://user:PASSWORD@host`, with slashes that may be escaped as in JSON.
+fn passwords_of_urls(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    let begins = ["://", ":\\/\\/"]
+        .into_iter()
+        .flat_map(|sign| text.match_indices(sign).map(|(at, sign)| at + sign.len()));
+    begins.filter_map(|begin| {
+        let rest = text.get(begin..)?;
+        let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`');
+        let rest = rest.get(..rest.find(is_end).unwrap_or(rest.len()))?;
+        let authority = rest.get(..rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()))?;
+        let colon = authority.find(':')?;
+        let after = authority.get(colon + 1..)?;
+        let length = after.rfind('@').or_else(|| {
+            // A password with a sign that should have been encoded; an address or a port is none.
+            let is_host = authority.starts_with('[') || after.chars().all(|c| c.is_ascii_digit());
+            (!is_host).then(|| rest.get(colon + 1..)?.find('@'))?
+        })?;
+        let from = begin + colon + 1;
+        (length > 0).then_some((from, from + length))
+    })
 }
 
 /// What a pattern says, as a regular expression.
@@ -168,7 +279,8 @@ fn expression(pattern: &str) -> String {
 /// Where the words of a text lie: what stands between blanks, quotes, brackets and the signs that join names to values.
 fn words_of(text: &str) -> impl Iterator<Item = Range<usize>> {
     let is_between = |c: char| {
-        let is_sign = matches!(c, '"' | '\'' | ',' | ';' | '&' | '=' | ':' | '/' | '<' | '>' | '|');
+        let is_sign =
+            matches!(c, '"' | '\'' | ',' | ';' | '&' | '=' | ':' | '/' | '<' | '>' | '|' | '“' | '”');
         is_sign || c.is_whitespace() || matches!(c, '(' | ')' | '[' | ']' | '{' | '}')
     };
     let mut at = 0;
@@ -206,6 +318,7 @@ mod tests {
             ("key=SK_LIVE_abc&x=sk_test_abc", "key=[redacted]&x=sk_test_abc"),
             ("GET /users/ada@mail.example/cart", "GET /users/[redacted]/cart"),
             ("(aüb) aüüb", "([redacted]) aüüb"),
+            ("“ada@mail.example” is slow", "“[redacted]” is slow"),
             ("password=ada@mail.example rest", "password=[redacted] rest"),
             ("", ""),
         ] {
@@ -215,6 +328,29 @@ mod tests {
         let without_words = Redaction::default().with_patterns(&patterns);
         assert_eq!(without_words.text("to ada@mail.example"), "to [redacted]");
         assert_eq!(without_words.value("password", "x"), "x");
+    }
+
+    #[test]
+    fn passwords_of_urls_are_hidden() {
+        let cases = [
+            ("postgres://app:hunter2@db:5432/shop", "postgres://app:[redacted]@db:5432/shop"),
+            (
+                "cannot reach redis://:hunter2@cache, trying again",
+                "cannot reach redis://:[redacted]@cache, trying again",
+            ),
+            ("a://u:p@q@h/ b://v:w@i", "a://u:[redacted]@h/ b://v:[redacted]@i"),
+            ("mongodb://u:a,b@h1,h2/x", "mongodb://u:[redacted]@h1,h2/x"),
+            ("amqp://u:a/b#c@mq", "amqp://u:[redacted]@mq"),
+            (r#"{"url":"https:\/\/u:p@h\/x"}"#, r#"{"url":"https:\/\/u:[redacted]@h\/x"}"#),
+            ("http://h:8080/users/ada@mail.example", "http://h:8080/users/ada@mail.example"),
+            ("http://[::1]:80/a@b ssh://git@h/x", "http://[::1]:80/a@b ssh://git@h/x"),
+            ("ß://ü:é@ö", "ß://ü:[redacted]@ö"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(redaction().text(text), shown);
+            assert_eq!(Redaction::new(&[]).text(text), shown);
+        }
+        assert_eq!(Redaction::default().text("a://b:c@d"), "a://b:c@d");
     }
 
     #[test]
@@ -237,6 +373,11 @@ mod tests {
             ),
             ("authorization=a b", "authorization=[redacted] b"),
             ("ß token=ü&x=1", "ß token=[redacted]&x=1"),
+            (r#"{"password": ["a b", "c]"], "a": 1}"#, r#"{"password": [redacted], "a": 1}"#),
+            (r#"{"token": {"a": {"b": "c d"}}, "e": "f"}"#, r#"{"token": [redacted], "e": "f"}"#),
+            (r#"{"m": "{\"token\": [\"a b\"]}", "e": 1}"#, r#"{"m": "{\"token\": [redacted]}", "e": 1}"#),
+            ("password={a b", "password=[redacted]"),
+            ("password=[redacted] x", "password=[redacted] x"),
         ];
         for (text, shown) in cases {
             assert_eq!(redaction().text(text), shown);

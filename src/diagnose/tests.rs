@@ -203,6 +203,60 @@ fn shop_until(fault: Fault, seed: u64, end_s: u64) -> Memory {
     Memory { requests: vec![(Signal::Traces, Bytes::from(spans), at), (Signal::Logs, Bytes::from(logs), at)] }
 }
 
+#[test]
+fn values_of_secret_keys_are_hidden_whole_at_any_depth() {
+    let string = |text: &str| AnyValue { value: Some(any_value::Value::StringValue(text.to_owned())) };
+    let list = |values: Vec<AnyValue>| AnyValue {
+        value: Some(any_value::Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
+            values,
+        })),
+    };
+    let map = |pairs: Vec<(&str, AnyValue)>| AnyValue {
+        value: Some(any_value::Value::KvlistValue(opentelemetry_proto::tonic::common::v1::KeyValueList {
+            values: pairs
+                .into_iter()
+                .map(|(key, value)| KeyValue {
+                    key: key.to_owned(),
+                    value: Some(value),
+                    ..KeyValue::default()
+                })
+                .collect(),
+        })),
+    };
+    let told = map(vec![
+        (
+            "users",
+            list(vec![map(vec![("Password", string("one two, three; four")), ("name", string("ada b"))])]),
+        ),
+        ("secrets", list(vec![string("five six"), map(vec![("a", string("seven eight"))])])),
+    ]);
+    let long = format!("{}https://ada:nine@h/", "x".repeat(1_024 - "https://ada:ni".len()));
+    let record = LogRecord {
+        time_unix_nano: START_S * 1_000_000_000,
+        body: Some(told.clone()),
+        attributes: vec![
+            KeyValue { key: "told".to_owned(), value: Some(told), ..KeyValue::default() },
+            text("long", &long),
+        ],
+        ..LogRecord::default()
+    };
+    let body = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            scope_logs: vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }],
+            ..ResourceLogs::default()
+        }],
+    }
+    .encode_to_vec();
+    let mut gather = Gather::new(Limits::default());
+    decode(Signal::Logs, &body, &Config::default().redaction(), &|_| true, &mut gather).unwrap();
+    let rows = gather.finish();
+    let shown = "{users=[{Password=[redacted],name=ada b}],secrets=[redacted]}";
+    assert_eq!(&*rows.logs[0].body, shown);
+    let values: Vec<&str> = rows.logs[0].attributes.iter().map(|(_, value)| &**value).collect();
+    assert_eq!(values[1], shown);
+    assert!(values[0].ends_with("https://ada:[r"), "no part of what is cut: {}", values[0]);
+}
+
 pub(super) fn rows(source: &Memory) -> Rows {
     let mut gather = Gather::new(Limits::default());
     for (signal, body, _) in &source.requests {
@@ -296,7 +350,7 @@ fn evidence_of_a_moment_is_as_that_of_an_alarm_and_says_that_there_was_none() {
             std::fs::write(written.path().join(name), bytes).unwrap();
         }
         let bundle = Bundle::open(written.path()).unwrap();
-        let asked = at_moment(&shop(fault, 7), &inquiry, &Config::default()).unwrap();
+        let asked = at_moment(&shop(fault, 7), &inquiry, &[], &Config::default()).unwrap();
         assert_eq!(bundle.told, asked.causes, "{fault:?}: with evidence and without");
         let page = std::fs::read_to_string(written.path().join("index.html")).unwrap();
         assert!(page.contains("looked at without an alarm") && !page.contains("Why you were told"));
@@ -310,13 +364,101 @@ fn evidence_of_a_moment_is_as_that_of_an_alarm_and_says_that_there_was_none() {
 }
 
 #[test]
+fn a_moment_is_told_with_the_deploy_before_it_with_evidence_and_without() {
+    let deploy = crate::context::Change {
+        id: crate::context::ChangeId("1".into()),
+        at: Timestamp::from_secs(ONSET_S - 5),
+        service: Some(ServiceKey::named("billing")),
+        kind: crate::context::ChangeKind::Deploy,
+        title: "billing 1.0 → 1.1".into(),
+        inferred: false,
+        version: None,
+    };
+    let source = shop_until(Fault::Code, 7, ONSET_S + 120);
+    let inquiry =
+        Inquiry { at: Timestamp::from_secs(ONSET_S + 120), service: None, healthy: None, faults: &[] };
+    let told = |changes: &[crate::context::Change]| {
+        at_moment(&source, &inquiry, changes, &Config::default()).unwrap().causes
+    };
+    assert_eq!((told(&[])[0].service.as_str(), told(&[])[0].kind), ("billing", CauseKind::Code));
+    let causes = told(std::slice::from_ref(&deploy));
+    assert_eq!((causes[0].service.as_str(), causes[0].kind), ("billing", CauseKind::Deploy));
+    let directory = tempfile::tempdir().unwrap();
+    let diagnosis = Diagnosis::new(Config::default(), directory.path());
+    let made = diagnosis.of_moment(&inquiry, &[deploy], &source).unwrap();
+    let told = made.files.iter().find(|(name, _)| name == "causes.json").unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told.1).unwrap();
+    assert_eq!(told["causes"][0]["kind"], "deploy");
+}
+
+#[test]
+fn a_page_claims_no_more_than_is_known() {
+    let page = |fault, symptom, now_s| {
+        let directory = tempfile::tempdir().unwrap();
+        let anomaly = anomaly(symptom);
+        let case = Case {
+            anomaly: &anomaly,
+            changes: &[],
+            topology: &Topology::default(),
+            pass: Pass::Complete,
+            now: Timestamp::from_secs(now_s),
+            collected: &[],
+        };
+        let diagnosis = Diagnosis::new(Config::default(), directory.path());
+        let evidence = diagnosis.run(&case, &shop(fault, 7)).unwrap();
+        std::fs::read_to_string(evidence.bundle.path.join("index.html")).unwrap()
+    };
+    let unclear = page(Fault::None, Symptom::Errors, END_S + 100);
+    assert!(unclear.contains("(best guess)") && !unclear.contains("likely</span>"), "{unclear}");
+    // The chart ends where what is drawn does, ten seconds after the last bad request.
+    assert!(unclear.contains("<span>22:15:45</span>") && unclear.contains("as of 22:17:15"), "{unclear}");
+    assert!(page(Fault::Code, Symptom::Errors, END_S).contains("likely</span>"));
+    let missed = page(Fault::TrafficDrop, Symptom::MissedJob, END_S);
+    assert!(missed.contains("last good run among them") && missed.contains("A run was due"), "{missed}");
+}
+
+#[test]
+fn what_is_told_of_the_alarm_itself_holds_no_secret_and_fits_the_rows() {
+    let config = Config { redact_patterns: vec!["bill".into()], ..Config::default() };
+    let mut anomaly = anomaly(Symptom::Errors);
+    anomaly.title = "orders: 40 % of “POST /bill” fail".into();
+    anomaly.members[0].signal = "POST /bill".into();
+    let directory = tempfile::tempdir().unwrap();
+    let case = Case {
+        anomaly: &anomaly,
+        changes: &[],
+        topology: &Topology::default(),
+        pass: Pass::Complete,
+        now: Timestamp::from_secs(END_S),
+        collected: &[],
+    };
+    let evidence =
+        Diagnosis::new(config.clone(), directory.path()).run(&case, &shop(Fault::Code, 7)).unwrap();
+    for name in ["index.html", "manifest.json", "causes.json"] {
+        let content = std::fs::read_to_string(evidence.bundle.path.join(name)).unwrap();
+        assert!(
+            !content.contains("/bill”") && !content.contains("/bill\"") && !content.contains("/bill<"),
+            "{name}"
+        );
+    }
+    let shown = config.redaction().anomaly(&anomaly);
+    assert_eq!(shown.title, "orders: 40 % of “POST /[redacted]” fail");
+    let bundle = Bundle::open(&evidence.bundle.path).unwrap();
+    assert_eq!(bundle.anomaly.members[0].signal, "POST /[redacted]");
+    let in_scope = bundle.faulty.spans.iter().filter(|span| {
+        *span.service() == anomaly.service && *span.operation == *bundle.anomaly.members[0].signal
+    });
+    assert!(in_scope.count() > 0, "what the alarm is about is found by its name");
+}
+
+#[test]
 fn minutes_in_which_something_was_known_to_be_wrong_are_not_what_is_healthy() {
     let at = Timestamp::from_secs(ONSET_S + 400);
     let source = shop_until(Fault::SlowDatabase, 7, ONSET_S + 400);
     let onset = Timestamp::from_secs(ONSET_S);
     let named = |healthy, faults: &[std::ops::Range<Timestamp>]| {
         let inquiry = Inquiry { at, service: None, healthy, faults };
-        at_moment(&source, &inquiry, &Config::default()).unwrap()
+        at_moment(&source, &inquiry, &[], &Config::default()).unwrap()
     };
     // The fault goes on for longer than what is looked at, so most of the ten minutes before is of it, too.
     assert_eq!(named(None, &[]).causes, []);

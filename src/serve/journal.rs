@@ -5,6 +5,7 @@ use super::convert::{service, span_kind, to_proto};
 use super::{Error, Meter, Range};
 use crate::api::v1;
 use crate::confirm::{Anomaly, AnomalyState, Severity};
+use crate::context::Change;
 use crate::diagnose::{
     Condition, Diagnosis, FAULTY, Inquiry, LogRow, Made, Redaction, Resource, Rows, Search, SpanRow,
     at_moment, conditions, find_logs, find_trace, find_traces,
@@ -140,6 +141,11 @@ impl Api {
         Ok(Asked { at, service, healthy, faults })
     }
 
+    /// Changes that are known.
+    fn changes(&self) -> Result<Vec<Change>, Error> {
+        Ok(self.board().look(|fold| fold.changes.values().cloned().collect())?)
+    }
+
     /// What broke at a moment, with the files of its evidence.
     ///
     /// # Errors
@@ -147,7 +153,7 @@ impl Api {
     pub fn explain_whole(&self, asked: &v1::ExplainRequest, meter: &mut Meter) -> Result<Made, Error> {
         let asked = self.asked(asked)?;
         meter.take(MEMORY_BYTES)?;
-        let changes = self.board().look(|fold| fold.changes.values().cloned().collect::<Vec<_>>())?;
+        let changes = self.changes()?;
         let diagnosis = Diagnosis::new(self.sources.diagnose.clone(), &self.sources.evidence);
         let diagnosis = match &self.sources.keepsakes {
             Some(keepsakes) => diagnosis.with_keepsakes(keepsakes.clone()),
@@ -172,7 +178,8 @@ impl Api {
         let asked = self.asked(asked)?;
         meter.take(MEMORY_BYTES)?;
         let recorded = &*self.sources.recorded;
-        let found = at_moment(recorded, &asked.inquiry(&asked.times()), &self.sources.diagnose)
+        let changes = self.changes()?;
+        let found = at_moment(recorded, &asked.inquiry(&asked.times()), &changes, &self.sources.diagnose)
             .map_err(|error| Error::Storage(error.to_string()))?;
         let healthy = found.healthy_times;
         let since =

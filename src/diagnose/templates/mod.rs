@@ -63,6 +63,12 @@ pub struct Templates {
     catch_all: Option<u32>,
 }
 
+/// Equal for lines that differ only in what is variable in them.
+#[must_use]
+pub(super) fn signature(line: &str) -> u64 {
+    Line::new(line).signature()
+}
+
 impl Templates {
     /// The template of a line, which is made when none fits.
     pub fn learn(&mut self, line: &str) -> TemplateId {
