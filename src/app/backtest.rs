@@ -281,16 +281,17 @@ impl Stages {
         }
         let before = self.judging.judge.budgets.indicators();
         let topology = self.counting.windows.topology();
-        let judged = self.judging.step(&merged.tick, &merged.sealed, &topology)?;
+        let scored = self.judging.step(&merged.tick, &merged.sealed, &topology)?;
         let indicators = self.judging.judge.budgets.indicators();
         if !Arc::ptr_eq(&before, &indicators) {
             self.counting.set_indicators(&indicators);
         }
         if let Some(scores) = &mut self.scores {
             scores.note_instances(&merged.tick);
-            scores.write(&judged.scores, &self.registry)?;
+            scores.write(&scored, &self.registry)?;
         }
-        judged.jobs.iter().try_for_each(|job| self.diagnose(job))
+        let due = self.judging.take_jobs(&topology, |_| usize::MAX);
+        due.iter().try_for_each(|job| self.diagnose(job))
     }
 
     fn diagnose(&mut self, job: &Job) -> Result<(), Error> {

@@ -2,13 +2,13 @@
 
 use super::Error;
 use super::judging::{Job, Judging};
+use super::waiting::{Serves, Waiting};
 use crate::confirm::{Anomaly, AnomalyId};
 use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Uploading, run_collector};
 use crate::journal::Recorder;
 use crate::limits::give_back_free_memory;
 use crate::model::Clock;
 use crate::observe::{Beat, Collect, Counter, Exposition, Kind};
-use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +26,7 @@ pub(super) struct Diagnosing {
     diagnosis: Diagnosis,
     recorder: Recorder,
     clock: Arc<dyn Clock>,
+    waiting: Arc<Waiting>,
     first: Took,
     complete: Took,
     failed: Counter,
@@ -83,6 +84,7 @@ impl Diagnosing {
             diagnosis,
             recorder,
             clock,
+            waiting: Arc::default(),
             first: Took::default(),
             complete: Took::default(),
             failed: Counter::default(),
@@ -95,11 +97,16 @@ impl Diagnosing {
         }
     }
 
-    /// Makes one diagnosis after the other until no more can come.
-    pub fn run(self: &Arc<Self>, jobs: &Receiver<Job>, judging: &Arc<Mutex<Judging>>, beat: &Beat) {
+    /// Where diagnoses wait for a thread.
+    pub fn waiting(&self) -> Arc<Waiting> {
+        self.waiting.clone()
+    }
+
+    /// Makes one diagnosis after the other of those that wait, until these are closed.
+    pub fn run(self: &Arc<Self>, serves: Serves, judging: &Arc<Mutex<Judging>>, beat: &Beat) {
         // Evidence may come later, spans must not.
         super::give_way();
-        while let Ok(job) = jobs.recv() {
+        while let Some(job) = self.waiting.next(serves) {
             beat.begin();
             // A bundle that cannot be written, or a fault in the diagnosis, costs the evidence, not the alert;
             // a daemon that stopped for it would meet it again after each restart.
@@ -110,7 +117,7 @@ impl Diagnosing {
             match done {
                 Ok(Ok(())) => {
                     let took = if job.pass == Pass::First { &self.first } else { &self.complete };
-                    took.note(self.clock.now().since(job.at));
+                    took.note(self.clock.now().since(job.due));
                     continue;
                 }
                 Ok(Err(error)) => {
@@ -295,6 +302,15 @@ impl Collect for Diagnosing {
         seconds("barograph_diagnosis_longest_seconds", Kind::Gauge, "The longest of those times.", |took| {
             took.longest_ns.load(Ordering::Relaxed)
         });
+        out.family(
+            "barograph_diagnoses_waiting",
+            Kind::Gauge,
+            "Diagnoses that are due and wait for a thread.",
+            [("first", Pass::First), ("complete", Pass::Complete)]
+                .map(|(name, pass)| ([("pass", name)], self.waiting.len(pass) as f64))
+                .iter()
+                .map(|(labels, value)| (labels.as_slice(), *value)),
+        );
         out.single(
             "barograph_collected_late_total",
             Kind::Counter,

@@ -31,15 +31,10 @@ pub struct Job {
     /// Changes shortly before the onset, latest first.
     pub suspects: Vec<Change>,
     pub topology: Arc<Topology>,
-    /// When it was due, by the journal's clock.
+    /// When it was due, or the daemon had caught up if that was later, and when it was taken, by the journal's
+    /// clock.
+    pub due: Timestamp,
     pub at: Timestamp,
-}
-
-/// What one cut led to.
-#[derive(Debug, Default)]
-pub struct Judged {
-    pub jobs: Vec<Job>,
-    pub scores: Vec<Score>,
 }
 
 /// What people and pipelines tell, as the ledger holds it: each has a field that no other has.
@@ -70,6 +65,8 @@ pub struct Judging {
     /// How far changes that were told have been read from the ledger.
     read_through: u64,
     due: BTreeSet<(Timestamp, AnomalyId, bool)>,
+    /// The first cut that was not replayed.
+    live_since: Timestamp,
     /// Anomalies that were diagnosed or will be, while they are open.
     diagnosed: BTreeSet<AnomalyId>,
     /// While the journal is replayed nobody is told: the ledger knows what was.
@@ -94,6 +91,7 @@ impl Judging {
             complete_after: diagnose::Config::default().complete_after.0,
             read_through: 0,
             due: BTreeSet::new(),
+            live_since: Timestamp::ZERO,
             diagnosed: BTreeSet::new(),
             replaying: false,
             at: Timestamp::ZERO,
@@ -187,9 +185,12 @@ impl Judging {
         tick: &Tick,
         sealed: &[Arc<SealedWindow>],
         topology: &Arc<Topology>,
-    ) -> Result<Judged, Error> {
+    ) -> Result<Vec<Score>, Error> {
         let at = tick.cut.arrived;
         self.at = at;
+        if self.replaying {
+            self.live_since = at.saturating_add(Duration::from_nanos(1));
+        }
         self.hear();
         let judged = self.judge.step(tick, sealed, &self.registry, topology);
         let mut records = Vec::new();
@@ -214,8 +215,7 @@ impl Judging {
         let figures = |anomaly: &Anomaly| figures(budgets, checks, anomaly, at);
         let alerts = self.lifecycle.step_with(at, &anomalies, figures);
         self.tell(alerts, records)?;
-        let jobs = if self.replaying { Vec::new() } else { self.take_jobs(at, topology) };
-        Ok(Judged { jobs, scores: judged.scores })
+        Ok(judged.scores)
     }
 
     /// Takes over what people and pipelines told since the last cut.
@@ -285,16 +285,30 @@ impl Judging {
         }
     }
 
-    fn take_jobs(&mut self, at: Timestamp, topology: &Arc<Topology>) -> Vec<Job> {
+    /// The diagnoses that are due after the cut that was judged last, oldest first: of each pass at most so many as
+    /// there is room for. The others stay due. None while the journal is replayed.
+    pub fn take_jobs(&mut self, topology: &Arc<Topology>, room: impl Fn(Pass) -> usize) -> Vec<Job> {
+        if self.replaying || self.due.is_empty() {
+            return Vec::new();
+        }
+        let at = self.at;
+        let (mut first, mut complete) = (room(Pass::First), room(Pass::Complete));
+        let mut taken = Vec::new();
+        for of in self.due.iter().take_while(|(due, _, _)| *due <= at) {
+            let (pass, left) = if of.2 { (Pass::Complete, &mut complete) } else { (Pass::First, &mut first) };
+            if let Some(less) = left.checked_sub(1) {
+                *left = less;
+                taken.push((of.clone(), pass));
+            }
+        }
         let mut jobs = Vec::new();
-        while let Some((due, _, _)) = self.due.first()
-            && *due <= at
-            && let Some((_, id, complete)) = self.due.pop_first()
-        {
+        for (of, pass) in taken {
+            self.due.remove(&of);
+            let (due, id, _) = of;
             let Some(anomaly) = self.anomaly(&id) else { continue };
-            let pass = if complete { Pass::Complete } else { Pass::First };
             let suspects = anomaly.suspects.iter().filter_map(|id| self.change(id)).collect();
-            jobs.push(Job { anomaly, pass, suspects, topology: topology.clone(), at });
+            let due = due.max(self.live_since);
+            jobs.push(Job { anomaly, pass, suspects, topology: topology.clone(), due, at });
         }
         jobs
     }
@@ -443,5 +457,44 @@ mod tests {
         judging.tell(Vec::new(), Vec::new()).unwrap();
         assert!(!judging.is_unwritten());
         assert_eq!(Alert::latest(&ledger).unwrap(), [first, second].concat());
+    }
+
+    #[test]
+    fn a_diagnosis_for_which_there_is_no_room_stays_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("data"), store::Config::default()).unwrap();
+        let judge = Judge::new(
+            Budgets::new(slo::Config::default(), Vec::new()),
+            Detectors::new(detect::Config::default(), false),
+            Confirm::new(confirm::Config::default()),
+        );
+        let lifecycle = Lifecycle::new(alert::Config::default());
+        let mut judging = Judging::new(judge, lifecycle, store.ledger(), Arc::default());
+        judging.at = Timestamp::from_secs(1_000);
+        let anomalies = ["00000000000000aa", "00000000000000bb"].map(|id| {
+            let mut confirmed = alert::fixture::anomaly(id, judging.at);
+            confirmed.state = AnomalyState::Confirmed;
+            confirmed
+        });
+        let records = anomalies.iter().map(|anomaly| {
+            let id = &*anomaly.id.0;
+            NewRecord::new(judging.at, Stage::Confirm, id, id, anomaly).unwrap()
+        });
+        judging.tell(Vec::new(), records.collect()).unwrap();
+        anomalies.iter().for_each(|anomaly| judging.follow(anomaly));
+        let topology = Arc::default();
+        let mut take = |first, complete| {
+            let room = |pass| if pass == Pass::First { first } else { complete };
+            let jobs = judging.take_jobs(&topology, room).into_iter();
+            jobs.map(|job| (job.anomaly.id.0.to_string(), job.pass)).collect::<Vec<_>>()
+        };
+        let of = |number: usize, pass| (anomalies[number].id.0.to_string(), pass);
+        assert_eq!(take(0, 64), []);
+        assert_eq!(take(1, 64), [of(0, Pass::First)]);
+        assert_eq!(take(1, 64), [of(1, Pass::First)]);
+        assert_eq!(take(64, 64), [], "complete ones are not due yet");
+        judging.at = judging.at.saturating_add(judging.complete_after);
+        let mut take = |room| judging.take_jobs(&topology, |_| room).len();
+        assert_eq!((take(1), take(64), take(64)), (1, 1, 0));
     }
 }

@@ -18,6 +18,7 @@ mod removing;
 mod supervision;
 mod totals;
 mod unwritten;
+mod waiting;
 
 pub use backtest::{Backtest, Outcome};
 #[cfg(test)]

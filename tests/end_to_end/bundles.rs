@@ -15,7 +15,7 @@ use std::time::Duration;
 const SECRETS: [&str; 3] = ["hunter2", "topsecret", "s3cr3t"];
 
 /// A second of a service: of its spans every third fails if it is broken. All carry secrets.
-fn second(broken: bool) -> [Export; 2] {
+fn second(service: &str, broken: bool) -> [Export; 2] {
     let now = now_ns();
     let of = |number: u64| {
         let failed = broken && number.is_multiple_of(3);
@@ -34,20 +34,20 @@ fn second(broken: bool) -> [Export; 2] {
         ..LogRecord::default()
     };
     let log_records = all.iter().map(record).collect();
-    let traces = spans("cart", all);
+    let traces = spans(service, all);
     let resource = traces.resource_spans.first().and_then(|of| of.resource.clone());
     let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
     let of = ResourceLogs { resource, scope_logs, ..ResourceLogs::default() };
     [Export::Traces(traces), Export::Logs(ExportLogsServiceRequest { resource_logs: vec![of] })]
 }
 
-/// Sends a service that is broken or not, until a condition holds.
-pub async fn send(daemon: &Daemon, broken: bool, until: impl Fn() -> bool) {
+/// Sends services that are broken or not, until a condition holds. None calls another.
+pub async fn send(daemon: &Daemon, services: &[&str], broken: bool, until: impl Fn() -> bool) {
     let mut client = Client::new(&daemon.url("otlp_grpc"));
     let mut every = tokio::time::interval(Duration::from_secs(1));
     while !until() {
         every.tick().await;
-        for export in second(broken) {
+        for export in services.iter().flat_map(|service| second(service, broken)) {
             client.export(&export).await.expect("taken");
         }
     }
@@ -81,7 +81,7 @@ fn without_secrets(what: &str, text: &str) {
 /// Breaks something until it is found and all evidence of it is there; its anomaly.
 async fn broken(daemon: &Daemon) -> String {
     let anomaly = std::sync::OnceLock::new();
-    tokio::join!(send(daemon, true, || anomaly.get().is_some()), async {
+    tokio::join!(send(daemon, &["cart"], true, || anomaly.get().is_some()), async {
         let id = eventually("the fault is found", Duration::from_secs(60), async || {
             let rows = daemon.ask(&["anomalies"]);
             let firing = rows.as_array()?.iter().find(|row| row["state"] == "firing")?.clone();
@@ -111,7 +111,7 @@ async fn what_a_collector_says_after_the_complete_evidence_is_added_to_it() {
     let settings = ["detect.learn=\"5s\"", "diagnose.complete_after=\"1s\"", &collectors];
     let daemon = Daemon::start(&folder.path().join("data"), &settings);
     let begun = std::time::Instant::now();
-    send(&daemon, false, || begun.elapsed() > Duration::from_secs(12)).await;
+    send(&daemon, &["cart"], false, || begun.elapsed() > Duration::from_secs(12)).await;
     let anomaly = &*broken(&daemon).await;
     let told = |daemon: &Daemon| daemon.ask(&["incident", anomaly]).to_string();
     assert!(!told(&daemon).contains("Collector heap"), "it still runs");
@@ -145,7 +145,7 @@ async fn a_bundle_opens_everywhere_holds_no_secret_and_what_collectors_said() {
     let settings = ["detect.learn=\"5s\"", "diagnose.complete_after=\"4s\"", collectors, &uploads];
     let daemon = Daemon::start(&folder.path().join("data"), &settings);
     let begun = std::time::Instant::now();
-    send(&daemon, false, || begun.elapsed() > Duration::from_secs(12)).await;
+    send(&daemon, &["cart"], false, || begun.elapsed() > Duration::from_secs(12)).await;
     let anomaly = &*broken(&daemon).await;
     let (bundle, packed) = (folder.path().join("bundle"), folder.path().join("bundle.tar.zst"));
     daemon.ask(&["evidence", anomaly, "--out", &bundle.display().to_string()]);

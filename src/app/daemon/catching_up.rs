@@ -84,7 +84,7 @@ pub(super) fn counted(
     let sums = totals.add(&merged);
     let parts = counted_parts(&mut merged);
     let before = downstream.indicators.load_full();
-    let (_, through) = downstream.step(Batch { merged, sums, parts })?;
+    let through = downstream.step(Batch { merged, sums, parts })?;
     let indicators = downstream.indicators.load_full();
     if !Arc::ptr_eq(&before, &indicators) {
         counting.set_indicators(&indicators);

@@ -2,9 +2,10 @@
 
 use crate::aggregate::Indicator;
 use crate::app::Error;
-use crate::app::judging::{Job, Judging};
+use crate::app::judging::Judging;
 use crate::app::mailbox::Merge;
 use crate::app::totals::Sums;
+use crate::app::waiting::Waiting;
 use crate::journal::Position;
 use crate::limits::give_back_free_memory;
 use crate::store::{Checkpoint, Store};
@@ -54,15 +55,14 @@ pub(super) struct Downstream {
 }
 
 impl Downstream {
-    /// Stores and judges a cut; commits the checkpoint if it is one. Gives the diagnoses that are due,
-    /// and how far the journal may be recycled.
-    pub fn step(&self, batch: Batch) -> Result<(Vec<Job>, Option<Position>), Error> {
+    /// Stores and judges a cut; commits the checkpoint if it is one. Gives how far the journal may be recycled.
+    pub fn step(&self, batch: Batch) -> Result<Option<Position>, Error> {
         let Batch { merged, sums, parts } = batch;
         let cut = merged.tick.cut;
         self.store.keep(&merged);
         let topology = self.topology.load().topology.clone();
         let mut judging = self.judging.lock();
-        let judged = judging.step(&merged.tick, &merged.sealed, &topology)?;
+        judging.step(&merged.tick, &merged.sealed, &topology)?;
         // Whoever met it: what the disk failed to take is never tried again.
         if let Some(why) = self.store.poisoned() {
             return Err(crate::store::Error::Poisoned(why).into());
@@ -73,7 +73,7 @@ impl Downstream {
         }
         self.false_pages.store(Arc::new(judging.judge.confirm.budget(cut.arrived)));
         let Some(mut parts) = parts.filter(|_| !judging.is_unwritten()) else {
-            return Ok((judged.jobs, None));
+            return Ok(None);
         };
         parts.extend(judging.state()?);
         let pieces = judging.judge.budgets.unsaved();
@@ -95,7 +95,14 @@ impl Downstream {
         drop(checkpoint);
         // All states at once, written out, and a block's worth of windows.
         give_back_free_memory();
-        Ok((judged.jobs, committed))
+        Ok(committed)
+    }
+
+    /// Lets the diagnoses wait for a thread that are due, as far as there is room.
+    pub fn plan(&self, waiting: &Waiting) {
+        let topology = self.topology.load().topology.clone();
+        let due = self.judging.lock().take_jobs(&topology, |pass| waiting.room(pass));
+        due.into_iter().for_each(|job| waiting.put(job));
     }
 }
 

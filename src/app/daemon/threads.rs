@@ -5,11 +5,11 @@ use crate::aggregate::{Indicator, Partial, Shard};
 use crate::app::Error;
 use crate::app::counting::Counting;
 use crate::app::diagnosing::Diagnosing;
-use crate::app::judging::Job;
 use crate::app::keeping::{Keeping, Settled};
 use crate::app::mailbox::Mailbox;
 use crate::app::supervision::{DEADLINE, Supervisor};
 use crate::app::totals::Totals;
+use crate::app::waiting::{Serves, Waiting};
 use crate::journal::{self, Cut, Sequencer, Step, StepReceiver};
 use crate::observe::{Beat, Work};
 use crate::window::Windows;
@@ -23,9 +23,8 @@ use std::time::Duration;
 const SHARD_STEPS: usize = 4_096;
 /// Cuts that the window stage may lag behind; then the shards wait for it, and senders are told to.
 const PARTIALS_OF_A_SHARD: usize = 60;
-/// Diagnoses at once, and how many may wait.
-const DIAGNOSES: usize = 2;
-const DIAGNOSES_WAITING: usize = 64;
+/// The threads that diagnose. One makes first passes alone, so that these wait for no complete one.
+const DIAGNOSES: [Serves; 2] = [Serves::First, Serves::Any];
 /// How long a diagnosis may take: it gives way to everything else, and alerts do not wait for it.
 const DIAGNOSED_WITHIN: Duration = Duration::from_secs(120);
 /// A shard shows that it gets on with each cut, and each time it has counted so many requests.
@@ -84,22 +83,21 @@ pub(super) fn start_threads(
         to_judge.close();
         Ok(())
     })?;
-    let (jobs, jobs_received) = bounded(DIAGNOSES_WAITING);
     let (judging, handle) = (downstream.judging.clone(), journal.clone());
-    let left = jobs_received.clone();
+    let waiting = diagnosing.waiting();
     let (settled, settled_received) = bounded(KEEPSAKE_PARTS);
     spawn.thread("judge", "judge".to_owned(), move || {
-        let done = run_judge(&downstream, &mailbox, &jobs, &settled, &handle, &judged);
+        let done = run_judge(&downstream, &mailbox, &waiting, &settled, &handle, &judged);
         // A stop waits only for what is under way: the next start plans the rest again.
-        while left.try_recv().is_ok() {}
+        waiting.close();
         done
     })?;
-    for number in 0..DIAGNOSES {
-        let (jobs, judging, diagnosing) = (jobs_received.clone(), judging.clone(), diagnosing.clone());
+    for (number, serves) in DIAGNOSES.into_iter().enumerate() {
+        let (judging, diagnosing) = (judging.clone(), diagnosing.clone());
         let (name, beat) = (format!("diagnose-{number}"), Arc::new(Beat::default()));
         spawn.watch(name.clone(), beat.clone(), DIAGNOSED_WITHIN, Work::Begun);
         spawn.thread("diagnose", name, move || {
-            diagnosing.run(&jobs, &judging, &beat);
+            diagnosing.run(serves, &judging, &beat);
             Ok(())
         })?;
     }
@@ -197,25 +195,21 @@ pub(super) fn merge(windows: &mut Windows, cut: Cut, partials: Vec<Partial>, tot
 fn run_judge(
     downstream: &Downstream,
     mailbox: &Mailbox<Batch>,
-    jobs: &Sender<Job>,
+    waiting: &Waiting,
     settled: &Sender<Settled>,
     journal: &journal::Handle,
     beat: &Beat,
 ) -> Result<(), Error> {
     while let Some(batch) = mailbox.take() {
         let Cut { number, arrived, .. } = batch.merged.tick.cut;
-        let (due, through) = downstream.step(batch)?;
+        let through = downstream.step(batch)?;
         beat.done(number);
         if let Some(through) = through {
             journal.set_checkpoint(through);
             // When too many wait, this part is looked at with the next.
             let _ = settled.try_send((arrived, through));
         }
-        for job in due {
-            if let Err(error) = jobs.try_send(job) {
-                tracing::warn!(%error, "a diagnosis is left out: too many are waiting");
-            }
-        }
+        downstream.plan(waiting);
     }
     Ok(())
 }
