@@ -37,21 +37,13 @@ pub(super) struct FrameGuard {
     state: State,
     /// Idle frames that may still come.
     left: u32,
-    /// Whether the frame that comes is the head of a request, and whether one has come whole.
-    is_head: bool,
-    has_asked: bool,
     /// Up to when what each second allows was added. A clock is read only when nothing is left.
     since: Instant,
 }
 
 impl FrameGuard {
     pub const fn new(begun: Instant) -> Self {
-        Self { state: State::Preface(0), left: AT_FIRST, is_head: false, has_asked: false, since: begun }
-    }
-
-    /// Whether the head of a request has come whole, or all of it that fits into one frame.
-    pub const fn has_asked(&self) -> bool {
-        self.has_asked
+        Self { state: State::Preface(0), left: AT_FIRST, since: begun }
     }
 
     /// Looks at bytes that came. `false`: the connection is to be ended.
@@ -103,14 +95,12 @@ impl FrameGuard {
         if let State::Payload(left) = &mut self.state {
             *left = left.saturating_sub(count);
             if *left == 0 {
-                self.has_asked |= self.is_head;
                 self.state = State::Header([0; HEADER_BYTES], 0);
             }
         }
     }
 
     fn allows(&mut self, kind: u8, length: usize, clock: impl Fn() -> Instant) -> bool {
-        self.is_head = kind == HEADERS;
         if kind == HEADERS || kind == DATA && length > 0 {
             self.left = self.left.saturating_add(WITH_EACH).min(MOST);
             return true;
@@ -185,17 +175,6 @@ mod tests {
         let mut guard = FrameGuard::new(begun);
         assert!(guard.watch(b"POST /v1/traces HTTP/1.1\r\n", || begun));
         assert!((0..5_000).all(|_| guard.watch(&frame(6, 8), || begun)));
-    }
-
-    #[test]
-    fn who_has_not_sent_the_head_of_a_request_has_not_asked() {
-        let mut guard = FrameGuard::new(Instant::now());
-        let bytes = [PREFACE, &frame(4, 6), &frame(HEADERS, 20)].concat();
-        let (last, before) = bytes.split_last().unwrap();
-        for byte in before {
-            assert!(guard.watch(&[*byte], Instant::now) && !guard.has_asked());
-        }
-        assert!(guard.watch(&[*last], Instant::now) && guard.has_asked());
     }
 
     #[test]

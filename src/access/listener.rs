@@ -1,7 +1,7 @@
 //! The listener of the query and the page port: TLS, bounded connections, an end for those that idle.
 
 use super::{Access, Peer, Port, Stream};
-use crate::limits::{Busy, Seat, Seats};
+use crate::limits::{Seat, Seats};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -33,7 +33,7 @@ pub struct Listener {
 
 impl Listener {
     /// Serves at most `connections` at a time. One more takes the seat of one that has no request under way; if
-    /// there is none it is closed. A head of a request that does not come to its end is none.
+    /// there is none it is closed. Whoever serves them notes on the peer's seat when a request is under way.
     #[must_use]
     pub fn new(tcp: TcpListener, port: Port, access: Arc<Access>, connections: usize) -> Self {
         Self { tcp, port, access, seats: Seats::new(connections), shaking: FuturesUnordered::new() }
@@ -101,8 +101,6 @@ async fn shake(
                 peer: Peer { address: Some(address), certificate, sitting: Some(sitting.clone()) },
                 idle: Box::pin(tokio::time::sleep(IDLE_LIMIT)),
                 told: Some(Box::pin(async move { sitting.to_leave().await })),
-                listens: None,
-                port,
                 seat,
             })
         }
@@ -120,10 +118,6 @@ pub struct Connection {
     idle: Pin<Box<Sleep>>,
     /// Resolves when it is told to make way; `None` once it was.
     told: Option<BoxFuture<'static, ()>>,
-    /// Of the query port, once it has asked for anything: it is not told to, for who only listens is silent for long.
-    /// On the page port each request says itself when it is under way.
-    listens: Option<Busy>,
-    port: Port,
     seat: Seat,
 }
 
@@ -161,9 +155,6 @@ impl AsyncRead for Connection {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if self.listens.is_none() && self.port == Port::Query && self.stream.has_asked() {
-            self.listens = Some(self.seat.sitting().begin());
-        }
         self.noted(context, polled)
     }
 }
@@ -235,33 +226,31 @@ mod tests {
     use crate::model::SystemClock;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    /// HEADERS of stream 1, of one byte.
-    const HEAD: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x82];
-
     #[tokio::test]
-    async fn on_the_query_port_who_has_not_asked_yet_makes_way_and_who_listens_does_not() {
+    async fn who_idles_makes_way_although_it_has_asked_and_who_is_answered_does_not() {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let access = Access::open(&<_>::default(), &<_>::default(), Arc::new(SystemClock)).unwrap();
         let mut listener = Listener::new(tcp, Port::Query, access, 2);
         let mut held = Vec::new();
-        for sent in [[PREFACE, HEAD].concat(), PREFACE.to_vec()] {
+        for _ in 0..2 {
             let mut client = TcpStream::connect(address).await.unwrap();
-            client.write_all(&sent).await.unwrap();
+            client.write_all(b"ask").await.unwrap();
             let mut connection = listener.next().await;
-            let mut read = vec![0; sent.len()];
+            let mut read = [0; 3];
             connection.read_exact(&mut read).await.unwrap();
-            held.push((client, connection));
+            let request = connection.peer.sitting.clone().unwrap().begin();
+            held.push((client, connection, request));
         }
-        let (mut slow, mut listens) = (held.pop().unwrap(), held.pop().unwrap());
-        let (slow_ends, listens_ends) = (
-            tokio::spawn(async move { slow.1.read(&mut [0]).await.map_err(|error| error.kind()) }),
+        let (mut idles, mut listens) = (held.pop().unwrap(), held.pop().unwrap());
+        drop(idles.2);
+        let (idles_ends, listens_ends) = (
+            tokio::spawn(async move { idles.1.read(&mut [0]).await.map_err(|error| error.kind()) }),
             tokio::spawn(async move { listens.1.read(&mut [0]).await.map_err(|error| error.kind()) }),
         );
         let _newcomer = TcpStream::connect(address).await.unwrap();
         let newcomer = listener.next().await;
-        assert_eq!(slow_ends.await.unwrap(), Err(io::ErrorKind::TimedOut));
+        assert_eq!(idles_ends.await.unwrap(), Err(io::ErrorKind::TimedOut));
         assert!(!listens_ends.is_finished() && !newcomer.seat.sitting().has_asked());
         listens_ends.abort();
     }

@@ -5,13 +5,13 @@
 //! refused. Without tokens and client certificates everyone may do everything, and the ports are then
 //! bound to loopback addresses only, unless `access.allow_insecure` says otherwise.
 
-mod answering;
 mod config;
 mod credentials;
 mod denial;
 mod error;
 mod frames;
 mod guard;
+mod holding;
 mod listener;
 mod role;
 mod rules;
@@ -20,12 +20,12 @@ mod stream;
 mod tls;
 mod tokens;
 
-pub use answering::Answering;
 pub use config::{Config, TlsConfig};
 pub use credentials::{Credentials, cookie};
 pub use denial::{Denial, DeniedReason};
 pub use error::Error;
 pub use guard::{Access, Caller};
+pub use holding::Holding;
 pub use listener::Listener;
 pub use role::{Role, Roles};
 pub use rules::{Need, page_need, rpc_need, table};

@@ -58,11 +58,6 @@ impl Stream {
         self.broken.clone()
     }
 
-    /// Whether the head of a request has come, of HTTP/2.
-    pub(super) const fn has_asked(&self) -> bool {
-        self.frames.has_asked()
-    }
-
     fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if matches!(polled, Poll::Ready(Err(_))) {
             self.broken.store(true, Ordering::Release);

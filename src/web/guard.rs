@@ -1,6 +1,6 @@
 //! Access control in front of every page and path.
 
-use crate::access::{Access, Answering, Credentials, Denial, DeniedReason, Need, Peer, Role, page_need};
+use crate::access::{Access, Credentials, Denial, DeniedReason, Holding, Need, Peer, Role, page_need};
 use crate::serve::Api;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
@@ -43,7 +43,7 @@ pub(super) async fn keep_seat(request: Request, next: Next) -> Response {
     let arriving = (!request.body().is_end_stream()).then(|| sitting.arrive());
     let response = next.run(request).await;
     drop(arriving);
-    response.map(|body| Body::new(Answering::new(body, busy)))
+    response.map(|body| Body::new(Holding::new(body, busy)))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

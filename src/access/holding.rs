@@ -1,26 +1,25 @@
-//! An answer that keeps its connection's seat until its last byte was handed on.
+//! A body that keeps its connection's seat until its last byte was handed on.
 
-use crate::limits::Busy;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// The body of an answer, with the seat of the connection that it goes over.
+/// The body of a request or of an answer, with what says of its connection that it is under way.
 #[derive(Debug)]
-pub struct Answering<B> {
+pub struct Holding<B, H> {
     body: B,
-    _busy: Busy,
+    _held: H,
 }
 
-impl<B> Answering<B> {
-    /// The request is under way until this is dropped.
+impl<B, H> Holding<B, H> {
+    /// Holds it until this is dropped.
     #[must_use]
-    pub const fn new(body: B, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+    pub const fn new(body: B, held: H) -> Self {
+        Self { body, _held: held }
     }
 }
 
-impl<B: Body + Unpin> Body for Answering<B> {
+impl<B: Body + Unpin, H: Unpin> Body for Holding<B, H> {
     type Data = B::Data;
     type Error = B::Error;
 
