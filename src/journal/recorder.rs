@@ -40,6 +40,17 @@ impl Recorder {
         self.records(Position(from)).take_while(move |record| record.at < range.end)
     }
 
+    /// Records before a position that arrived at a time or later; where these are more than so many bytes, the last.
+    pub fn tail(
+        &self,
+        before: Position,
+        since: Timestamp,
+        bytes: u64,
+    ) -> impl Iterator<Item = Record> + use<> {
+        let from = self.first_after(since).unwrap_or(before.0).max(before.0.saturating_sub(bytes));
+        self.records_between(Position(from)..before)
+    }
+
     /// Records that may hold items of these event times and of this filter, in order. Coarse: whole
     /// requests, of which the reader takes what it wants. Items that came more than 90 s late are not
     /// looked for. When the writer overtakes a slow reader, the records it lost are left out.

@@ -303,6 +303,31 @@ fn the_oldest_is_recycled_but_never_past_the_checkpoint() {
 }
 
 #[test]
+fn the_tail_before_a_position_is_bounded_by_time_and_by_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 16 << 20, None);
+    let mut positions = Vec::new();
+    for second in 0..40u64 {
+        // 1 MiB segments: the tail is in several.
+        let (admitted, _pending) = request(wire(second as u32, 100_000), &[0]);
+        let steps = sequencer.append_at(admitted, Timestamp::from_secs(1_000 + second)).unwrap();
+        positions.extend(steps.filter_map(|step| match step {
+            Step::Work { at, .. } => Some(at),
+            Step::Barrier(_) => None,
+        }));
+    }
+    let tail = |before: Position, since: u64, bytes: u64| -> Vec<Position> {
+        recorder.tail(before, Timestamp::from_secs(since), bytes).map(|record| record.at).collect()
+    };
+    assert_eq!(tail(positions[30], 1_010, u64::MAX), positions[10..30]);
+    assert_eq!(tail(positions[30], 0, u64::MAX), positions[..30]);
+    assert_eq!(tail(positions[30], 1_010, 250_000), positions[28..30], "what begins within the bytes");
+    assert!(tail(positions[30], 1_035, u64::MAX).is_empty(), "all of it is newer");
+    assert!(tail(positions[30], 2_000, u64::MAX).is_empty());
+    assert!(tail(Position(0), 0, u64::MAX).is_empty());
+}
+
+#[test]
 fn what_is_too_old_goes_though_little_arrives_but_never_past_the_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {

@@ -496,6 +496,19 @@ async fn a_retry_after_a_lost_answer_is_acknowledged_and_not_counted_again() {
     let daemon = start(folder.path());
     assert_eq!(again(&daemon, &killed).await, 200);
 
+    // It stops in order, or is killed after the checkpoint that holds the first copy: whether the answer arrived is not
+    // known either.
+    let (stopped, checkpointed) = (body("stopped"), body("checkpointed"));
+    for body in [&stopped, &checkpointed] {
+        assert_eq!(again(&daemon, body).await, 200);
+    }
+    assert_eq!(daemon.stop(), Some(0));
+    let daemon = start(folder.path());
+    assert_eq!(again(&daemon, &stopped).await, 200);
+    daemon.kill();
+    let daemon = start(folder.path());
+    assert_eq!(again(&daemon, &checkpointed).await, 200);
+
     // Who was answered and sends the same again means it: that is counted.
     let meant = body("meant");
     for _ in 0..3 {
@@ -505,7 +518,7 @@ async fn a_retry_after_a_lost_answer_is_acknowledged_and_not_counted_again() {
         (spans_of(&daemon, "meant") == 21).then_some(())
     })
     .await;
-    for service in ["reset", "killed"] {
+    for service in ["reset", "killed", "stopped", "checkpointed"] {
         assert_eq!(spans_of(&daemon, service), 7, "{service} is counted once");
     }
     assert_eq!(daemon.stop(), Some(0));

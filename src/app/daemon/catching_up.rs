@@ -12,14 +12,34 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long before a crash a request may have been recorded and not yet answered, and how many of those are
-/// looked out for when they come again.
-const UNANSWERED_FOR: Duration = Duration::from_secs(5);
+/// How long before the end of an earlier life an answer may have been lost: as far as is looked back on when a
+/// connection breaks, for all of them did. How many requests of that time are looked out for when they come again, and
+/// how much of the journal before the checkpoint is read for them.
+const UNANSWERED_FOR: Duration = Duration::from_secs(60);
 const UNANSWERED: usize = 65_536;
+const UNANSWERED_BYTES: u64 = 128 << 20;
+
+/// Requests that may not have been answered: those that arrived last.
+#[derive(Default)]
+struct Unanswered {
+    newest: VecDeque<(Timestamp, Print, u64)>,
+}
+
+impl Unanswered {
+    fn add(&mut self, arrived: Timestamp, print: Print, at: Position) {
+        self.newest.push_back((arrived, print, at.0));
+        while self.newest.len() > UNANSWERED
+            || self.newest.front().is_some_and(|(first, ..)| arrived.since(*first) > UNANSWERED_FOR)
+        {
+            self.newest.pop_front();
+        }
+    }
+}
 
 /// Replays what was recorded after the checkpoint, then passes over the time in which nobody was there:
 /// one cut that is a checkpoint itself, so that the next restart does not live through it again. Gives the
-/// requests that may not have been answered before the end: those that arrived last.
+/// requests that may not have been answered before the end, whether the checkpoint holds them or not: answers can be
+/// lost in an orderly stop, too.
 pub(super) fn catch_up(
     sequencer: &mut Sequencer,
     counting: &mut Counting,
@@ -31,16 +51,20 @@ pub(super) fn catch_up(
     let after = checkpoint.map(|checkpoint| checkpoint.cut);
     let mut last = after.map_or(Timestamp::ZERO, |cut| cut.arrived);
     let begun = Instant::now();
-    let mut newest = VecDeque::new();
+    let mut unanswered = Unanswered::default();
+    let recorder = sequencer.recorder();
+    if let (Some(cut), Some((_, newest))) = (after, recorder.newest()) {
+        let since = newest.saturating_sub(UNANSWERED_FOR);
+        for record in recorder.tail(cut.through, since, UNANSWERED_BYTES) {
+            let print = Print::of(record.signal, record.encoding, &record.wire);
+            unanswered.add(record.arrived, print, record.at);
+        }
+    }
     let replayed = sequencer.replay(after, |step| {
         if let Step::Work { arrived, at, request } = &step {
             last = last.max(*arrived);
-            newest.push_back((*arrived, Print::of(request.signal, request.encoding, &request.wire), at.0));
-            while newest.len() > UNANSWERED
-                || newest.front().is_some_and(|(arrived, ..)| last.since(*arrived) > UNANSWERED_FOR)
-            {
-                newest.pop_front();
-            }
+            let print = Print::of(request.signal, request.encoding, &request.wire);
+            unanswered.add(*arrived, print, *at);
         }
         counted(counting, downstream, totals, step).map(|_| ())
     })?;
@@ -56,7 +80,7 @@ pub(super) fn catch_up(
             "replayed the journal"
         );
     }
-    let unanswered = newest.into_iter().map(|(_, print, at)| (print, at)).collect();
+    let unanswered = unanswered.newest.into_iter().map(|(_, print, at)| (print, at)).collect();
     if last == Timestamp::ZERO {
         return Ok(unanswered);
     }
