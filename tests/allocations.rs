@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::Builder;
 
 const THREADS: usize = 256;
@@ -98,6 +98,15 @@ fn load(address: SocketAddr, items: usize, requests_per_second: u32) -> Load {
     }
 }
 
+/// Every five minutes by the wall clock a shard lets go of what it has not seen for long, and learns resources and
+/// peers anew. That is done with a cut, soon after.
+const FORGOTTEN_EVERY_S: u64 = 300;
+const CUT_WITHIN: Duration = Duration::from_secs(3);
+
+fn forgotten(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / FORGOTTEN_EVERY_S
+}
+
 /// Allocations a request in steady state. Each second's barrier makes some too, however many requests there
 /// were; so these are those that more requests make in the same time. One barrier more or less in it is
 /// a quarter of an allocation a request.
@@ -114,8 +123,13 @@ fn per_request(address: SocketAddr, items: usize) -> f64 {
     };
     // The first time learns: series, buffers, windows.
     run(50);
-    let (few, many) = (run(50), run(250));
-    (many.0 - few.0) / (many.1 - few.1)
+    loop {
+        let begun = SystemTime::now();
+        let (few, many) = (run(50), run(250));
+        if forgotten(begun - CUT_WITHIN) == forgotten(SystemTime::now()) {
+            return (many.0 - few.0) / (many.1 - few.1);
+        }
+    }
 }
 
 struct Nothing;
