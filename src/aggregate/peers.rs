@@ -224,6 +224,12 @@ impl Peers {
         cell.latency.record(duration_ns, &mut self.recordings);
     }
 
+    /// Cells beyond two windows of each peer.
+    #[inline]
+    pub fn beyond(&self) -> usize {
+        self.more.len()
+    }
+
     /// What was counted, sorted by key and window.
     pub fn take(&mut self) -> Vec<(Arc<PeerKey>, WindowId, EdgeCell)> {
         let mut taken = Vec::with_capacity(self.cells.len());

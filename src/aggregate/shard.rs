@@ -37,7 +37,7 @@ pub(super) struct Context {
     pub partition: u8,
 }
 
-/// Cells that late items may open in all shards between two barriers, beyond two windows of each series.
+/// Cells that late items may open in all shards between two barriers, beyond two windows of each series and each peer.
 const LATE_CELLS: usize = 65_536;
 /// Items that are not older than this open cells of few windows: those that are not sealed yet.
 const ON_TIME: Duration = Duration::from_secs(25);
@@ -296,7 +296,7 @@ impl Shard {
     /// their sums stay exact, and memory is bounded however many series and windows they name.
     #[inline]
     pub(super) fn bound_late(&self, arrived: Timestamp, tally: &mut Tally) {
-        if self.hot.beyond() >= self.late_cells {
+        if self.hot.beyond() + self.peers.beyond() >= self.late_cells {
             tally.late_before = arrived.saturating_sub(ON_TIME);
         }
     }

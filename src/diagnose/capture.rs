@@ -350,7 +350,6 @@ pub fn capture_of(
         read(&faulty, Timestamp::ZERO, Timestamp::ZERO)?;
     }
     capture.read_bytes = read_bytes;
-    capture.read_bytes = read_bytes;
     let [mut good, bad] = gathers;
     if scope.symptom == Symptom::MissedJob {
         last_run(source, scope, healthy.start, &redaction, &mut good)?;
@@ -587,13 +586,16 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
         ids.iter().filter(|id| bad.get(id).is_some_and(|candidate| candidate.failed.is_some())).count();
     let mut result = Chosen { traces: chosen, failed_traces: failed_traces as u64, ..Chosen::default() };
     let looked_up: BTreeSet<TraceId> = capture.failed.spans.iter().map(|row| row.trace).collect();
-    let spans = capture.failed.spans.iter().filter(|row| ids.contains(&row.trace));
+    // Where log records alone were sampled, all spans are there already.
+    let spans_sampled = capture.faulty.one_in > 1;
+    let spans = capture.failed.spans.iter().filter(|row| spans_sampled && ids.contains(&row.trace));
     result.spans.extend(spans.map(|row| (Period::Faulty, row.clone())));
     let logs = capture.failed.logs.iter().filter(|row| ids.contains(&row.trace));
     result.logs.extend(logs.map(|row| (Period::Faulty, row.clone())));
     for (period, rows) in [(Period::Faulty, &capture.faulty), (Period::Healthy, &capture.healthy)] {
         let taken = |trace: &TraceId| ids.contains(trace) && !looked_up.contains(trace);
-        let spans = rows.spans.iter().filter(|row| taken(&row.trace));
+        let whole = |trace: &TraceId| ids.contains(trace) && period == Period::Faulty && !spans_sampled;
+        let spans = rows.spans.iter().filter(|row| taken(&row.trace) || whole(&row.trace));
         result.spans.extend(spans.map(|row| (period, row.clone())));
         // Beside the traces' own lines, warnings and errors of the services at fault that have no trace.
         let near =

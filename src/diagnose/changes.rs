@@ -17,6 +17,8 @@ const SHOWN_BEFORE: Duration = Duration::from_secs(1_800);
 /// A new version may be noticed a little after what it caused.
 const NOTICED_LATE: Duration = Duration::from_secs(30);
 const SHOWN_AT_MOST: usize = 20;
+/// So many new versions of a service are looked at: more are no versions.
+const VERSIONS_AT_MOST: usize = 8;
 
 /// Changes up to half an hour before the onset, or just after it, latest first.
 #[must_use]
@@ -83,12 +85,16 @@ fn may_be_worse(change: &Change, service: &ServiceKey, healthy: &Rows, faulty: &
             };
             let (now, mut before) = (of_service(faulty, false), of_service(healthy, true));
             before.extend(of_service(faulty, true));
-            let verdicts: Vec<bool> = now
-                .difference(&before)
-                .filter(|version| !version.is_empty())
-                .filter_map(|new| seen(new))
-                .collect();
-            verdicts.is_empty() || verdicts.contains(&true)
+            let new = now.difference(&before).filter(|version| !version.is_empty()).take(VERSIONS_AT_MOST);
+            let mut is_any_seen = false;
+            for version in new {
+                match seen(version) {
+                    Some(true) => return true,
+                    Some(false) => is_any_seen = true,
+                    None => {}
+                }
+            }
+            !is_any_seen
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Which attributes bad spans have that good ones do not: instances, versions, hosts, tenants,
-//! routes. Operations differ in these by themselves, so each is compared with itself. Every value is tested, so evidence is corrected for as many tests (Bonferroni).
+//! Which attributes bad spans have that good ones do not: instances, versions, hosts, tenants, routes. Operations
+//! differ in these by themselves, so each is compared with itself. Every value is tested, so evidence is corrected for
+//! as many tests (Bonferroni).
 
 use super::rows::{Attribute, SpanRow};
 use super::statistics::{Share, log_likelihood_ratio, log_odds_ratio};

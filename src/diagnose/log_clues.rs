@@ -124,6 +124,11 @@ impl Read {
         (rate(before, self.one_in.0, self.seconds.0), rate(now, self.one_in.1, self.seconds.1))
     }
 
+    /// What is said of a line that was never there before, and now is so many times.
+    fn new_line(&self, now: u64, example: &str) -> String {
+        format!("new line, {} times a minute: “{example}”", number(self.a_minute(0, now).1))
+    }
+
     /// So many lines of both periods, as many as if the one had been sampled as much as the other.
     fn alike(&self, before: u64, now: u64) -> (u64, u64) {
         let fewer = self.one_in.0.max(self.one_in.1).max(1);
@@ -135,7 +140,9 @@ impl Read {
 /// A number of lines a minute, as people write it.
 #[must_use]
 pub fn number(a_minute: f64) -> String {
-    if a_minute >= 10.0 || a_minute.fract() == 0.0 {
+    if a_minute > 0.0 && a_minute < 0.1 {
+        "less than 0.1".to_owned()
+    } else if a_minute >= 10.0 || a_minute.fract() == 0.0 {
         format!("{a_minute:.0}")
     } else {
         format!("{a_minute:.1}")
@@ -158,7 +165,7 @@ pub fn clues(
     }
     let (before, now) = (flow(good, &mut templates), flow(bad, &mut templates));
     let mut changes: BTreeMap<Line, Change> = BTreeMap::new();
-    followers(&before, &now, &mut changes);
+    followers(&before, &now, read, &mut changes);
     outside_spans(&before, &now, read, &mut changes);
     let (mut clues, mut lines) = (Vec::new(), Vec::new());
     for ((service, id), change) in changes {
@@ -241,7 +248,7 @@ fn note(changes: &mut BTreeMap<Line, Change>, line: Line, change: Change) {
     }
 }
 
-fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
+fn followers(before: &Flow, now: &Flow, read: Read, changes: &mut BTreeMap<Line, Change>) {
     let nothing = BTreeMap::new();
     let followers = |callers: &BTreeMap<Option<Line>, BTreeMap<Option<TemplateId>, u64>>| {
         callers.values().flat_map(BTreeMap::keys).copied().collect::<BTreeSet<_>>()
@@ -285,9 +292,7 @@ fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
             };
             let shares = format!("in {} of cases instead of {}", percent(is.ratio()), percent(was.ratio()));
             let text = match to {
-                Some(_) if rises && seen_before.lines == 0 => {
-                    format!("new line, {}×: “{}”", seen_now.lines, example(to))
-                }
+                Some(_) if rises && seen_before.lines == 0 => read.new_line(seen_now.lines, &example(to)),
                 Some(_) => format!("after “{}” comes “{}” {shares}", example(*from), example(to)),
                 None => format!("“{}” is the last line of its span {shares}", example(*from)),
             };
@@ -305,8 +310,7 @@ fn followers(before: &Flow, now: &Flow, changes: &mut BTreeMap<Line, Change>) {
         let is = Share { hits: inside.min(spans), of: spans };
         let was = Share { hits: 0, of: spans_before };
         let weight = weight(log_likelihood_ratio(is, was), tests, 0.5) * factor(true, seen.severity, 0);
-        let text =
-            format!("new line, {}×: “{}”", seen.lines, short(seen.example.as_deref().unwrap_or_default()));
+        let text = read.new_line(seen.lines, &short(seen.example.as_deref().unwrap_or_default()));
         if weight > 0.0 {
             note(changes, (service.clone(), *id), Change { rises: true, weight, text });
         }
@@ -351,8 +355,11 @@ fn outside_spans(before: &Flow, now: &Flow, read: Read, changes: &mut BTreeMap<L
         }
         let example = short(is_seen.example.as_ref().or(was_seen.example.as_ref()).map_or("", |line| line));
         let text = match (was_seen.lines, is_seen.lines) {
-            (0, now) => format!("new line, {now}×: “{example}”"),
-            (before, 0) => format!("line is gone, {before}× before: “{example}”"),
+            (0, now) => read.new_line(now, &example),
+            (before, 0) => {
+                let before = number(read.a_minute(before, 0).0);
+                format!("line is gone, {before} times a minute before: “{example}”")
+            }
             (before, now) => {
                 let (before, now) = read.a_minute(before, now);
                 let (before, now) = (number(before), number(now));

@@ -27,8 +27,10 @@ pub fn versions(pair: &Pair<'_>, against: &BTreeMap<ServiceKey, f64>) -> Vec<Clu
         let spans = || pair.bad.spans.iter().filter(|span| span.service() == service);
         let runs_it = |span: &&SpanRow| span.resource.version == *version;
         let healthy = pair.good.spans;
-        let (new, old) =
-            (worse(spans().filter(runs_it), healthy), worse(spans().filter(|span| !runs_it(span)), healthy));
+        let (new, old) = (
+            worse(spans().filter(runs_it), healthy.iter()),
+            worse(spans().filter(|span| !runs_it(span)), healthy.iter()),
+        );
         if old.of() >= ENOUGH_OLD && new.either.ratio() <= old.either.ratio() {
             continue;
         }
@@ -58,25 +60,25 @@ const ENOUGH_OLD: u64 = 10;
 /// Whether a version of a service is worse than its others beside it, or, where there are too few of these, than those
 /// before it; nothing where the version is not seen.
 #[must_use]
-pub fn is_worse(
+pub fn is_worse<'a>(
     service: &ServiceKey,
     version: &str,
-    healthy: &[SpanRow],
-    faulty: &[SpanRow],
+    healthy: &'a [SpanRow],
+    faulty: &'a [SpanRow],
 ) -> Option<bool> {
     let of_service = |span: &&SpanRow| span.service() == service;
-    let usual: Vec<SpanRow> = healthy.iter().filter(of_service).cloned().collect();
+    let usual = || healthy.iter().filter(of_service);
     let runs_it = |span: &&SpanRow| *span.resource.version == *version;
     let spans = || faulty.iter().filter(of_service);
-    let new = worse(spans().filter(runs_it), &usual);
+    let new = worse(spans().filter(runs_it), usual());
     if new.of() == 0 {
         return None;
     }
-    let beside = worse(spans().filter(|span| !runs_it(span)), &usual);
+    let beside = worse(spans().filter(|span| !runs_it(span)), usual());
     let old = if beside.of() >= ENOUGH_OLD {
         beside
     } else {
-        worse(usual.iter().filter(|span| !runs_it(span)), &usual)
+        worse(usual().filter(|span| !runs_it(span)), usual())
     };
     // Nothing else ran in what is held: there is only its time.
     if old.of() == 0 {
@@ -101,7 +103,7 @@ impl Worse {
     }
 }
 
-fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, healthy: &[SpanRow]) -> Worse {
+fn worse<'a>(spans: impl Iterator<Item = &'a SpanRow>, healthy: impl Iterator<Item = &'a SpanRow>) -> Worse {
     let mut usual: BTreeMap<(ServiceKey, Arc<str>), Vec<f64>> = BTreeMap::new();
     for span in healthy {
         #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]

@@ -177,13 +177,15 @@ impl Redaction {
 fn value_after(lower: &str, word: &str, end: usize) -> Option<(usize, usize)> {
     let rest = lower.get(end..)?;
     let is_around = |c: char| matches!(c, '"' | '\'' | '\\') || c.is_whitespace();
-    let (mut value, mut quote, mut is_header) = (rest, None, false);
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')');
+    let (mut value, mut quote, mut is_header, mut is_json) = (rest, None, false, false);
     if !word.ends_with(' ') {
         let sign = rest.trim_start_matches(is_around);
         let after =
             sign.strip_prefix(['=', ':'])?.trim_start_matches(|c| is_around(c) || matches!(c, '=' | ':'));
         let before = rest.get(..rest.len() - after.len())?;
         is_header = sign.starts_with(':') && HEADERS.into_iter().any(|header| word.contains(header));
+        is_json = before.contains('"');
         quote = before.chars().next_back().filter(|c| matches!(c, '"' | '\''));
         value = after;
         if let Some(scheme) = SCHEMES.into_iter().find(|scheme| value.starts_with(scheme)) {
@@ -191,9 +193,8 @@ fn value_after(lower: &str, word: &str, end: usize) -> Option<(usize, usize)> {
         }
     }
     let from = end + rest.len() - value.len();
-    let length = if quote.is_none() && is_opening(value.chars().next()) {
-        Some(enclosed(value))
-    } else if let Some(quote) = quote {
+    let is_enclosed = quote.is_none() && (is_json || !is_header) && is_opening(value.chars().next());
+    let length = if let Some(quote) = quote {
         // Within a text that is itself quoted, quotes are escaped.
         let is_escaped = lower.get(..from - 1)?.ends_with('\\');
         let mut before = ' ';
@@ -202,10 +203,15 @@ fn value_after(lower: &str, word: &str, end: usize) -> Option<(usize, usize)> {
             c == quote && was_escape == is_escaped
         });
         length.map(|length| length.saturating_sub(usize::from(is_escaped)))
+    } else if is_enclosed {
+        // A list or map whole, with what stands right behind it: a scheme may stand in brackets before what it hashes.
+        let inner = enclosed(value);
+        let behind = value.get(inner..)?.find(|c: char| is_end(c) || c == ']');
+        behind.map(|behind| inner + behind)
     } else if is_header {
         value.find(['\n', '\r'])
     } else {
-        value.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')'))
+        value.find(is_end)
     };
     let length = length.unwrap_or(value.len());
     (length > 0).then_some((from, from + length))
@@ -215,18 +221,27 @@ const fn is_opening(first: Option<char>) -> bool {
     matches!(first, Some('[' | '{'))
 }
 
-/// How long the list or map is that a text begins with; the whole text if it does not end in it.
+/// How long the list or map is that a text begins with; the whole text if it does not end in it. Within a text that is
+/// itself quoted, quotes are escaped, once for each time.
 fn enclosed(text: &str) -> usize {
-    let (mut depth, mut quote, mut is_escaped) = (0u32, None, false);
+    let (mut depth, mut quote, mut escapes, mut before) = (0u32, None, 0usize, ' ');
     for (at, character) in text.char_indices() {
-        if std::mem::take(&mut is_escaped) {
+        if character == '\\' {
+            escapes = escapes.saturating_add(1);
             continue;
         }
+        let escaped = std::mem::take(&mut escapes);
         match (quote, character) {
-            (_, '\\') => is_escaped = true,
-            (Some(open), _) if open == character => quote = None,
+            // More escapes belong to a quote within, or are escaped ones before the end.
+            (Some((open, by)), _) if open == character && escaped >= by => {
+                if (escaped - by).is_multiple_of(by.saturating_add(1).saturating_mul(2)) {
+                    quote = None;
+                }
+            }
             (Some(_), _) => {}
-            (None, '"') => quote = Some(character),
+            (None, '"') => quote = Some((character, escaped)),
+            // Not an apostrophe.
+            (None, '\'') if !before.is_alphanumeric() => quote = Some((character, escaped)),
             (None, '[' | '{') => depth = depth.saturating_add(1),
             (None, ']' | '}') => {
                 depth = depth.saturating_sub(1);
@@ -236,30 +251,41 @@ fn enclosed(text: &str) -> usize {
             }
             (None, _) => {}
         }
+        before = character;
     }
     text.len()
 }
 
 /// Where the passwords of URLs lie: `scheme://user:PASSWORD@host`, with slashes that may be escaped as in JSON.
-fn passwords_of_urls(text: &str) -> impl Iterator<Item = (usize, usize)> {
-    let begins = ["://", ":\\/\\/"]
-        .into_iter()
-        .flat_map(|sign| text.match_indices(sign).map(|(at, sign)| at + sign.len()));
-    begins.filter_map(|begin| {
-        let rest = text.get(begin..)?;
-        let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`');
-        let rest = rest.get(..rest.find(is_end).unwrap_or(rest.len()))?;
-        let authority = rest.get(..rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()))?;
-        let colon = authority.find(':')?;
-        let after = authority.get(colon + 1..)?;
-        let length = after.rfind('@').or_else(|| {
-            // A password with a sign that should have been encoded; an address or a port is none.
-            let is_host = authority.starts_with('[') || after.chars().all(|c| c.is_ascii_digit());
-            (!is_host).then(|| rest.get(colon + 1..)?.find('@'))?
-        })?;
-        let from = begin + colon + 1;
-        (length > 0).then_some((from, from + length))
-    })
+fn passwords_of_urls(text: &str) -> Vec<(usize, usize)> {
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`');
+    let mut found = Vec::new();
+    for sign in ["://", ":\\/\\/"] {
+        // What was looked through once is not looked through again for each further sign in it.
+        let (mut end, mut at_sign) = (0, 0);
+        for (at, sign) in text.match_indices(sign) {
+            let begin = at + sign.len();
+            let Some(rest) = text.get(begin..) else { continue };
+            if end <= begin {
+                end = rest.find(is_end).map_or(text.len(), |length| begin + length);
+            }
+            let Some(rest) = text.get(begin..end) else { continue };
+            let authority =
+                rest.get(..rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len())).unwrap_or(rest);
+            let Some((user, after)) = authority.split_once(':') else { continue };
+            let from = begin + user.len() + 1;
+            let length = after.rfind('@').or_else(|| {
+                // A password with a sign that should have been encoded; an address or a port is none.
+                let is_host = authority.starts_with('[') || after.chars().all(|c| c.is_ascii_digit());
+                if at_sign < from {
+                    at_sign = text.get(from..)?.find('@').map_or(text.len(), |length| from + length);
+                }
+                (!is_host && at_sign < end).then(|| at_sign - from)
+            });
+            found.extend(length.filter(|length| *length > 0).map(|length| (from, from + length)));
+        }
+    }
+    found
 }
 
 /// What a pattern says, as a regular expression.
@@ -351,6 +377,9 @@ mod tests {
             assert_eq!(Redaction::new(&[]).text(text), shown);
         }
         assert_eq!(Redaction::default().text("a://b:c@d"), "a://b:c@d");
+        // Each sign must not look through all that follows: that would take minutes.
+        let many = format!("{}a:@", "://".repeat(300_000));
+        assert_eq!(redaction().text(&many), many);
     }
 
     #[test]
@@ -378,6 +407,16 @@ mod tests {
             (r#"{"m": "{\"token\": [\"a b\"]}", "e": 1}"#, r#"{"m": "{\"token\": [redacted]}", "e": 1}"#),
             ("password={a b", "password=[redacted]"),
             ("password=[redacted] x", "password=[redacted] x"),
+            ("password=[x]abc de", "password=[redacted] de"),
+            ("password={SSHA}HASH, x", "password=[redacted], x"),
+            ("Cookie: {a}; session=s", "Cookie: [redacted]"),
+            (r#"{"cookie": {"a": "b c"}, "d": 1}"#, r#"{"cookie": [redacted], "d": 1}"#),
+            ("token=['a]b', 'it\\'s ]'] x", "token=[redacted] x"),
+            ("token=[it's] x", "token=[redacted] x"),
+            (
+                r#"{"m": "{\"token\": [\"a]b c\", \"\\\"]\"], \"x\": 1}"}"#,
+                r#"{"m": "{\"token\": [redacted], \"x\": 1}"}"#,
+            ),
         ];
         for (text, shown) in cases {
             assert_eq!(redaction().text(text), shown);

@@ -251,10 +251,11 @@ impl Sequencer {
     }
 
     fn cut(&mut self, number: u64, through: Position) -> Cut {
-        if number.is_multiple_of(EXPIRE_EVERY_S)
-            && let Target::Segments { writer, .. } = &mut self.target
-        {
-            writer.expire(Timestamp::from_secs(number));
+        if let Target::Segments { writer, .. } = &mut self.target {
+            writer.look();
+            if number.is_multiple_of(EXPIRE_EVERY_S) {
+                writer.expire(Timestamp::from_secs(number));
+            }
         }
         let mut due = self.shared.checkpoint_wanted.swap(false, Ordering::AcqRel);
         if let Some((second, position)) = &mut self.checkpoint {

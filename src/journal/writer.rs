@@ -219,6 +219,11 @@ impl Writer {
         self.poisoned()
     }
 
+    /// To be called each second, so that a disk that hangs is seen however seldom requests come.
+    pub fn look(&mut self) {
+        self.hangs();
+    }
+
     /// Whether the helper has not got on for too long.
     fn hangs(&mut self) -> bool {
         self.patience.look(self.shared.helper_beat.steps(), Instant::now())

@@ -35,7 +35,7 @@ fn field(number: u64, inner: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The signals of the paths of OTLP, and the field of an item in which its attributes lie.
+/// The signals, as the paths of OTLP name them.
 const SIGNALS: [&str; 3] = ["traces", "metrics", "logs"];
 
 /// A request of one item with these attributes.

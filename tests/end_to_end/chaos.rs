@@ -53,13 +53,11 @@ impl Fault {
             _ => Self::Connections(Mode::Hang, lasts),
         }
     }
-}
 
-impl Fault {
-    /// Whether answers can be lost so that the server does not know it: what stops in order remembers no requests, and
-    /// a proxy may end both connections in good order with an answer in its hands.
+    /// Whether answers can be lost so that the server does not know it: a proxy may end both connections in good order
+    /// with an answer in its hands.
     fn may_count_twice(self) -> bool {
-        matches!(self, Self::Stop | Self::Connections(..))
+        matches!(self, Self::Connections(..))
     }
 }
 

@@ -114,6 +114,10 @@ impl Search<'_> {
                     if met.get() <= first {
                         return ControlFlow::Continue(());
                     }
+                    if leave(found.read_bytes).is_break() {
+                        is_cut = true;
+                        return ControlFlow::Break(());
+                    }
                 }
             })?;
             of_part.extend(take(gather.finish()));
