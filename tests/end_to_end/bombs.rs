@@ -107,7 +107,7 @@ async fn bombs_are_refused_within_twice_the_memory_of_the_largest_request() {
         &[
             "limits.request_bytes=\"8 MiB\"",
             "limits.inflated_bytes=\"32 MiB\"",
-            "journal.max_bytes=\"16 MiB\"",
+            "journal.max_bytes=\"64 MiB\"",
         ],
     );
     let zeros = vec![0u8; 256 << 20];
