@@ -585,22 +585,25 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
     let failed_traces =
         ids.iter().filter(|id| bad.get(id).is_some_and(|candidate| candidate.failed.is_some())).count();
     let mut result = Chosen { traces: chosen, failed_traces: failed_traces as u64, ..Chosen::default() };
-    let looked_up: BTreeSet<TraceId> = capture.failed.spans.iter().map(|row| row.trace).collect();
-    // Where log records alone were sampled, all spans are there already.
-    let spans_sampled = capture.faulty.one_in > 1;
-    let spans = capture.failed.spans.iter().filter(|row| spans_sampled && ids.contains(&row.trace));
+    // Of what is a sample, the rows of the traces that were looked up again take the place. What is whole stays.
+    let looked_up = |one_in: u64| -> BTreeSet<TraceId> {
+        let again = capture.failed.spans.iter().map(|row| row.trace);
+        again.filter(|trace| one_in > 1 && ids.contains(trace)).collect()
+    };
+    let (spans_again, logs_again) = (looked_up(capture.faulty.one_in), looked_up(capture.faulty.logs_one_in));
+    let spans = capture.failed.spans.iter().filter(|row| spans_again.contains(&row.trace));
     result.spans.extend(spans.map(|row| (Period::Faulty, row.clone())));
-    let logs = capture.failed.logs.iter().filter(|row| ids.contains(&row.trace));
+    let logs = capture.failed.logs.iter().filter(|row| logs_again.contains(&row.trace));
     result.logs.extend(logs.map(|row| (Period::Faulty, row.clone())));
     for (period, rows) in [(Period::Faulty, &capture.faulty), (Period::Healthy, &capture.healthy)] {
-        let taken = |trace: &TraceId| ids.contains(trace) && !looked_up.contains(trace);
-        let whole = |trace: &TraceId| ids.contains(trace) && period == Period::Faulty && !spans_sampled;
-        let spans = rows.spans.iter().filter(|row| taken(&row.trace) || whole(&row.trace));
+        let spans =
+            rows.spans.iter().filter(|row| ids.contains(&row.trace) && !spans_again.contains(&row.trace));
         result.spans.extend(spans.map(|row| (period, row.clone())));
         // Beside the traces' own lines, warnings and errors of the services at fault that have no trace.
         let near =
             |row: &LogRow| row.trace.is_none() && row.is_warning() && wide.services.contains(row.service());
-        let logs = lines(&rows.logs, |row| taken(&row.trace), near, LOG_RECORDS / 2);
+        let own = |row: &LogRow| ids.contains(&row.trace) && !logs_again.contains(&row.trace);
+        let logs = lines(&rows.logs, own, near, LOG_RECORDS / 2);
         result.logs.extend(logs.into_iter().map(|row| (period, row.clone())));
     }
     result

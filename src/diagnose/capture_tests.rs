@@ -1,14 +1,13 @@
 //! Captures of more rows than may be read or kept.
 
-use super::capture::{Capture, Scope, capture};
+use super::capture::{Capture, Scope, capture, choose};
 use super::source::Recorded;
-use super::tests::{END_S, MS, ONSET_S, START_S, anomaly, rows, text};
+use super::tests::{END_S, MS, ONSET_S, START_S, anomaly, diagnosed, rows, text};
 use super::*;
 use crate::detect::Symptom;
 use crate::journal::Filter;
 use crate::model::{Signal, Timestamp, TraceId};
 use crate::settings::ByteSize;
-use crate::window::Topology;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status as OtlpStatus};
@@ -65,12 +64,9 @@ fn the_first_hundred_failed_traces_are_whole_in_the_bundle_however_rare_and_howe
     // 5,000 traces since the onset, of which 125 fail; rows of one trace in eight are kept.
     let source = rare_failures(45_000, 40);
     let directory = tempfile::tempdir().unwrap();
-    let (topology, anomaly) = (Topology::default(), anomaly(Symptom::Errors));
     let config = Config { first_rows: 3_000, ..Config::default() };
-    let now = Timestamp::from_secs(END_S);
-    let case =
-        Case { anomaly: &anomaly, changes: &[], topology: &topology, pass: Pass::First, now, collected: &[] };
-    let evidence = Diagnosis::new(config, directory.path()).run(&case, &source).unwrap();
+    let anomaly = anomaly(Symptom::Errors);
+    let evidence = diagnosed(config, directory.path(), &anomaly, (Pass::First, END_S), &source);
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(evidence.bundle.path.join("manifest.json")).unwrap()).unwrap();
     let share = manifest["read"]["share_of_rows"].as_f64().unwrap();
@@ -91,8 +87,26 @@ fn the_first_hundred_failed_traces_are_whole_in_the_bundle_however_rare_and_howe
     assert!(of == 100 && whole * 100 >= of * 95, "{whole} of {of}");
 }
 
-/// Requests of which each holds one second, so that those of other times need not be read.
-struct BySecond(Memory);
+/// Requests of which each holds one second, so that those of other times need not be read. Those of before the onset
+/// are recorded in so small a part of their size.
+struct BySecond {
+    all: Memory,
+    packed: u64,
+}
+
+impl BySecond {
+    fn new(all: Memory) -> Self {
+        Self { all, packed: 1 }
+    }
+
+    fn recorded_bytes(&self, arrived: Timestamp, bytes: u64) -> u64 {
+        if arrived < Timestamp::from_secs(ONSET_S - 2) { bytes / self.packed } else { bytes }
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.all.requests.iter().map(|(_, body, _)| body.len() as u64).sum()
+    }
+}
 
 impl Source for BySecond {
     fn read(
@@ -101,32 +115,33 @@ impl Source for BySecond {
         filter: &Filter,
         each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let mut requests = self.0.requests.clone();
+        let mut requests = self.all.requests.clone();
         requests
             .retain(|(_, _, at)| at.saturating_add(Duration::from_secs(1)) > times.start && *at < times.end);
-        Memory { requests }.read(times, filter, each)
+        Memory { requests }.read(times, filter, &mut |recorded| {
+            let read_bytes = self.recorded_bytes(recorded.arrived, recorded.read_bytes);
+            each(Recorded { read_bytes, ..recorded })
+        })
     }
 
     fn bytes(&self, times: &Range<Timestamp>) -> u64 {
-        self.0.bytes(times)
+        let within = self.all.requests.iter().filter(|(_, _, at)| times.contains(at));
+        within.map(|(_, body, at)| self.recorded_bytes(*at, body.len() as u64)).sum()
     }
 
     fn oldest(&self) -> Option<Timestamp> {
-        self.0.oldest()
+        self.all.oldest()
     }
 }
 
 #[test]
 fn a_first_pass_reads_no_more_than_it_may_and_says_which_share_that_was() {
-    let source = BySecond(rare_failures(20_000, 40));
-    let all: u64 = source.0.requests.iter().map(|(_, body, _)| body.len() as u64).sum();
+    let source = BySecond::new(rare_failures(20_000, 40));
+    let all = source.body_bytes();
     let directory = tempfile::tempdir().unwrap();
-    let (topology, anomaly) = (Topology::default(), anomaly(Symptom::Errors));
     let config = Config { first_read_bytes: ByteSize(all / 5), ..Config::default() };
-    let now = Timestamp::from_secs(END_S);
-    let case =
-        Case { anomaly: &anomaly, changes: &[], topology: &topology, pass: Pass::First, now, collected: &[] };
-    let evidence = Diagnosis::new(config, directory.path()).run(&case, &source).unwrap();
+    let anomaly = anomaly(Symptom::Errors);
+    let evidence = diagnosed(config, directory.path(), &anomaly, (Pass::First, END_S), &source);
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(evidence.bundle.path.join("manifest.json")).unwrap()).unwrap();
     let of = |name: &str| manifest["read"][name].as_f64().unwrap();
@@ -136,36 +151,6 @@ fn a_first_pass_reads_no_more_than_it_may_and_says_which_share_that_was() {
     let from = Timestamp::parse_rfc3339(manifest["healthy"]["from"].as_str().unwrap()).unwrap();
     assert!(from > Timestamp::from_secs(ONSET_S - 60) && from < Timestamp::from_secs(ONSET_S - 2), "{from}");
     assert!(evidence.bundle.failed_traces > 0);
-}
-
-/// Requests of before the onset that are recorded in a tenth of their size.
-struct Packed(BySecond);
-
-fn recorded_bytes(arrived: Timestamp, bytes: u64) -> u64 {
-    if arrived < Timestamp::from_secs(ONSET_S - 2) { bytes / 10 } else { bytes }
-}
-
-impl Source for Packed {
-    fn read(
-        &self,
-        times: Range<Timestamp>,
-        filter: &Filter,
-        each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        self.0.read(times, filter, &mut |recorded| {
-            let read_bytes = recorded_bytes(recorded.arrived, recorded.read_bytes);
-            each(Recorded { read_bytes, ..recorded })
-        })
-    }
-
-    fn bytes(&self, times: &Range<Timestamp>) -> u64 {
-        let within = self.0.0.requests.iter().filter(|(_, _, at)| times.contains(at));
-        within.map(|(_, body, at)| recorded_bytes(*at, body.len() as u64)).sum()
-    }
-
-    fn oldest(&self) -> Option<Timestamp> {
-        self.0.oldest()
-    }
 }
 
 fn captured(source: &dyn Source, onset: Timestamp, bytes: u64) -> Capture {
@@ -178,8 +163,8 @@ fn captured(source: &dyn Source, onset: Timestamp, bytes: u64) -> Capture {
 
 #[test]
 fn an_onset_older_than_all_that_is_held_leaves_something_to_look_at() {
-    let source = BySecond(rare_failures(20_000, 40));
-    let all: u64 = source.0.requests.iter().map(|(_, body, _)| body.len() as u64).sum();
+    let source = BySecond::new(rare_failures(20_000, 40));
+    let all = source.body_bytes();
     let found = captured(&source, Timestamp::from_secs(START_S - 7_200), all / 5);
     assert!(found.faulty.spans.len() > 5_000, "{} spans", found.faulty.spans.len());
     assert_eq!(found.faulty_times.start, Timestamp::from_secs(START_S));
@@ -191,9 +176,30 @@ fn an_onset_older_than_all_that_is_held_leaves_something_to_look_at() {
 
 #[test]
 fn healthy_requests_that_inflate_further_leave_bytes_for_the_faulty_ones() {
-    let source = Packed(BySecond(rare_failures(20_000, 40)));
-    let all: u64 = source.0.0.requests.iter().map(|(_, body, _)| body.len() as u64).sum();
+    let source = BySecond { packed: 10, ..BySecond::new(rare_failures(20_000, 40)) };
+    let all = source.body_bytes();
     let found = captured(&source, Timestamp::from_secs(ONSET_S), all / 4);
     assert!(found.healthy.spans.len() > 5_000, "{} spans", found.healthy.spans.len());
     assert!(found.faulty.spans.len() > 5_000, "{} spans", found.faulty.spans.len());
+}
+
+#[test]
+fn what_was_kept_whole_is_not_replaced_by_what_was_looked_up_again() {
+    let source = rare_failures(2_000, 40);
+    let whole = rows(&source).between(Timestamp::from_secs(ONSET_S), Timestamp::from_secs(END_S));
+    let anomaly = anomaly(Symptom::Errors);
+    let of = |one_in: u64| {
+        let mut capture = Capture::default();
+        (capture.faulty, capture.failed) = (whole.clone(), whole.clone());
+        (capture.faulty.one_in, capture.faulty.logs_one_in) = (one_in, 2);
+        // It broke off after the first span of each trace.
+        let mut seen = std::collections::BTreeSet::new();
+        capture.failed.spans.retain(|row| seen.insert(row.trace));
+        let chosen = choose(&capture, &Scope::of(&anomaly), None, 8);
+        (chosen.spans.len(), chosen.traces.len())
+    };
+    let (spans, traces) = of(1);
+    assert!(traces > 0 && spans == traces * 4, "{spans} of {traces}");
+    let (spans, traces) = of(2);
+    assert_eq!(spans, traces, "of a sample those that were looked up");
 }

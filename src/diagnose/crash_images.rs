@@ -3,7 +3,7 @@
 
 use super::collect::Output;
 use super::evidence::{Collected, Evidence, Pass};
-use super::tests::{END_S, anomaly, healthy_shop};
+use super::tests::{END_S, anomaly, diagnosed, healthy_shop};
 use super::{Bundle, Case, Config, Diagnosis};
 use crate::detect::Symptom;
 use crate::disk::{Disk, Trace, make_folders, wanted};
@@ -87,17 +87,10 @@ fn a_power_loss_leaves_what_was_written_last_or_what_was_there_before() {
 fn what_a_disk_does_not_take_leaves_the_bundle_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let trace = Trace::begin(folder.path());
-    let (anomaly, shop) = (anomaly(Symptom::Errors), healthy_shop());
+    let when = (Pass::Complete, END_S);
+    let anomaly = anomaly(Symptom::Errors);
+    let evidence = diagnosed(Config::default(), folder.path(), &anomaly, when, &healthy_shop());
     let diagnosis = Diagnosis::new(Config::default(), folder.path());
-    let case = Case {
-        anomaly: &anomaly,
-        changes: &[],
-        topology: &Topology::default(),
-        pass: Pass::Complete,
-        now: Timestamp::from_secs(END_S),
-        collected: &[],
-    };
-    let evidence = diagnosis.run(&case, &shop).unwrap();
     for (syncs, writes) in [(true, false), (false, true)] {
         trace.fail(crate::disk::Failure { name: "txt", syncs, writes, error: 28 });
         let error = diagnosis.add_collected(&evidence, &said("threads")).unwrap_err().to_string();

@@ -44,6 +44,8 @@ mod capture_tests;
 #[cfg(test)]
 mod crash_images;
 #[cfg(test)]
+mod sampling_tests;
+#[cfg(test)]
 mod tests;
 
 pub use archive::{pack, packed};

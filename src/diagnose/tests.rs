@@ -21,7 +21,7 @@ pub(super) const ONSET_S: u64 = START_S + 120;
 pub(super) const END_S: u64 = ONSET_S + 15;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Fault {
+pub(super) enum Fault {
     None,
     SlowDatabase,
     FailingPeer,
@@ -171,7 +171,7 @@ fn shop(fault: Fault, seed: u64) -> Memory {
     shop_until(fault, seed, END_S)
 }
 
-fn shop_until(fault: Fault, seed: u64, end_s: u64) -> Memory {
+pub(super) fn shop_until(fault: Fault, seed: u64, end_s: u64) -> Memory {
     let mut shop =
         Shop { random: fastrand::Rng::with_seed(seed), fault, spans: BTreeMap::new(), logs: BTreeMap::new() };
     let mut at = START_S * 1_000_000_000;
@@ -311,19 +311,27 @@ pub(super) fn anomaly(symptom: Symptom) -> Anomaly {
     }
 }
 
-fn run(fault: Fault, symptom: Symptom, directory: &std::path::Path) -> Evidence {
-    let topology = Topology::default();
-    let (changes, anomaly) = (Vec::new(), anomaly(symptom));
-    let now = Timestamp::from_secs(END_S);
+/// The evidence of an alarm, without changes and topology, as of a second.
+pub(super) fn diagnosed(
+    config: Config,
+    directory: &std::path::Path,
+    anomaly: &Anomaly,
+    (pass, now_s): (Pass, u64),
+    source: &dyn Source,
+) -> Evidence {
     let case = Case {
-        anomaly: &anomaly,
-        changes: &changes,
-        topology: &topology,
-        pass: Pass::Complete,
-        now,
+        anomaly,
+        changes: &[],
+        topology: &Topology::default(),
+        pass,
+        now: Timestamp::from_secs(now_s),
         collected: &[],
     };
-    Diagnosis::new(Config::default(), directory).run(&case, &shop(fault, 7)).unwrap()
+    Diagnosis::new(config, directory).run(&case, source).unwrap()
+}
+
+fn run(fault: Fault, symptom: Symptom, directory: &std::path::Path) -> Evidence {
+    diagnosed(Config::default(), directory, &anomaly(symptom), (Pass::Complete, END_S), &shop(fault, 7))
 }
 
 /// What a shop in which nothing is wrong sent.
@@ -395,17 +403,9 @@ fn a_moment_is_told_with_the_deploy_before_it_with_evidence_and_without() {
 fn a_page_claims_no_more_than_is_known() {
     let page = |fault, symptom, now_s| {
         let directory = tempfile::tempdir().unwrap();
-        let anomaly = anomaly(symptom);
-        let case = Case {
-            anomaly: &anomaly,
-            changes: &[],
-            topology: &Topology::default(),
-            pass: Pass::Complete,
-            now: Timestamp::from_secs(now_s),
-            collected: &[],
-        };
-        let diagnosis = Diagnosis::new(Config::default(), directory.path());
-        let evidence = diagnosis.run(&case, &shop(fault, 7)).unwrap();
+        let when = (Pass::Complete, now_s);
+        let evidence =
+            diagnosed(Config::default(), directory.path(), &anomaly(symptom), when, &shop(fault, 7));
         std::fs::read_to_string(evidence.bundle.path.join("index.html")).unwrap()
     };
     let unclear = page(Fault::None, Symptom::Errors, END_S + 100);
@@ -424,16 +424,8 @@ fn what_is_told_of_the_alarm_itself_holds_no_secret_and_fits_the_rows() {
     anomaly.title = "orders: 40 % of “POST /bill” fail".into();
     anomaly.members[0].signal = "POST /bill".into();
     let directory = tempfile::tempdir().unwrap();
-    let case = Case {
-        anomaly: &anomaly,
-        changes: &[],
-        topology: &Topology::default(),
-        pass: Pass::Complete,
-        now: Timestamp::from_secs(END_S),
-        collected: &[],
-    };
-    let evidence =
-        Diagnosis::new(config.clone(), directory.path()).run(&case, &shop(Fault::Code, 7)).unwrap();
+    let when = (Pass::Complete, END_S);
+    let evidence = diagnosed(config.clone(), directory.path(), &anomaly, when, &shop(Fault::Code, 7));
     for name in ["index.html", "manifest.json", "causes.json"] {
         let content = std::fs::read_to_string(evidence.bundle.path.join(name)).unwrap();
         assert!(
@@ -756,76 +748,4 @@ fn critical_path_parts_add_up_and_self_time_is_exact() {
         assert_eq!(sum, forest.span(top).unwrap().duration_ns());
     }
     assert!(forest.spans.iter().all(|span| span.kind != SpanKind::Unspecified));
-}
-
-#[test]
-fn too_many_rows_are_sampled_by_whole_traces() {
-    let source = shop(Fault::None, 1);
-    let all = rows(&source);
-    let mut gather = Gather::new(Limits { spans: 2_000, log_records: 2_000, points: 1 });
-    for (signal, body, _) in &source.requests {
-        decode(*signal, body, &Redaction::default(), &|_| true, &mut gather).unwrap();
-    }
-    let few = gather.finish();
-    assert!(few.one_in > 1 && few.spans.len() <= 2_000 && few.spans.len() > 200);
-    for kept in &few.spans {
-        let of = |rows: &Rows| rows.spans.iter().filter(|span| span.trace == kept.trace).count();
-        assert_eq!(of(&few), of(&all));
-    }
-}
-
-/// The rows of two periods, of which of the later one at most so many spans and log records are kept.
-fn sampled(fault: Fault, spans: usize, log_records: usize) -> (Rows, Rows) {
-    let source = shop_until(fault, 1, ONSET_S + 60);
-    let split = Timestamp::from_secs(ONSET_S);
-    let mut gather = Gather::new(Limits { spans, log_records, points: 1 });
-    for (signal, body, _) in &source.requests {
-        decode(*signal, body, &Redaction::default(), &|at| at >= split, &mut gather).unwrap();
-    }
-    (rows(&source).between(Timestamp::from_secs(START_S), split), gather.finish())
-}
-
-#[test]
-fn however_many_log_records_there_are_no_span_is_left_out_for_them() {
-    let (_, all) = sampled(Fault::None, 1_000_000, 1_000_000);
-    let (_, few) = sampled(Fault::None, 1_000_000, 100);
-    assert_eq!((few.one_in, &few.spans), (1, &all.spans));
-    assert!(few.logs_one_in > 1 && few.logs.len() <= 100 && few.logs.len() > 10);
-    let (_, few) = sampled(Fault::None, 500, 1_000_000);
-    assert_eq!((few.logs_one_in, &few.logs), (1, &all.logs));
-    assert!(few.one_in > 1);
-}
-
-#[test]
-fn a_sample_of_one_period_is_no_drop_of_traffic() {
-    let (healthy, all) = sampled(Fault::None, 1_000_000, 1_000_000);
-    let (_, few) = sampled(Fault::None, 500, 1_000_000);
-    assert!(few.one_in >= 8, "{}", few.one_in);
-    let seconds = (explain::covered_s(&healthy), explain::covered_s(&few));
-    let pair = span_clues::Pair::new(&healthy.spans, &few.spans);
-    let clues = |one_in| other_clues::traffic(&pair, seconds, one_in);
-    assert!(!clues((1, 1)).is_empty(), "as if all had been kept");
-    assert_eq!(clues((healthy.one_in, few.one_in)), []);
-    // On a chart there are about as many, too.
-    let step = std::time::Duration::from_secs(10);
-    let requests = |rows: &Rows| {
-        let points = series::series(rows.spans.iter(), step, rows.one_in);
-        points.iter().map(|point| point.requests).sum::<u64>()
-    };
-    let (of_all, of_few) = (requests(&all), requests(&few));
-    assert!(of_few > of_all / 2 && of_few < of_all * 2, "{of_few} of {of_all}");
-}
-
-#[test]
-fn changed_lines_are_told_by_the_minute_whatever_is_read_of_a_period() {
-    let cannot_bill = |log_records| {
-        let (healthy, faulty) = sampled(Fault::Code, 1_000_000, log_records);
-        let lines = compare(&healthy, &faulty, Timestamp::from_secs(ONSET_S)).lines;
-        let line = lines.into_iter().find(|line| line.example.contains("cannot bill")).unwrap();
-        (line.now, line.now_a_minute)
-    };
-    let ((of_all, all), (of_few, few)) = (cannot_bill(1_000_000), cannot_bill(400));
-    // A minute of it is there.
-    assert!((all - of_all as f64).abs() < of_all as f64 / 5.0, "{all} of {of_all}");
-    assert!(of_few * 2 < of_all && few > all / 2.0 && few < all * 2.0, "{few} and {all} a minute");
 }
