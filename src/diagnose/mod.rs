@@ -30,6 +30,7 @@ mod redact;
 mod removal;
 mod rows;
 mod search;
+mod secret_values;
 mod series;
 mod source;
 mod span_clues;

@@ -1,6 +1,7 @@
 //! What must not leave in a bundle: values of attributes whose key says that they are secret, and
 //! secrets written into texts and names. Applied while rows are decoded, so that nothing later can forget it.
 
+use super::secret_values::{SCHEMES, Values};
 use crate::confirm::Anomaly;
 use crate::context::Change;
 use regex::bytes::Regex;
@@ -25,12 +26,6 @@ pub struct Redaction {
 /// Characters of a pattern, and patterns, that are taken at most.
 pub(super) const PATTERN_CHARACTERS: usize = 100;
 pub(super) const PATTERNS: usize = 50;
-
-/// Headers whose values have several parts.
-const HEADERS: [&str; 2] = ["cookie", "authorization"];
-
-/// What secrets follow, beside the words.
-const SCHEMES: [&str; 2] = ["bearer ", "basic "];
 
 impl Redaction {
     /// From the words of the configuration; empty ones are ignored.
@@ -141,21 +136,7 @@ impl Redaction {
             hidden.extend(passwords_of_urls(text));
         }
         let words = self.words.iter().map(String::as_str);
-        for word in words.chain(SCHEMES) {
-            // What lies in a list or map that is hidden has no end of its own to be looked for.
-            let mut until = 0;
-            for (at, _) in lower.match_indices(word) {
-                if at < until {
-                    continue;
-                }
-                if let Some((from, to)) = value_after(&lower, word, at + word.len()) {
-                    if is_opening(lower.get(from..).and_then(|value| value.chars().next())) {
-                        until = to;
-                    }
-                    hidden.push((from, to));
-                }
-            }
-        }
+        hidden.extend(Values::of(&lower).after_each(words.chain(SCHEMES)));
         if hidden.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -171,89 +152,6 @@ impl Redaction {
         shown.push_str(text.get(at..).unwrap_or_default());
         Cow::Owned(shown)
     }
-}
-
-/// Where the value lies that belongs to a word that ends at `end`, if one does; of a lower-case text.
-fn value_after(lower: &str, word: &str, end: usize) -> Option<(usize, usize)> {
-    let rest = lower.get(end..)?;
-    let is_around = |c: char| matches!(c, '"' | '\'' | '\\') || c.is_whitespace();
-    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '}' | ')');
-    let (mut value, mut quote, mut is_header, mut is_json) = (rest, None, false, false);
-    if !word.ends_with(' ') {
-        let sign = rest.trim_start_matches(is_around);
-        let after =
-            sign.strip_prefix(['=', ':'])?.trim_start_matches(|c| is_around(c) || matches!(c, '=' | ':'));
-        let before = rest.get(..rest.len() - after.len())?;
-        is_header = sign.starts_with(':') && HEADERS.into_iter().any(|header| word.contains(header));
-        is_json = before.contains('"');
-        quote = before.chars().next_back().filter(|c| matches!(c, '"' | '\''));
-        value = after;
-        if let Some(scheme) = SCHEMES.into_iter().find(|scheme| value.starts_with(scheme)) {
-            (value, quote, is_header) = (value.get(scheme.len()..)?, None, false);
-        }
-    }
-    let from = end + rest.len() - value.len();
-    let is_enclosed = quote.is_none() && (is_json || !is_header) && is_opening(value.chars().next());
-    let length = if let Some(quote) = quote {
-        // Within a text that is itself quoted, quotes are escaped.
-        let is_escaped = lower.get(..from - 1)?.ends_with('\\');
-        let mut before = ' ';
-        let length = value.find(|c| {
-            let was_escape = std::mem::replace(&mut before, c) == '\\';
-            c == quote && was_escape == is_escaped
-        });
-        length.map(|length| length.saturating_sub(usize::from(is_escaped)))
-    } else if is_enclosed {
-        // A list or map whole, with what stands right behind it: a scheme may stand in brackets before what it hashes.
-        let inner = enclosed(value);
-        let behind = value.get(inner..)?.find(|c: char| is_end(c) || c == ']');
-        behind.map(|behind| inner + behind)
-    } else if is_header {
-        value.find(['\n', '\r'])
-    } else {
-        value.find(is_end)
-    };
-    let length = length.unwrap_or(value.len());
-    (length > 0).then_some((from, from + length))
-}
-
-const fn is_opening(first: Option<char>) -> bool {
-    matches!(first, Some('[' | '{'))
-}
-
-/// How long the list or map is that a text begins with; the whole text if it does not end in it. Within a text that is
-/// itself quoted, quotes are escaped, once for each time.
-fn enclosed(text: &str) -> usize {
-    let (mut depth, mut quote, mut escapes, mut before) = (0u32, None, 0usize, ' ');
-    for (at, character) in text.char_indices() {
-        if character == '\\' {
-            escapes = escapes.saturating_add(1);
-            continue;
-        }
-        let escaped = std::mem::take(&mut escapes);
-        match (quote, character) {
-            // More escapes belong to a quote within, or are escaped ones before the end.
-            (Some((open, by)), _) if open == character && escaped >= by => {
-                if (escaped - by).is_multiple_of(by.saturating_add(1).saturating_mul(2)) {
-                    quote = None;
-                }
-            }
-            (Some(_), _) => {}
-            (None, '"') => quote = Some((character, escaped)),
-            // Not an apostrophe.
-            (None, '\'') if !before.is_alphanumeric() => quote = Some((character, escaped)),
-            (None, '[' | '{') => depth = depth.saturating_add(1),
-            (None, ']' | '}') => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return at + character.len_utf8();
-                }
-            }
-            (None, _) => {}
-        }
-        before = character;
-    }
-    text.len()
 }
 
 /// Where the passwords of URLs lie: `scheme://user:PASSWORD@host`, with slashes that may be escaped as in JSON.
