@@ -40,6 +40,11 @@ pub(super) struct ExplicitCell {
 }
 
 impl Explicits {
+    /// Memory of the counts of cells.
+    pub fn size_bytes(&self) -> usize {
+        size_of_val(self.counts.as_slice())
+    }
+
     pub fn clear(&mut self) {
         self.counts.clear();
         if self.sets.len() >= SETS {
@@ -140,6 +145,11 @@ impl ExplicitCell {
         self.points += other.points;
         self.sum += other.sum;
         self.rest.get_or_insert_default().merge(&other.histogram);
+    }
+
+    /// Memory it takes beside itself and its counts.
+    pub fn size_bytes(&self) -> usize {
+        self.rest.as_ref().map_or(0, |rest| rest.size_bytes())
     }
 
     /// All that was added.

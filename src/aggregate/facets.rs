@@ -16,6 +16,8 @@ pub(super) struct Facets {
     /// Values told apart, by service and name.
     values: HashMap<(ServiceKey, Arc<str>), usize>,
     counts: HashMap<(u32, WindowId), Facet>,
+    /// How many of them are of windows that late items opened.
+    late: usize,
 }
 
 impl Facets {
@@ -26,6 +28,7 @@ impl Facets {
             numbers: HashMap::new(),
             values: HashMap::new(),
             counts: HashMap::new(),
+            late: 0,
         }
     }
 
@@ -48,12 +51,24 @@ impl Facets {
         number
     }
 
-    pub fn add(&mut self, facet: u32, window: WindowId, what: &Facet) {
+    /// Counts what was done in a window, which only late items open or not.
+    pub fn add(&mut self, facet: u32, window: WindowId, is_late: bool, what: &Facet) {
+        let before = self.counts.len();
         self.counts.entry((facet, window)).or_default().merge(what);
+        if is_late {
+            self.late += self.counts.len() - before;
+        }
+    }
+
+    /// Memory of what late items opened.
+    #[inline]
+    pub fn late_bytes(&self) -> usize {
+        self.late * size_of::<((u32, WindowId), Facet)>()
     }
 
     /// What was counted, sorted by key and window.
     pub fn take(&mut self) -> Vec<(Arc<FacetKey>, WindowId, Facet)> {
+        self.late = 0;
         let mut taken: Vec<_> = self
             .counts
             .drain()

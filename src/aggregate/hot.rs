@@ -158,6 +158,15 @@ impl Other {
         }
     }
 
+    /// Memory it takes beside itself.
+    fn size_bytes(&self) -> usize {
+        match self {
+            Self::Whole(Cell::Distribution(cell)) => size_of_val(&**cell) + cell.histogram.size_bytes(),
+            Self::Whole(_) => 0,
+            Self::Explicit(cell) => cell.size_bytes(),
+        }
+    }
+
     fn whole(self, shared: &Explicits) -> Cell {
         match self {
             Self::Whole(cell) => cell,
@@ -204,8 +213,10 @@ impl HotCells {
     ) {
         let Memory { spans, recordings, more, .. } = &mut self.memory;
         let made = u32::try_from(spans.len()).unwrap_or(NONE);
-        let cell = series.slots.cell(number, window, made, self.epoch, more);
-        if cell == made {
+        let (cell, is_beyond) = series.slots.cell(number, window, made, self.epoch, more);
+        let before = if is_beyond { recordings.size_bytes() } else { 0 };
+        let is_new = cell == made;
+        if is_new {
             series.used = second;
             if spans.len() == spans.capacity() {
                 // Doubling would leave a third of the largest piece of memory there is unused.
@@ -216,18 +227,30 @@ impl HotCells {
         if let Some(cell) = spans.get_mut(cell as usize) {
             cell.add(sample, recordings);
         }
+        if is_beyond {
+            let own = if is_new { size_of::<SpanCell>() } else { 0 };
+            more.grow(own + recordings.size_bytes().saturating_sub(before));
+        }
     }
 
     /// Counts anything but spans: `first` becomes the cell, or is merged into it.
     pub fn add(&mut self, number: u32, series: &mut Series, window: WindowId, second: u64, first: Cell) {
         let Memory { others, more, .. } = &mut self.memory;
         let made = u32::try_from(others.len()).unwrap_or(NONE);
-        let cell = series.slots.cell(number, window, made, self.epoch, more);
+        let (cell, is_beyond) = series.slots.cell(number, window, made, self.epoch, more);
         if cell == made {
             series.used = second;
-            others.push((series.id, window, Other::Whole(first)));
+            let cell = Other::Whole(first);
+            if is_beyond {
+                more.grow(size_of::<(SeriesId, WindowId, Other)>() + cell.size_bytes());
+            }
+            others.push((series.id, window, cell));
         } else if let Some((_, _, cell)) = others.get_mut(cell as usize) {
+            let before = if is_beyond { cell.size_bytes() } else { 0 };
             cell.merge(&first);
+            if is_beyond {
+                more.grow(cell.size_bytes().saturating_sub(before));
+            }
         }
     }
 
@@ -242,11 +265,18 @@ impl HotCells {
     ) {
         let Memory { others, more, explicits, .. } = &mut self.memory;
         let made = u32::try_from(others.len()).unwrap_or(NONE);
-        let cell = series.slots.cell(number, window, made, self.epoch, more);
+        let (cell, is_beyond) = series.slots.cell(number, window, made, self.epoch, more);
         if cell == made {
             series.used = second;
             others.push((series.id, window, Other::Explicit(ExplicitCell::default())));
+            if is_beyond {
+                more.grow(size_of::<(SeriesId, WindowId, Other)>());
+            }
         }
+        let size_bytes = |others: &[(SeriesId, WindowId, Other)], explicits: &Explicits| {
+            others.get(cell as usize).map_or(0, |(_, _, cell)| cell.size_bytes()) + explicits.size_bytes()
+        };
+        let before = if is_beyond { size_bytes(others, explicits) } else { 0 };
         match others.get_mut(cell as usize) {
             Some((_, _, Other::Explicit(cell))) => cell.add(point, explicits),
             Some((_, _, Other::Whole(cell @ Cell::Distribution(_)))) => {
@@ -256,12 +286,21 @@ impl HotCells {
             }
             _ => {}
         }
+        if is_beyond {
+            more.grow(size_bytes(others, explicits).saturating_sub(before));
+        }
     }
 
     /// Cells beyond two windows of each series: what comes on time opens next to none.
     #[inline]
     pub fn beyond(&self) -> usize {
         self.memory.more.len()
+    }
+
+    /// Memory that those take.
+    #[inline]
+    pub fn beyond_bytes(&self) -> usize {
+        self.memory.more.size_bytes()
     }
 
     /// All cells, as they are. None are left.

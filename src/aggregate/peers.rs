@@ -213,8 +213,13 @@ impl Peers {
     pub fn add(&mut self, number: u32, window: WindowId, duration_ns: u64, error: bool) {
         let Some(peer) = self.all.get_mut(number as usize) else { return };
         let made = u32::try_from(self.cells.len()).unwrap_or(NONE);
-        let cell = peer.slots.cell(number, window, made, self.epoch.wrapping_add(1), &mut self.more);
+        let epoch = self.epoch.wrapping_add(1);
+        let (cell, is_beyond) = peer.slots.cell(number, window, made, epoch, &mut self.more);
+        let before = if is_beyond { self.recordings.size_bytes() } else { 0 };
         if cell == made {
+            if is_beyond {
+                self.more.grow(size_of::<PeerCell>());
+            }
             let latency = Recording::default();
             self.cells.push(PeerCell { peer: number, window, requests: 0, errors: 0, latency });
         }
@@ -222,12 +227,21 @@ impl Peers {
         cell.requests += 1;
         cell.errors += u64::from(error);
         cell.latency.record(duration_ns, &mut self.recordings);
+        if is_beyond {
+            self.more.grow(self.recordings.size_bytes().saturating_sub(before));
+        }
     }
 
     /// Cells beyond two windows of each peer.
     #[inline]
     pub fn beyond(&self) -> usize {
         self.more.len()
+    }
+
+    /// Memory that those take.
+    #[inline]
+    pub fn beyond_bytes(&self) -> usize {
+        self.more.size_bytes()
     }
 
     /// What was counted, sorted by key and window.

@@ -39,6 +39,8 @@ pub(super) struct Context {
 
 /// Cells that late items may open in all shards between two barriers, beyond two windows of each series and each peer.
 const LATE_CELLS: usize = 65_536;
+/// Memory of these, and of what they are for facets: of histograms with many buckets fewer find room.
+const LATE_BYTES: usize = LATE_CELLS << 10;
 /// Items that are not older than this open cells of few windows: those that are not sealed yet.
 const ON_TIME: Duration = Duration::from_secs(25);
 
@@ -49,7 +51,7 @@ pub(super) struct Tally {
     pub counted: u64,
     pub too_old: u64,
     pub ahead: u64,
-    /// Items of before this count at arrival: too many cells were opened for late ones.
+    /// Items of before this count at arrival: too many cells were opened for late ones, or too large ones.
     pub late_before: Timestamp,
     pub crowded: u64,
 }
@@ -118,8 +120,9 @@ pub struct Shard {
     rejected: BTreeMap<RejectedReason, u64>,
     ahead: u64,
     crowded: u64,
-    /// How many cells late items may open between two barriers.
+    /// How many cells late items may open between two barriers, and how much memory these may take.
     pub(super) late_cells: usize,
+    pub(super) late_bytes: usize,
     /// Which of the spans of [`FORGET_EVERY_S`] was looked in last for what is unused.
     pub(super) looked: u64,
 }
@@ -155,6 +158,7 @@ impl Shard {
             ahead: 0,
             crowded: 0,
             late_cells: LATE_CELLS / usize::from(of).max(1),
+            late_bytes: LATE_BYTES / usize::from(of).max(1),
             looked: 0,
         }
     }
@@ -292,11 +296,13 @@ impl Shard {
         Context { resource, service, ..place }
     }
 
-    /// Once late items have opened as many cells as they may, further ones count at arrival until the next barrier:
-    /// their sums stay exact, and memory is bounded however many series and windows they name.
+    /// Once late items have opened as many cells as they may, or such as take as much memory as they may, further ones
+    /// count at arrival until the next barrier: their sums stay exact, and memory is bounded however many series and
+    /// windows they name.
     #[inline]
     pub(super) fn bound_late(&self, arrived: Timestamp, tally: &mut Tally) {
-        if self.hot.beyond() + self.peers.beyond() >= self.late_cells {
+        let bytes = self.hot.beyond_bytes() + self.peers.beyond_bytes() + self.facets.late_bytes();
+        if self.hot.beyond() + self.peers.beyond() >= self.late_cells || bytes >= self.late_bytes {
             tally.late_before = arrived.saturating_sub(ON_TIME);
         }
     }
@@ -318,9 +324,10 @@ impl Shard {
             *self.rejected.entry(RejectedReason::TooOld).or_default() += tally.too_old;
         }
         if let Some(resource) = self.resources.get(context.resource) {
+            let on_time = context.arrived.saturating_sub(ON_TIME);
             for (window, what) in &tally.windows {
                 for &facet in &resource.facets {
-                    self.facets.add(facet, *window, what);
+                    self.facets.add(facet, *window, window.end() <= on_time, what);
                 }
             }
         }

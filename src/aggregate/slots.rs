@@ -23,36 +23,61 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// The number of the cell of a window, or `made`, which becomes it.
+    /// The number of the cell of a window, or `made`, which becomes it; and whether it is one of `more`.
     #[inline]
-    pub fn cell(&mut self, owner: u32, window: WindowId, made: u32, epoch: u32, more: &mut More) -> u32 {
+    pub fn cell(
+        &mut self,
+        owner: u32,
+        window: WindowId,
+        made: u32,
+        epoch: u32,
+        more: &mut More,
+    ) -> (u32, bool) {
         if self.epoch != epoch {
             *self = Self { epoch, ..Self::default() };
         }
         let place = (window.0 & 1) as usize;
         let (known, cell) = match (self.windows.get_mut(place), self.cells.get_mut(place)) {
             (Some(known), Some(cell)) => (known, cell),
-            _ => return made,
+            _ => return (made, false),
         };
         let low = window.0 as u32;
         if *cell == NONE {
             (*known, *cell) = (low, made);
-            return made;
+            return (made, false);
         }
-        if *known == low { *cell } else { *more.0.entry((owner, window)).or_insert(made) }
+        if *known == low {
+            (*cell, false)
+        } else {
+            (*more.cells.entry((owner, window)).or_insert(made), true)
+        }
     }
 }
 
 /// Cells of windows whose slot another window has taken.
 #[derive(Debug, Default)]
-pub(super) struct More(HashMap<(u32, WindowId), u32>);
+pub(super) struct More {
+    cells: HashMap<(u32, WindowId), u32>,
+    bytes: usize,
+}
 
 impl More {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.cells.len()
+    }
+
+    /// Memory that these cells take, as far as it was told.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.saturating_add(self.cells.len() * size_of::<((u32, WindowId), u32)>())
+    }
+
+    /// One of these cells takes so much more memory.
+    pub fn grow(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.cells.clear();
+        self.bytes = 0;
     }
 }

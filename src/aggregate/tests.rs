@@ -26,6 +26,7 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
 mod indicators;
+mod late;
 mod oracle;
 mod shares;
 
@@ -523,36 +524,4 @@ fn attributes_of_resources_by_which_exemptions_are_scoped_are_facets() {
         .filter(|(name, _)| !name.starts_with("service."))
         .collect();
     assert_eq!(known, [("k8s.cluster.name", "blue"), ("team", "x")]);
-}
-
-#[test]
-fn late_items_open_no_more_cells_than_they_may_and_all_are_counted() {
-    const LATE_CELLS: usize = 40;
-    const WINDOWS: u64 = 100;
-    let mut shard = Shard::new(0, 1, &Config::default());
-    shard.late_cells = LATE_CELLS;
-    for number in 0..WINDOWS {
-        // On time, and later by one window more each time.
-        for second in [NOW, NOW - 30 - number * 10] {
-            let body = named_at(second, "shop", ["x".to_owned()].into_iter());
-            let (request, pending) = admitted(Signal::Traces, body);
-            request.reply.recorded(0);
-            shard.apply(Position(0), Timestamp::from_secs(NOW), &request);
-            assert_eq!(outcome(pending).rejected, 0);
-        }
-    }
-    let mut partial = shard.cut(cut(NOW + 1, false));
-    partial.settle();
-    assert_eq!(partial.accepted.spans, 2 * WINDOWS);
-    assert_eq!(partial.cells.iter().map(|(_, _, cell)| cell.items()).sum::<u64>(), 2 * WINDOWS);
-    // Beyond them there are those of the first two windows.
-    assert!(partial.cells.len() <= LATE_CELLS + 2, "{} cells", partial.cells.len());
-    assert!(partial.cells.len() > LATE_CELLS, "{} cells", partial.cells.len());
-    let crowded = partial.late.get(&crate::limits::LateReason::Crowded).copied();
-    assert_eq!(crowded, Some(2 * WINDOWS - WINDOWS - partial.cells.len() as u64 + 1), "{:?}", partial.late);
-    // The next second has room again.
-    let (request, _pending) =
-        admitted(Signal::Traces, named_at(NOW - 60, "shop", ["x".to_owned()].into_iter()));
-    shard.apply(Position(0), Timestamp::from_secs(NOW), &request);
-    assert!(shard.cut(cut(NOW + 2, false)).late.is_empty());
 }

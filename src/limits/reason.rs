@@ -60,7 +60,8 @@ reasons! {
         Amended = "amended",
         /// More than 10 s ahead of the journal's clock: counted at arrival time.
         Future = "future",
-        /// So late that it is counted in an amendment, and one of too many for that: counted at arrival time.
+        /// So late that it is counted in an amendment, and one of too many or too large for that: counted at arrival
+        /// time.
         Crowded = "crowded",
     }
 }

@@ -25,6 +25,15 @@ pub struct Recordings {
 }
 
 impl Recordings {
+    /// Memory that is in use.
+    #[inline]
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        size_of_val(self.near.as_slice())
+            + size_of_val(self.octaves.as_slice())
+            + size_of_val(self.tables.as_slice())
+    }
+
     /// Every recording in it is void then.
     pub fn clear(&mut self) {
         self.near.clear();
