@@ -382,6 +382,12 @@ impl Collect for Daemon {
             kept,
         );
         out.single(
+            "barograph_journal_clock_ahead_seconds",
+            Kind::Gauge,
+            "How far the time of the journal is ahead of the wall clock; below zero while a step forward is not followed.",
+            self.recorder.clock_ahead_s(),
+        );
+        out.single(
             "barograph_journal_quarantined_records",
             Kind::Gauge,
             "Records left out of replays and kept aside, because three starts in a row had ended at them.",

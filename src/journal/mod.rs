@@ -3,6 +3,7 @@
 //! barrier wherever arrival crosses a whole second.
 
 mod check;
+mod clock;
 mod config;
 #[cfg(test)]
 mod crash_images;
@@ -41,5 +42,5 @@ pub use record::Record;
 pub use recorder::{Captured, Recorder, Records};
 pub use sequencer::{Replayed, Sequencer, Steps};
 pub use shared::Handle;
-pub use stamper::{JournalClock, Stamper};
+pub use stamper::Stamper;
 pub use step::{Cut, Position, Step};

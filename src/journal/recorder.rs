@@ -108,6 +108,12 @@ impl Recorder {
         segments.get(after.saturating_sub(1)).map_or(0, |segment| segment.first())
     }
 
+    /// How far journal time is ahead of the wall clock; below zero while a step forward of that is not followed.
+    #[must_use]
+    pub fn clock_ahead_s(&self) -> f64 {
+        self.0.clock_ahead_ns.load(Ordering::Acquire) as f64 / 1e9
+    }
+
     /// Records at which three starts in a row had ended, and that are kept aside.
     #[must_use]
     pub fn quarantined(&self) -> u64 {

@@ -1,10 +1,11 @@
 //! The sequencer: the one thread (or, in replays, the one caller) that puts everything in order.
 
+use super::clock::{JournalClock, News};
 use super::in_hand::InHand;
 use super::lane::{Lanes, StepSender, refuse, refuse_at_the_end};
 use super::record::HEADER_BYTES;
 use super::shared::{Handle, Shared};
-use super::stamper::{JournalClock, Stamper};
+use super::stamper::Stamper;
 use super::writer::Writer;
 use super::{Cut, Damage, Error, Lock, Position, Recorder, Step};
 use crate::limits::RefusedReason;
@@ -298,6 +299,12 @@ impl Sequencer {
             self.lanes.queues.drain(turn, GROUP_REQUESTS, GROUP_BYTES, wire_bytes, &mut group);
             turn = turn.wrapping_add(1);
             let now = clock.read(self.clock.now(), started.elapsed());
+            self.shared.clock_ahead_ns.store(clock.ahead_ns(), Ordering::Release);
+            match clock.news() {
+                None => {}
+                Some(news @ News::Even) => tracing::info!("{news}"),
+                Some(news) => tracing::warn!("{news}"),
+            }
             let mut ended = false;
             for step in self.idle_until(now) {
                 ended |= ending && matches!(step, Step::Barrier(cut) if cut.checkpoint);

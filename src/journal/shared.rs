@@ -6,7 +6,7 @@ use crate::observe::Beat;
 use crate::parallel::Consumer;
 use arc_swap::ArcSwap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Shared {
     pub written: AtomicU64,
     /// Arrival of the last record.
     pub last_arrived: AtomicU64,
+    /// How far journal time is ahead of the wall clock; below zero while it is behind.
+    pub clock_ahead_ns: AtomicI64,
     /// Nothing from this position on is recycled.
     pub checkpoint: AtomicU64,
     /// Records kept aside, as of the last start.

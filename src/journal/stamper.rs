@@ -3,7 +3,6 @@
 use super::Cut;
 use crate::model::Timestamp;
 use std::ops::Range;
-use std::time::Duration;
 
 /// Gives arrivals their stamps and says which barriers stand before them. Pure: barriers are a
 /// function of the arrivals, whether they come from a clock, from records or from a recording.
@@ -44,61 +43,6 @@ impl Stamper {
     }
 }
 
-/// Turns the wall clock into journal time, which never goes back and does not follow the wall clock
-/// into the future before the monotonic clock has confirmed it.
-///
-/// A wall clock that was set back is waited for at half speed. One that was set forward by more than
-/// a minute is followed once it has run evenly with the monotonic clock for ten seconds.
-#[derive(Clone, Debug)]
-pub struct JournalClock {
-    now: Timestamp,
-    monotonic: Duration,
-    /// The wall clock that is on probation, and since when.
-    jumped: Option<(Timestamp, Duration)>,
-}
-
-const JUMP: Duration = Duration::from_secs(60);
-const PROBATION: Duration = Duration::from_secs(10);
-/// How far two clocks that run evenly may drift apart in the time of probation.
-const EVEN: Duration = Duration::from_secs(1);
-
-impl JournalClock {
-    /// A clock that goes on from `last`, the latest stamp of an earlier life; from the wall clock if
-    /// that is zero.
-    #[must_use]
-    pub fn new(last: Timestamp, wall: Timestamp, monotonic: Duration) -> Self {
-        Self { now: last.max(wall), monotonic, jumped: None }
-    }
-
-    /// The journal time at which the two clocks show this.
-    pub fn read(&mut self, wall: Timestamp, monotonic: Duration) -> Timestamp {
-        let passed = monotonic.saturating_sub(self.monotonic);
-        self.monotonic = self.monotonic.max(monotonic);
-        let expected = self.now.saturating_add(passed);
-        self.now = if wall < self.now {
-            self.jumped = None;
-            self.now.saturating_add(passed / 2)
-        } else if wall.since(expected) <= JUMP {
-            self.jumped = None;
-            wall
-        } else {
-            let (from, since) = *self.jumped.get_or_insert((wall, monotonic));
-            let probation = monotonic.saturating_sub(since);
-            let on_probation = from.saturating_add(probation);
-            if wall.since(on_probation).max(on_probation.since(wall)) > EVEN {
-                self.jumped = Some((wall, monotonic));
-                expected
-            } else if probation >= PROBATION {
-                self.jumped = None;
-                wall
-            } else {
-                expected
-            }
-        };
-        self.now
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,19 +69,6 @@ mod tests {
                 last = stamp.0;
             }
         }
-
-        #[test]
-        fn journal_time_never_goes_back(readings in prop::collection::vec((0u64..400, 0u64..5_000), 1..60)) {
-            let mut monotonic = Duration::ZERO;
-            let mut clock = JournalClock::new(Timestamp::ZERO, Timestamp::from_secs(1_000), monotonic);
-            let mut last = Timestamp::from_secs(1_000);
-            for (wall_s, passed_ms) in readings {
-                monotonic += Duration::from_millis(passed_ms);
-                let now = clock.read(Timestamp::from_secs(900 + wall_s), monotonic);
-                prop_assert!(now >= last);
-                last = now;
-            }
-        }
     }
 
     #[test]
@@ -146,20 +77,5 @@ mod tests {
         assert_eq!(Stamper::after(cut).admit(Timestamp(12_300_000_000)), (Timestamp(12_300_000_000), 11..13));
         assert_eq!(Stamper::after(cut).admit(Timestamp(10_300_000_000)).1, 11..11);
         assert_eq!(Stamper::new().admit(Timestamp(10_300_000_000)).1, 11..11);
-    }
-
-    #[test]
-    fn a_far_step_forward_waits_for_the_monotonic_clock() {
-        let at = |s: u64| Timestamp::from_secs(s);
-        let mut clock = JournalClock::new(Timestamp::ZERO, at(1_000), Duration::ZERO);
-        assert_eq!(clock.read(at(1_001), Duration::from_secs(1)), at(1_001));
-        // An hour ahead: not believed yet, then confirmed by ten even seconds.
-        for s in 2..12 {
-            assert_eq!(clock.read(at(4_600 + s), Duration::from_secs(s)), at(1_000 + s));
-        }
-        assert_eq!(clock.read(at(4_612), Duration::from_secs(12)), at(4_612));
-        // Ten seconds back: half speed until the wall clock has caught up.
-        assert_eq!(clock.read(at(4_604), Duration::from_secs(14)), at(4_613));
-        assert_eq!(clock.read(at(4_620), Duration::from_secs(30)), at(4_620));
     }
 }

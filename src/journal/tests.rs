@@ -599,3 +599,36 @@ fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     let (late, _) = request(wire(1, 10), &[0]);
     assert!(lanes.try_push(late).is_err());
 }
+
+#[test]
+fn after_a_clock_that_was_ahead_arrivals_go_on_from_there_and_it_is_told_how_far() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (mut sequencer, _, _recorder) = open(dir.path(), 4 << 20, None);
+        let (admitted, _pending) = request(wire(0, 10), &[]);
+        sequencer.append_at(admitted, Timestamp::from_secs(20_000)).unwrap().for_each(drop);
+    }
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(10_000)));
+    let config = Config { max_bytes: Some(ByteSize(4 << 20)), ..Config::default() };
+    let (sequencer, lanes, recorder) = Journal::open(dir.path(), &config, clock.clone(), None).unwrap();
+    let handle = sequencer.handle();
+    let sequencing = std::thread::spawn(move || sequencer.run(&[]));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let send = |number| {
+        let (admitted, pending) = request(wire(number, 10), &[]);
+        lanes.try_push(admitted).unwrap();
+        lanes.announce();
+        assert_eq!(runtime.block_on(pending), crate::receive::Outcome::default());
+        recorder.clock_ahead_s()
+    };
+    let ahead_s = send(1);
+    assert!((10_000.0..10_100.0).contains(&ahead_s), "{ahead_s}");
+    // A year ahead is not followed either.
+    clock.set(Timestamp::from_secs(365 * 24 * 3_600));
+    let ahead_s = send(2);
+    assert!(ahead_s < -31e6, "{ahead_s}");
+    handle.close();
+    sequencing.join().unwrap().unwrap();
+    let arrived: Vec<u64> = recorder.records(Position(0)).map(|record| record.arrived.secs()).collect();
+    assert!(arrived.len() == 3 && arrived.is_sorted() && arrived[2] < 20_100, "{arrived:?}");
+}
