@@ -22,6 +22,9 @@ mod lanes;
 mod pipe;
 #[path = "../src/parallel/sleeper.rs"]
 mod sleeper;
+#[path = "../src/parallel/wakings.rs"]
+#[allow(dead_code)]
+mod wakings;
 
 #[path = "../src/limits/budget.rs"]
 #[allow(dead_code)]
@@ -43,7 +46,9 @@ use pipe::pipe;
 use primitives::stand_in_lane;
 use reply::{Outcome, Reply};
 use sleeper::Sleeper;
+use std::task::Poll;
 use std::time::Duration;
+use wakings::Wakings;
 
 const FOR_EVER: Duration = Duration::MAX;
 
@@ -82,6 +87,45 @@ fn a_sleeper_misses_no_waking() {
             sleeper.sleep(FOR_EVER, || items.load(Ordering::Acquire) > seen || seen == 2);
         }
         producers.into_iter().for_each(|producer| producer.join().unwrap());
+    });
+}
+
+/// As of the calls of a connection: what a future waits for is there before it is woken.
+#[test]
+fn a_future_that_was_woken_is_polled() {
+    model(|| {
+        let wakings = std::sync::Arc::new(Wakings::default());
+        let done: Arc<[AtomicU64; 2]> = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        // In two words of bits, and twice in one place.
+        let places = [3, Wakings::MOST - 1];
+        let threads: Vec<_> = (0..2)
+            .map(|number| {
+                let (waker, done) = (wakings.waker(places[number]), done.clone());
+                thread::spawn(move || {
+                    waker.wake_by_ref();
+                    done[number].store(1, Ordering::Release);
+                    waker.wake();
+                })
+            })
+            .collect();
+        let mut seen = [0; 2];
+        block_on(std::future::poll_fn(|context| {
+            loop {
+                let wanted = wakings.take(context.waker());
+                if wanted == 0 {
+                    return Poll::Pending;
+                }
+                for (number, place) in places.iter().enumerate() {
+                    if wanted >> place & 1 == 1 {
+                        seen[number] = done[number].load(Ordering::Acquire);
+                    }
+                }
+                if seen == [1; 2] {
+                    return Poll::Ready(());
+                }
+            }
+        }));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 

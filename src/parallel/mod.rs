@@ -7,9 +7,11 @@ mod lanes;
 mod pipe;
 mod primitives;
 mod sleeper;
+mod wakings;
 
 pub use gate::Gate;
 pub use lanes::{Consumer, Lanes, announce, announce_at_rest};
 pub use pipe::{Receiver, Sender, pipe};
 pub use primitives::{AtomicU32, AtomicU64, AtomicWaker, Mutex, Ordering};
 pub use sleeper::Sleeper;
+pub use wakings::Wakings;

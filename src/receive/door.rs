@@ -4,6 +4,7 @@ use super::callers::{Allowance, CallerKey, Callers};
 use super::drain::{Drain, not_before, whole_seconds};
 use super::problem::{Problem, ProblemKind};
 use super::retries::{Answered, Print, Retries, Verdict, Waiting};
+use super::server::STREAMS_LIMIT;
 use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
 use crate::access::Access;
 use crate::limits::{Budget, Permit, RefusedReason, Seats};
@@ -12,8 +13,8 @@ use crate::otlp::{Encoding, Inflater, json_to_wire_within, split_within, wire_by
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use parking_lot::Mutex;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
@@ -87,6 +88,15 @@ impl Door {
     /// The HTTP/2 window of one more connection, and its memory, which is to be held as long as it is open.
     pub fn window(&self) -> (u32, Permit) {
         window(&self.windows)
+    }
+
+    /// What a stream of a connection with this window may send before it is let in: what is refused is read for
+    /// nothing, and is to stay small beside the memory there is. All streams that a connection may have fill half of it
+    /// at most.
+    pub fn stream_window_bytes(&self, window_bytes: u32) -> u32 {
+        let most = self.counters.budget.limit_bytes() / 2 / u64::from(STREAMS_LIMIT);
+        let most = most.clamp(LEAST_WINDOW_BYTES, MOST_WINDOW_BYTES);
+        window_bytes.min(u32::try_from(most).unwrap_or(u32::MAX))
     }
 
     /// Reads a body, which must not take longer than `limits.body_time`.
@@ -286,7 +296,10 @@ fn lacking(has_room_for_others: bool) -> Problem {
 }
 
 /// The next bytes of a body; `None` at its end. Trailers are skipped.
-pub(super) async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+pub(super) async fn next_data<B>(body: &mut B) -> Result<Option<Bytes>, Problem>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     loop {
         if body.is_end_stream() {
             return Ok(None);

@@ -4,6 +4,7 @@
 use super::Outcome;
 use super::callers::Allowance;
 use super::door::{Door, Format, grow, next_data};
+use super::http2::Arriving;
 use super::problem::{Problem, ProblemKind};
 use super::respond::{Answer, export_response, status};
 use super::server::Connection;
@@ -12,10 +13,14 @@ use crate::limits::Permit;
 use crate::model::Signal;
 use crate::otlp::{Encoding, write_base64};
 use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use std::fmt::Write;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -28,12 +33,39 @@ const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc
 /// One byte that says whether the message is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
-/// Answers one call.
-pub(super) async fn answer(
-    door: &Door,
-    request: Request<Incoming>,
-    connection: &Connection,
-) -> Response<Answer> {
+/// Answers one call, unless whoever made it goes away meanwhile.
+pub(super) async fn call(
+    door: Arc<Door>,
+    connection: Arc<Connection>,
+    request: Request<Arriving>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let busy = connection.sitting.begin();
+    let mut answering = pin!(answer(&door, request, &connection));
+    let answered = poll_fn(|context| match answering.as_mut().poll(context) {
+        Poll::Ready(response) => Poll::Ready(Some(response)),
+        Poll::Pending => respond.poll_reset(context).map(|_| None),
+    });
+    let response = answered.await;
+    drop(busy);
+    if let Some(response) = response
+        && let Err(error) = send(&mut respond, response)
+    {
+        tracing::debug!(%error, "a call could not be answered");
+    }
+}
+
+fn send(respond: &mut SendResponse<Bytes>, response: Response<Answer>) -> Result<(), h2::Error> {
+    let (head, Answer { data, trailers }) = response.into_parts();
+    let is_all = data.is_none() && trailers.is_none();
+    let mut stream = respond.send_response(Response::from_parts(head, ()), is_all)?;
+    if let Some(data) = data {
+        stream.send_data(data, trailers.is_none())?;
+    }
+    trailers.map_or(Ok(()), |trailers| stream.send_trailers(trailers))
+}
+
+async fn answer(door: &Door, request: Request<Arriving>, connection: &Connection) -> Response<Answer> {
     if !content_type(request.headers()).is_some_and(|kind| kind.starts_with("application/grpc")) {
         // As the gRPC specification asks.
         door.count(&Problem::new(ProblemKind::UnknownType, ""));
@@ -65,7 +97,7 @@ fn method(path: &str) -> Option<Signal> {
 
 async fn export(
     door: &Door,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     connection: &Connection,
 ) -> Result<Outcome, Problem> {
     let path = request.uri().path();
@@ -122,7 +154,7 @@ fn malformed(message: impl Into<String>) -> Problem {
 async fn read_message(
     door: &Door,
     caller: &Allowance,
-    mut body: Incoming,
+    mut body: Arriving,
 ) -> Result<(bool, Bytes, Permit), Problem> {
     let mut permit = door.permit(caller, 0)?;
     let mut piece = Bytes::new();

@@ -3,11 +3,13 @@
 
 mod admitted;
 mod callers;
+mod calls;
 mod config;
 mod counters;
 mod door;
 mod drain;
 mod grpc;
+mod http2;
 mod inlet;
 mod intake;
 mod memory;

@@ -2,6 +2,7 @@
 
 use super::callers::{Allowance, CallerKey};
 use super::door::Door;
+use super::http2::{self, Http2};
 use super::retries::{Answered, Print};
 use super::{CallerTag, Config, Counters, Intake, grpc, web};
 use crate::access::{Access, Caller, Port};
@@ -12,9 +13,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -33,8 +35,10 @@ const READ_LIMIT_BYTES: usize = 64 * 1024;
 /// How long a connection may take to send the head of a request (HTTP/1).
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// After how long without any frame a peer is asked whether it is still there (HTTP/2).
+/// After how long without a frame a peer is asked whether it is still there, and how long it may take to answer
+/// (HTTP/2).
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// After how long without an acknowledgement of what was sent a connection counts as broken. Else the system tries
 /// for a quarter of an hour, and a sender that gives up meanwhile and sends again over another connection would be
@@ -274,21 +278,9 @@ async fn connection(
             return;
         }
     };
-    let mut builder = Builder::new(TokioExecutor::new());
-    if protocol == Protocol::Grpc {
-        builder = builder.http2_only();
-    }
-    let (window, _memory) = door.window();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(READ_LIMIT_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .max_frame_size(FRAME_LIMIT_BYTES)
-        .initial_stream_window_size(window)
-        .initial_connection_window_size(window)
-        .max_concurrent_streams(STREAMS_LIMIT)
-        .max_header_list_size(HEADERS_LIMIT_BYTES);
+    let broken = stream.broken();
+    let (window_bytes, _memory) = door.window();
+    let stream_window_bytes = door.stream_window_bytes(window_bytes);
     let this = Arc::new(Connection {
         address: address.ip().to_canonical().to_string().into(),
         allowance: OnceLock::new(),
@@ -296,45 +288,109 @@ async fn connection(
         answered: Answered::default(),
         sitting: seat.sitting().clone(),
     });
-    let broken = stream.broken();
-    let (connection, retries) = (this.clone(), door.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (door, connection) = (door.clone(), connection.clone());
-        let busy = connection.sitting.begin();
-        async move {
-            let _busy = busy;
-            Ok::<_, Infallible>(match protocol {
-                Protocol::Grpc => grpc::answer(&door, request, &connection).await,
-                Protocol::Http => web::answer(&door, request, &connection).await,
-            })
-        }
-    });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut is_cut_off = false;
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = seat.sitting().to_leave() => {
-            is_cut_off = true;
-            if seat.sitting().has_asked() {
-                // A request may be on its way: whoever is polite has the time to send it elsewhere.
-                connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(LEAVE_LIMIT, connection).await.unwrap_or(Ok(()))
-            } else {
-                Ok(())
+    let end = match protocol {
+        Protocol::Grpc => {
+            let (door, connection) = (door.clone(), this.clone());
+            let answer =
+                move |request, respond| grpc::call(door.clone(), connection.clone(), request, respond);
+            let limits = http2::Limits {
+                window_bytes,
+                stream_window_bytes,
+                frame_bytes: FRAME_LIMIT_BYTES,
+                headers_bytes: HEADERS_LIMIT_BYTES,
+                streams: STREAMS_LIMIT,
+                keep_alive: KEEP_ALIVE,
+                answer_within: ANSWER_LIMIT,
+            };
+            let shaking = Http2::shake_hands(stream, limits, answer);
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(HEAD_LIMIT, shaking) => shaken,
+                () = stopped(&mut stopping) => return,
+                () = seat.sitting().to_leave() => return,
+            };
+            match shaken {
+                Ok(Ok(connection)) => {
+                    until_it_ends(connection, |it| it.get_mut().graceful_shutdown(), &seat, &mut stopping)
+                        .await
+                }
+                Ok(Err(error)) => End::Failed(error.to_string()),
+                Err(_) => End::Failed(format!("no HTTP/2 within {} s", HEAD_LIMIT.as_secs())),
             }
         }
+        Protocol::Http => {
+            let (door, connection) = (door.clone(), this.clone());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (door, connection) = (door.clone(), connection.clone());
+                let busy = connection.sitting.begin();
+                async move {
+                    let _busy = busy;
+                    Ok::<_, Infallible>(web::answer(&door, request, &connection).await)
+                }
+            });
+            let builder = http_builder(window_bytes, stream_window_bytes);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            until_it_ends(connection, |it| it.graceful_shutdown(), &seat, &mut stopping).await
+        }
     };
-    if is_cut_off || ended.is_err() || broken.load(Ordering::Acquire) {
-        retries.retries.connection_broke(&this.answered);
+    if !matches!(end, End::Left) || broken.load(Ordering::Acquire) {
+        door.retries.connection_broke(&this.answered);
     }
-    if let Err(error) = ended {
+    if let End::Failed(error) = end {
         // Peers go away in many ways; none of them is ours to mend.
         tracing::debug!(?protocol, %error, "a connection ended with an error");
     }
+}
+
+/// How a connection ended.
+enum End {
+    /// The peer left, or was told to.
+    Left,
+    /// It had to give up its seat.
+    CutOff,
+    Failed(String),
+}
+
+/// Serves a connection until the peer leaves, or has to: because all stops, or another needs its seat.
+async fn until_it_ends<C: Future<Output = Result<(), E>>, E: Display>(
+    connection: C,
+    graceful_shutdown: impl Fn(Pin<&mut C>),
+    seat: &Seat,
+    stopping: &mut watch::Receiver<bool>,
+) -> End {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(stopping) => {
+            graceful_shutdown(connection.as_mut());
+            connection.await
+        }
+        () = seat.sitting().to_leave() => {
+            if seat.sitting().has_asked() {
+                // A request may be on its way: whoever is polite has the time to send it elsewhere.
+                graceful_shutdown(connection.as_mut());
+                let _ = tokio::time::timeout(LEAVE_LIMIT, connection).await;
+            }
+            return End::CutOff;
+        }
+    };
+    ended.map_or_else(|error| End::Failed(error.to_string()), |()| End::Left)
+}
+
+/// HTTP/1 and HTTP/2 for the HTTP port.
+fn http_builder(window_bytes: u32, stream_window_bytes: u32) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(READ_LIMIT_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(ANSWER_LIMIT)
+        .max_frame_size(FRAME_LIMIT_BYTES)
+        .initial_stream_window_size(stream_window_bytes)
+        .initial_connection_window_size(window_bytes)
+        .max_concurrent_streams(STREAMS_LIMIT)
+        .max_header_list_size(HEADERS_LIMIT_BYTES);
+    builder
 }
 
 #[cfg(all(test, target_os = "linux"))]
