@@ -70,6 +70,22 @@ fn probation(ahead: Duration) -> Option<Duration> {
     }
 }
 
+/// Time that has passed since some moment before the start. It goes on while the machine is suspended, where the
+/// system says so: else the wall clock would seem to leap when it wakes.
+pub(super) fn passed() -> Duration {
+    #[cfg(target_os = "linux")]
+    {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::try_from(now).unwrap_or_default()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        static BEGUN: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
+        BEGUN.elapsed()
+    }
+}
+
 impl JournalClock {
     /// A clock that goes on from `last`, the latest stamp of an earlier life; from the wall clock if
     /// that is zero.

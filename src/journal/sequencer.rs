@@ -1,6 +1,6 @@
 //! The sequencer: the one thread (or, in replays, the one caller) that puts everything in order.
 
-use super::clock::{JournalClock, News};
+use super::clock::{JournalClock, News, passed};
 use super::in_hand::InHand;
 use super::lane::{Lanes, StepSender, refuse, refuse_at_the_end};
 use super::record::HEADER_BYTES;
@@ -14,7 +14,6 @@ use crate::receive::Admitted;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 /// Seconds between checkpoints.
 const CHECKPOINT_EVERY_S: u64 = 30;
@@ -275,19 +274,13 @@ impl Sequencer {
     /// # Errors
     /// [`Error::Poisoned`] or [`Error::ShardGone`]; what is still in the lanes is refused then.
     pub fn run(mut self, shards: &[StepSender]) -> Result<(), Error> {
-        let started = Instant::now();
-        let mut clock = JournalClock::new(self.stamper.last(), self.clock.now(), Duration::ZERO);
-        let result = self.run_until_closed(shards, &mut clock, started);
+        let mut clock = JournalClock::new(self.stamper.last(), self.clock.now(), passed());
+        let result = self.run_until_closed(shards, &mut clock);
         self.lanes.queues.end(&self.shared.sequencer, |request| refuse_at_the_end(&request));
         result
     }
 
-    fn run_until_closed(
-        &mut self,
-        shards: &[StepSender],
-        clock: &mut JournalClock,
-        started: Instant,
-    ) -> Result<(), Error> {
+    fn run_until_closed(&mut self, shards: &[StepSender], clock: &mut JournalClock) -> Result<(), Error> {
         let beat = self.shared.beat.clone();
         let mut group = Vec::with_capacity(GROUP_REQUESTS);
         let mut turn = 0usize;
@@ -298,7 +291,7 @@ impl Sequencer {
             let wire_bytes = |request: &Admitted| request.wire.len();
             self.lanes.queues.drain(turn, GROUP_REQUESTS, GROUP_BYTES, wire_bytes, &mut group);
             turn = turn.wrapping_add(1);
-            let now = clock.read(self.clock.now(), started.elapsed());
+            let now = clock.read(self.clock.now(), passed());
             self.shared.clock_ahead_ns.store(clock.ahead_ns(), Ordering::Release);
             match clock.news() {
                 None => {}
