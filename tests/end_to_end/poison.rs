@@ -282,6 +282,82 @@ async fn hang_in_interval(journal: &str, every: Duration) {
     assert_eq!(daemon.stop(), Some(0), "{journal}");
 }
 
+/// The journal of a daemon whose judge hangs, what else it may hold then, and how long it may take to fill.
+const JOURNAL_BYTES: u64 = 64 << 20;
+const SEGMENT_BYTES: u64 = JOURNAL_BYTES / 16;
+const MORE_MEMORY_BYTES: u64 = 128 << 20;
+const FULL_WITHIN: Duration = Duration::from_secs(120);
+
+/// No checkpoint passes a judge that hangs, so that nothing of the journal may be recycled.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_judge_that_hangs_ingest_goes_on_to_the_end_of_the_journal_and_nothing_is_lost() {
+    const EACH: u64 = 2_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let hangs = folder.path().join("hangs");
+    let preload = format!("LD_PRELOAD={}", shim(folder.path()));
+    let name = format!("SYNC_HANGS={}", hangs.display());
+    let settings =
+        [format!("journal.max_bytes=\"{JOURNAL_BYTES} B\""), "limits.memory_bytes=\"32 MiB\"".into()];
+    let settings = settings.each_ref().map(String::as_str);
+    let data = folder.path().join("data");
+    let words = ["env", &preload, &name, "SYNC_OF=barograph.redb"];
+    let daemon = Daemon::start_after(&words, &data, &settings);
+    let mut client = Client::new(&daemon.url("otlp_grpc"));
+    let mut acknowledged = 0;
+    for _ in 0..20 {
+        client.export(&Export::of(0, "cart", EACH)).await.expect("taken");
+        acknowledged += EACH;
+    }
+    let before = daemon.peak_bytes();
+    std::fs::write(&hangs, "").expect("written");
+    let begun = Instant::now();
+    let status = loop {
+        match client.export(&Export::of(0, "cart", EACH)).await {
+            Ok(()) => acknowledged += EACH,
+            Err(status) => break status,
+        }
+        assert!(begun.elapsed() < FULL_WITHIN, "still taken");
+    };
+    println!("refused after {:?} and {acknowledged} spans", begun.elapsed());
+    let is_right = |status: &tonic::Status| {
+        status.code() == tonic::Code::Unavailable
+            && status.message().contains("full up to the last checkpoint")
+            && status.details().windows(9).any(|part| part == b"RetryInfo")
+    };
+    assert!(is_right(&status), "{status:?}");
+    let noted = folder.path().join("hangs.noted");
+    eventually("a sync hangs", PATIENCE, async || noted.exists().then_some(())).await;
+    let ready = format!("{}/readyz", daemon.url("http"));
+    eventually("the judge is named", PATIENCE, async || {
+        let (status, body) = http::get(&ready).await?;
+        (status == 503 && String::from_utf8_lossy(&body).contains("judge has not got on")).then_some(())
+    })
+    .await;
+    // It stays so, and costs nothing more.
+    for _ in 0..200 {
+        let status = client.export(&Export::of(0, "cart", EACH)).await.expect_err("refused");
+        assert!(is_right(&status), "{status:?}");
+    }
+    let status = daemon.ask(&["status"]);
+    let bytes = status["journal"]["bytes"].as_u64().expect("bytes");
+    assert!((JOURNAL_BYTES - SEGMENT_BYTES..=JOURNAL_BYTES).contains(&bytes), "{status:#}");
+    assert_eq!(status["refused"]["journal"], 201, "{status:#}");
+    let more = daemon.peak_bytes().saturating_sub(before);
+    println!("{} MiB more than before", more >> 20);
+    assert!(more < MORE_MEMORY_BYTES, "{more} bytes more");
+    daemon.kill();
+    std::fs::remove_file(&hangs).expect("removed");
+    let daemon = Daemon::start(&data, &settings);
+    assert_eq!(daemon.ask(&["status"])["accepted"]["spans"], acknowledged);
+    // The start made a checkpoint: there is room again.
+    client = Client::new(&daemon.url("otlp_grpc"));
+    client.export(&Export::of(0, "cart", EACH)).await.expect("taken");
+    let counted = || daemon.ask(&["status"])["accepted"]["spans"].as_u64();
+    eventually("and counted", PATIENCE, async || (counted() == Some(acknowledged + EACH)).then_some(()))
+        .await;
+    assert_eq!(daemon.stop(), Some(0));
+}
+
 #[test]
 fn a_second_daemon_on_a_data_directory_ends_and_names_the_first() {
     let folder = tempfile::tempdir().expect("a folder");
