@@ -635,6 +635,43 @@ async fn under_pressure_clients_are_told_to_come_back() {
     assert!(!error.details().is_empty());
 }
 
+/// Memory that this process has for itself.
+fn own_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: Vec<u64> = statm.split_whitespace().map(|pages| pages.parse().unwrap()).collect();
+    (pages[1] - pages[2]) * rustix::param::page_size() as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_near_its_limit_lets_nothing_in_until_there_is_room_again() {
+    // Far more than all other tests take beside this one.
+    const MORE: u64 = 256 << 20;
+    let config = Config { process_bytes: ByteSize(own_bytes() + MORE), ..Config::default() };
+    let daemon = daemon(config).await;
+    let mut client = daemon.traces().await;
+    client.export(spans("a", 1)).await.unwrap();
+    let ballast = vec![1u8; 2 * MORE as usize];
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    let error = loop {
+        match client.export(spans("a", 1)).await {
+            Ok(_) => assert!(tokio::time::Instant::now() < until, "still taken"),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.code() == Code::Unavailable && error.message().contains("limits.process_bytes"), "{error}");
+    let status = RpcStatus::decode(error.details()).unwrap();
+    assert_eq!(status.details[0].type_url, "type.googleapis.com/google.rpc.RetryInfo");
+    let response = daemon.post("/v1/traces", &[PROTOBUF], spans("a", 1).encode_to_vec()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.headers().contains_key("retry-after"));
+    assert!(daemon.counters.refused().any(|of| of == (RefusedReason::Memory, 2)));
+    assert_eq!(ballast.iter().step_by(4_096).map(|byte| u64::from(*byte)).sum::<u64>(), 2 * MORE / 4_096);
+    drop(ballast);
+    while let Err(error) = client.export(spans("a", 1)).await {
+        assert!(tokio::time::Instant::now() < until, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn one_caller_cannot_have_all_the_memory_nor_more_than_its_rate() {
     let config = Config { memory_bytes: ByteSize(16 << 20), caller_share: 0.1, ..Config::default() };

@@ -45,7 +45,7 @@ pub(super) const FACET_VALUES: usize = 500;
 /// Addresses that one service calls and that are told apart.
 pub(super) const PEERS: usize = 500;
 /// What stands for everything beyond a bound.
-pub(super) const OTHER: &str = "_other";
+pub const OTHER: &str = "_other";
 /// Bytes of a text in a key; longer ones are cut.
 pub(super) const TEXT_BYTES: usize = 512;
 

@@ -34,7 +34,7 @@ mod users;
 mod tests;
 
 pub use cell::{Cell, Distribution, Exemplar, Level, Lines, Requests, SEVERITIES, Total, Weight};
-pub use config::Config;
+pub use config::{Config, OTHER};
 pub use hot::Counted;
 pub use indicator::{
     Comparison, GoodSpans, Indicator, IndicatorId, Meaning, Part, RATIO_UNIT, SecondCount, Source,

@@ -3,7 +3,7 @@
 use super::hot::Counted;
 use crate::aggregate::{Cell, IndicatorId, SecondCount, Users, Weight};
 use crate::journal::Cut;
-use crate::limits::{LateReason, RejectedReason};
+use crate::limits::{LateReason, RejectedReason, UntimelyReason};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, SpanId, SpanKind, WindowId};
 use crate::receive::CallerTag;
 use crate::sketch::Histogram;
@@ -37,6 +37,8 @@ pub struct Partial {
     /// Services with more series than they may have, in order, and how many items were counted in
     /// their overflow series since the last barrier.
     pub overflowed: Vec<(Arc<ServiceKey>, u64)>,
+    /// Services with items whose time was not followed, by reason, in order, and how many since the last barrier.
+    pub untimely: Vec<((Arc<ServiceKey>, UntimelyReason), u64)>,
     /// Callers that brought more services or series than they may, in order, and how many of their items there was
     /// no room for since the last barrier.
     pub turned_away: Vec<(CallerTag, u64)>,

@@ -4,6 +4,7 @@ use super::config::{Bounds, OTHER, bounded, is_fair, is_fair_of_a_caller};
 use super::names::{NameHash, Names};
 use super::slots::Slots;
 use super::{Indicator, Weight};
+use crate::limits::UntimelyReason;
 use crate::model::{Interner, SeriesId, SeriesKey, ServiceKey, Signal, SpanKind};
 use crate::receive::CallerTag;
 use hashbrown::HashMap;
@@ -21,6 +22,14 @@ pub(super) struct Head {
     pub entry: bool,
 }
 
+/// Items whose time was not followed as it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Untimely {
+    pub too_old: u64,
+    pub future: u64,
+    pub crowded: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Service {
     pub key: Arc<ServiceKey>,
@@ -29,6 +38,8 @@ pub(super) struct Service {
     pub series: usize,
     /// Items that were counted in an overflow series since the last barrier.
     pub overflowed: u64,
+    /// Items since the last barrier whose time was not followed.
+    pub untimely: Untimely,
     pub peers: usize,
     /// Who brought it.
     caller: CallerTag,
@@ -183,7 +194,15 @@ impl SeriesTable {
         let number = u32::try_from(self.services.len()).unwrap_or(NONE);
         let owner = owner_of(key);
         let key_of = Arc::new(key.clone());
-        self.services.push(Service { key: key_of, owner, series: 0, overflowed: 0, peers: 0, caller });
+        self.services.push(Service {
+            key: key_of,
+            owner,
+            series: 0,
+            overflowed: 0,
+            untimely: Untimely::default(),
+            peers: 0,
+            caller,
+        });
         self.service_numbers.insert(key.clone(), number);
         if caller != CallerTag::NOBODY {
             self.brought.entry(caller).or_default().services += 1;
@@ -373,6 +392,23 @@ impl SeriesTable {
             .filter(|service| service.overflowed > 0)
             .map(|service| (service.key.clone(), std::mem::take(&mut service.overflowed)))
             .collect();
+        taken.sort();
+        taken
+    }
+
+    /// Services with items whose time was not followed, by reason, sorted, and how many.
+    pub fn take_untimely(&mut self) -> Vec<((Arc<ServiceKey>, UntimelyReason), u64)> {
+        let mut taken = Vec::new();
+        for service in &mut self.services {
+            let Untimely { too_old, future, crowded } = std::mem::take(&mut service.untimely);
+            let reasons = [
+                (UntimelyReason::TooOld, too_old),
+                (UntimelyReason::Future, future),
+                (UntimelyReason::Crowded, crowded),
+            ];
+            let some = reasons.into_iter().filter(|(_, items)| *items > 0);
+            taken.extend(some.map(|(reason, items)| ((service.key.clone(), reason), items)));
+        }
         taken.sort();
         taken
     }

@@ -203,8 +203,9 @@ impl Shard {
                 }),
                 Err(damage) => {
                     let items = count_items(request.signal, bytes);
-                    *self.rejected.entry(RejectedReason::Malformed).or_default() += items;
-                    request.reply.reject(items, RejectedReason::Malformed, || damage.to_string());
+                    let reason = damage.what.reason();
+                    *self.rejected.entry(reason).or_default() += items;
+                    request.reply.reject(items, reason, || damage.to_string());
                 }
             }
             request.reply.done(1);
@@ -312,10 +313,13 @@ impl Shard {
         self.ahead += tally.ahead;
         self.crowded += tally.crowded;
         let refused = self.streams.take_refused();
-        if refused > 0
+        if refused + tally.too_old + tally.ahead + tally.crowded > 0
             && let Some(service) = self.series.service_mut(context.service)
         {
             service.overflowed += refused;
+            service.untimely.too_old += tally.too_old;
+            service.untimely.future += tally.ahead;
+            service.untimely.crowded += tally.crowded;
         }
         if self.series.is_others(context.service) {
             self.series.note_turned_away(tally.counted);
@@ -410,6 +414,7 @@ impl Shard {
             late: BTreeMap::new(),
             series: self.series.len(),
             overflowed: self.series.take_overflowed(),
+            untimely: self.series.take_untimely(),
             turned_away: self.series.take_turned_away(),
             state: None,
         };

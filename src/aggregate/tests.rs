@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::journal::{Cut, Position};
-use crate::limits::{Permit, RejectedReason};
+use crate::limits::{Permit, RejectedReason, UntimelyReason};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanId, SpanKind, Timestamp, TraceId, WindowId};
 use crate::otlp::{Encoding, split};
 use crate::receive::{Admitted, CallerTag, Outcome, Pending, Reply};
@@ -89,6 +89,7 @@ pub(super) struct Merged {
     pub accepted: Accepted,
     pub rejected: BTreeMap<RejectedReason, u64>,
     pub late: u64,
+    pub untimely: BTreeMap<(ServiceKey, UntimelyReason), u64>,
     overflowed: u64,
 }
 
@@ -123,6 +124,9 @@ impl Merged {
             *self.rejected.entry(reason).or_default() += count;
         }
         self.late += partial.late.values().sum::<u64>();
+        for ((service, reason), count) in partial.untimely {
+            *self.untimely.entry(((*service).clone(), reason)).or_default() += count;
+        }
         self.overflowed += partial.overflowed.iter().map(|(_, count)| count).sum::<u64>();
     }
 }

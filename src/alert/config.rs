@@ -45,8 +45,8 @@ crate::settings! {
         /// How long Alertmanagers are told again that an alert has ended.
         resolved_for: Seconds = Seconds(Duration::from_secs(900)), "0s to 1d",
             |length| length.0 <= Duration::from_secs(86_400);
-        /// How long a target may take to answer.
-        timeout: Seconds = Seconds(Duration::from_secs(5)), "100ms to 60s",
+        /// How long a target may take to answer. One that hangs hears of what waits at most so long after it is back.
+        timeout: Seconds = Seconds(Duration::from_secs(4)), "100ms to 60s",
             |length| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&length.0);
         /// The URL under which people reach this daemon's page, for the links in alerts. Empty: the
         /// address of `listen.http`.

@@ -5782,6 +5782,22 @@ pub struct Status {
     /// Threads and tasks that do not get on although work waits for them: then it is not ready.
     #[prost(message, repeated, tag = "13")]
     pub late_stages: ::prost::alloc::vec::Vec<LateStage>,
+    /// The services with most items whose time was not followed as it stands, since the start; at most ten.
+    #[prost(message, repeated, tag = "14")]
+    pub untimely: ::prost::alloc::vec::Vec<UntimelyService>,
+}
+/// A service whose items come late, or from a clock that is wrong.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UntimelyService {
+    #[prost(message, optional, tag = "1")]
+    pub service: ::core::option::Option<Service>,
+    /// Items by reason: `too_old` are refused, `future` and `crowded` count at their arrival, `amended` in windows that
+    /// were sealed.
+    #[prost(btree_map = "string, uint64", tag = "2")]
+    pub items: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LateStage {

@@ -368,6 +368,12 @@ impl App {
         self.addresses
     }
 
+    /// Does work that needs a runtime to be about, such as waiting for signals.
+    pub fn within_runtime<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _within = self.ingest.enter();
+        work()
+    }
+
     /// Waits for `stop`, or for a thread or task to fall; then drains: ports, journal, shards, windows, judge,
     /// checkpoint, and at last queries and alerts.
     ///

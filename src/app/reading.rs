@@ -6,6 +6,7 @@ use super::totals::Totals;
 use crate::api::v1;
 use crate::diagnose::Keepsakes;
 use crate::journal::Recorder;
+use crate::limits::UntimelyReason;
 use crate::model::{ServiceKey, Timestamp, WINDOW, WindowId};
 use crate::observe::{Collect, Exposition, Kind};
 use crate::probe::{Standing, Standings};
@@ -214,6 +215,8 @@ fn slo(budget: &Budget) -> v1::Slo {
 
 /// Services that the status names for their many series, and callers for their many services.
 const CROWDED_TOLD: usize = 5;
+/// Services that are told for items whose time was not followed.
+const UNTIMELY_TOLD: usize = 10;
 
 /// How the daemon itself is.
 pub struct Daemon {
@@ -252,6 +255,22 @@ impl Daemon {
                 })
             })
             .collect()
+    }
+
+    /// The services with most items whose time was not followed.
+    fn untimely(untimely: &BTreeMap<(Arc<ServiceKey>, UntimelyReason), u64>) -> Vec<v1::UntimelyService> {
+        let mut services: BTreeMap<&Arc<ServiceKey>, v1::UntimelyService> = BTreeMap::new();
+        for ((key, reason), items) in untimely {
+            let of = services.entry(key).or_insert_with(|| v1::UntimelyService {
+                service: Some(service(key)),
+                ..v1::UntimelyService::default()
+            });
+            of.items.insert(reason.as_str().to_owned(), *items);
+        }
+        let mut most: Vec<_> = services.into_values().collect();
+        most.sort_by_key(|of| Reverse(of.items.values().sum::<u64>()));
+        most.truncate(UNTIMELY_TOLD);
+        most
     }
 
     /// The callers of whose items most were turned away because they bring too many services or series.
@@ -332,6 +351,7 @@ impl Condition for Daemon {
             false_pages: Some(v1::FalsePages { per_week, spent_week }),
             refused_slo_files: self.objective_files.refused(),
             late_stages: self.paces.late().into_iter().map(late_stage).collect(),
+            untimely: Self::untimely(&sums.untimely),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What was counted and turned away since the data directory was made.
 
-use crate::aggregate::Accepted;
-use crate::limits::{LateReason, RejectedReason};
+use crate::aggregate::{Accepted, OTHER};
+use crate::limits::{LateReason, RejectedReason, UntimelyReason};
 use crate::model::ServiceKey;
 use crate::observe::{Collect, Exposition, Kind};
 use crate::receive::CallerTag;
@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Services and reasons by which items whose time was not followed are counted apart.
+const UNTIMELY_TOLD: usize = 4_096;
+
 /// Sums over all cuts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
@@ -19,6 +22,8 @@ pub struct Sums {
     pub late: BTreeMap<LateReason, u64>,
     /// Items counted in the overflow series of a service since the start.
     pub overflowed: BTreeMap<Arc<ServiceKey>, u64>,
+    /// Items whose time was not followed, by service and reason, since the start; of further services by reason alone.
+    pub untimely: BTreeMap<(Arc<ServiceKey>, UntimelyReason), u64>,
     /// Items of callers that brought more services or series than they may, since the start.
     pub turned_away: BTreeMap<CallerTag, u64>,
     /// Series that the shards count apart now.
@@ -53,6 +58,15 @@ impl Totals {
         }
         for (service, items) in &merged.overflowed {
             *sums.overflowed.entry(service.clone()).or_default() += items;
+        }
+        for ((service, reason), items) in &merged.untimely {
+            let known = (service.clone(), *reason);
+            let key = if sums.untimely.len() < UNTIMELY_TOLD || sums.untimely.contains_key(&known) {
+                known
+            } else {
+                (Arc::new(ServiceKey::named(OTHER)), *reason)
+            };
+            *sums.untimely.entry(key).or_default() += items;
         }
         for (caller, items) in &merged.turned_away {
             *sums.turned_away.entry(*caller).or_default() += items;
@@ -98,6 +112,25 @@ impl Collect for Totals {
             "Items counted elsewhere than their time alone would have put them.",
             "reason",
             late,
+        );
+        let untimely: Vec<_> = sums
+            .untimely
+            .iter()
+            .map(|((service, reason), items)| {
+                let labels = [
+                    ("environment", &*service.environment),
+                    ("namespace", &*service.namespace),
+                    ("service", &*service.name),
+                    ("reason", reason.as_str()),
+                ];
+                (labels, *items as f64)
+            })
+            .collect();
+        out.family(
+            "barograph_untimely_items_total",
+            Kind::Counter,
+            "Items whose time was not followed as it stands, by service, since the start.",
+            untimely.iter().map(|(labels, items)| (labels.as_slice(), *items)),
         );
         out.family(
             "barograph_build_info",

@@ -53,6 +53,8 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
         Error::Access(error) => Failure::usage(error.to_string()),
         error => Failure::failed(error.to_string()),
     })?;
+    // Before anybody is told that it runs: who stops it right after is to see it end in order.
+    let signals = app.within_runtime(|| (signal(SignalKind::terminate()), signal(SignalKind::interrupt())));
     let at = app.addresses();
     let mut out = std::io::stdout();
     writeln!(
@@ -62,9 +64,7 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
     )?;
     out.flush()?;
     let stop = async {
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
             tracing::error!("signals cannot be waited for: stop this process with SIGKILL");
             return std::future::pending().await;
         };

@@ -6,7 +6,7 @@ use super::output::{Answer, Output, Watch};
 use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::status_service_client::StatusServiceClient;
-use crate::serve::text::{bytes, count, crowded, plain, so_many, span, three_digits, time};
+use crate::serve::text::{bytes, count, crowded, plain, so_many, span, three_digits, time, untimely};
 use crate::serve::{from_proto, refused_files_text, status_json};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -89,25 +89,26 @@ fn table(status: &v1::Status) -> String {
         ("refused", by_reason(&status.refused, "requests; their senders try again")),
         ("rejected", by_reason(&status.rejected, "items")),
         ("late", by_reason(&status.late, "items, counted all the same")),
-        (
-            "series",
-            format!(
-                "{} of {}{}",
-                count(series.live),
-                count(series.limit),
-                if series.overflowed > 0 {
-                    format!("; {} items went to overflow series", count(series.overflowed))
-                } else {
-                    String::new()
-                }
-            ),
-        ),
     ];
+    let room = [(
+        "series",
+        format!(
+            "{} of {}{}",
+            count(series.live),
+            count(series.limit),
+            if series.overflowed > 0 {
+                format!("; {} items went to overflow series", count(series.overflowed))
+            } else {
+                String::new()
+            }
+        ),
+    )];
     let quarantined = journal.quarantined;
     let quarantine = (quarantined > 0).then(|| {
         format!("{} records at which starts had ended are left out: journal/quarantine/", count(quarantined))
     });
     // Whose doing it is stands right below.
+    let untimely = status.untimely.iter().map(|of| ("", untimely(of)));
     let crowded = series.crowded.iter().map(|of| ("", crowded(of)));
     let below = [
         ("journal", depth),
@@ -123,7 +124,9 @@ fn table(status: &v1::Status) -> String {
         ),
     ];
     let quarantine = quarantine.map(|what| ("quarantine", what));
-    for (name, value) in above.into_iter().chain(crowded).chain(below).chain(quarantine) {
+    for (name, value) in
+        above.into_iter().chain(untimely).chain(room).chain(crowded).chain(below).chain(quarantine)
+    {
         table.row([name.to_owned(), value]);
     }
     let refused = refused_files_text(&status.refused_slo_files);

@@ -11,5 +11,5 @@ pub use allocator::{give_back_free_memory, share_memory_among_threads};
 pub use budget::{Budget, Permit};
 pub use open_files::raise_open_files;
 pub use rate::Rate;
-pub use reason::{LateReason, RefusedReason, RejectedReason, ShedReason};
+pub use reason::{LateReason, RefusedReason, RejectedReason, ShedReason, UntimelyReason};
 pub use seats::{Arriving, Busy, Seat, Seats, Sitting};

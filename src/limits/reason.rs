@@ -67,6 +67,21 @@ reasons! {
 }
 
 reasons! {
+    /// Items whose time was not followed as it stands, by their services: of [`RejectedReason`] and [`LateReason`] those
+    /// that a sender's clock or a backlog is behind.
+    UntimelyReason {
+        /// Older than an hour when it arrived: refused.
+        TooOld = "too_old",
+        /// More than 10 s ahead of the journal's clock: counted at arrival time.
+        Future = "future",
+        /// One of too many that came late: counted at arrival time.
+        Crowded = "crowded",
+        /// After its window was sealed: counted in an amendment.
+        Amended = "amended",
+    }
+}
+
+reasons! {
     /// Why a trace, or a part of the journal, gave no keepsake.
     ShedReason {
         /// Requests held half of their memory, or were refused for want of room.

@@ -2,7 +2,7 @@
 
 use super::plain::is_plain_pair;
 use super::schema::{self, Kind, Label, Message};
-use super::wire::{DEPTH_LIMIT, Damage, Fields, Malformed, Value, WireType};
+use super::wire::{ATTRIBUTES_LIMIT, DEPTH_LIMIT, Damage, Fields, Malformed, Value, WireType};
 use super::{ResourceLogs, ResourceMetrics, ResourceSpans};
 use crate::model::Signal;
 use opentelemetry_proto::tonic::{
@@ -134,6 +134,7 @@ fn check_message(
     let mut fields = Fields::at_depth(bytes, depth);
     // Numbers of the messages seen that may occur once.
     let mut seen = 0u32;
+    let mut attributes = 0usize;
     loop {
         let start = fields.offset();
         let field = match fields.try_next() {
@@ -142,6 +143,14 @@ fn check_message(
             Err(what) => return Err(locate(schema, bytes, start, start, what, None)),
         };
         let Some(known) = schema.field(field.number) else { continue };
+        if let Kind::Message(of) = known.kind
+            && std::ptr::eq(of, &schema::KEY_VALUE)
+        {
+            attributes = attributes.saturating_add(1);
+            if attributes > ATTRIBUTES_LIMIT {
+                return Err(locate(schema, bytes, start, start, Damage::TooManyAttributes, None));
+            }
+        }
         let result = match (known.kind, field.value) {
             // Most of a request: worth not looking up what each of its bytes may be.
             (Kind::Message(of), Value::Bytes(inner))

@@ -7,7 +7,7 @@ use super::check::is_good_message;
 use super::common::{Attributes, InstrumentationScope, View};
 use super::metrics::{MetricView, Number, Temporality};
 use super::plain::{is_plain_pair, small};
-use super::rows::{ITEM_DEPTH, ROWS, fixed64, set, text};
+use super::rows::{ITEM_DEPTH, ROWS, fixed64, has_few_attributes, set, text};
 use super::schema;
 use super::wire::delimited;
 use crate::model::Timestamp;
@@ -255,7 +255,8 @@ fn attributes(tag: u8, rest: &[u8]) -> Option<(&[u8], &[u8])> {
     {
         behind = delimited(after)?.1;
     }
-    rest.split_at_checked(rest.len().checked_sub(behind.len())?)
+    let (all, behind) = rest.split_at_checked(rest.len().checked_sub(behind.len())?)?;
+    has_few_attributes(u32::from(tag >> 3), all).then_some((all, behind))
 }
 
 /// An exemplar; the rest behind it.

@@ -11,7 +11,7 @@ use super::metric_rows::{MetricRow, MetricRows, PointRow};
 use super::plain::{is_ascii, is_plain_pair, is_short_text_pair, small};
 use super::schema;
 use super::traces::{SpanView, StatusCode};
-use super::wire::delimited;
+use super::wire::{ATTRIBUTES_LIMIT, Fields, delimited};
 use crate::model::{SpanId, SpanKind, TraceId};
 
 /// Items of one resource that are read at once, at most; more are for the slow way. Bounds the memory
@@ -236,6 +236,18 @@ fn good_attributes(tag: u8, rest: &[u8], depth: u32) -> Option<&[u8]> {
     are_good_texts(tag, before(texts, behind)?, depth).then_some(behind)
 }
 
+/// Whether a message has no more attributes, as fields of this number, than it may: each takes two bytes at least, so
+/// that those of a short one need not be counted.
+#[inline(always)]
+pub(super) fn has_few_attributes(number: u32, bytes: &[u8]) -> bool {
+    bytes.len() <= 2 * ATTRIBUTES_LIMIT || count_attributes(number, bytes) <= ATTRIBUTES_LIMIT
+}
+
+#[cold]
+fn count_attributes(number: u32, bytes: &[u8]) -> usize {
+    Fields::of(bytes).filter(|field| field.number == number).count()
+}
+
 #[inline(always)]
 fn are_good_texts(tag: u8, texts: &[u8], depth: u32) -> bool {
     is_ascii(texts) || are_good_pairs(tag, texts, depth)
@@ -331,7 +343,7 @@ fn span(bytes: &[u8]) -> Option<SpanView<'_>> {
             _ => return None,
         };
     }
-    Some(span)
+    has_few_attributes(9, bytes).then_some(span)
 }
 
 #[inline]
@@ -368,7 +380,7 @@ fn log(bytes: &[u8]) -> Option<LogView<'_>> {
             _ => return None,
         };
     }
-    Some(log)
+    has_few_attributes(6, bytes).then_some(log)
 }
 
 /// Takes a value into its place and goes on with the rest.

@@ -1,10 +1,12 @@
 //! A walker over the fields of a protobuf message, borrowing from its bytes.
 //!
 //! It accepts and refuses exactly what prost does (`prost::encoding`): varints of at most ten bytes
-//! that fit 64 bits, keys that fit 32 bits, field numbers from 1, groups skipped whole. The one
-//! listed difference is the depth limit, [`DEPTH_LIMIT`] here and 100 there.
+//! that fit 64 bits, keys that fit 32 bits, field numbers from 1, groups skipped whole. The two
+//! listed differences are the depth limit, [`DEPTH_LIMIT`] here and 100 there, and that of attributes,
+//! [`ATTRIBUTES_LIMIT`] here and none there (`check.rs`).
 
 use super::schema;
+use crate::limits::RejectedReason;
 use crate::model::Signal;
 use std::fmt;
 
@@ -42,7 +44,27 @@ pub enum Damage {
     ScatteredTooLarge,
     #[error("more than {limit} resources in one request")]
     TooManyResources { limit: usize },
+    #[error("more than {ATTRIBUTES_LIMIT} attributes or entries in one list")]
+    TooManyAttributes,
 }
+
+impl Damage {
+    /// How what is refused for it is counted.
+    #[must_use]
+    pub const fn reason(self) -> RejectedReason {
+        match self {
+            Self::TooDeep
+            | Self::ScatteredTooLarge
+            | Self::TooManyResources { .. }
+            | Self::TooManyAttributes => RejectedReason::TooLarge,
+            _ => RejectedReason::Malformed,
+        }
+    }
+}
+
+/// Most attributes of one span, event, link, log record, metric point, scope or resource, and most entries of one list of
+/// keys and values: eighty times what SDKs send by default.
+pub(super) const ATTRIBUTES_LIMIT: usize = 10_000;
 
 /// A malformed message: where, and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

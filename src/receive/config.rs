@@ -14,7 +14,10 @@ crate::settings! {
         /// Memory for requests that are being read, recorded and counted. The default is a quarter of
         /// what the cgroup, or else the machine, has. When it is taken, senders are told to wait.
         memory_bytes: ByteSize = ByteSize(memory::available_bytes() / 4), "at least 16 MiB", |size| size.0 >= 16 << 20;
-        /// Share of this that one caller (the holder of a token, else an address) may have: the others are
+        /// Memory that the process may have for itself, all in all. Above it nothing is let in until a twentieth of it is
+        /// free again. The default is 85 % of what the cgroup, or else the machine, has.
+        process_bytes: ByteSize = ByteSize(memory::available_bytes() / 100 * 85), "at least 16 MiB", |size| size.0 >= 16 << 20;
+        /// Share of `memory_bytes` that one caller (the holder of a token, else an address) may have: the others are
         /// served while one floods.
         caller_share: f64 = 0.75, "above 0 to 1", |share| *share > 0.0 && *share <= 1.0;
         /// Bytes that one caller may send in a second, as they come over the wire. No bound by default.

@@ -2,12 +2,13 @@
 
 use super::callers::{Allowance, CallerKey, Callers};
 use super::drain::{Drain, not_before, whole_seconds};
+use super::memory::{Watermark, own_bytes};
 use super::problem::{Problem, ProblemKind};
 use super::retries::{Answered, Print, Retries, Verdict, Waiting};
 use super::server::STREAMS_LIMIT;
 use super::{Admitted, Config, Counters, Intake, Outcome, Reply};
 use crate::access::Access;
-use crate::limits::{Budget, Permit, RefusedReason, Seats};
+use crate::limits::{Budget, Permit, RefusedReason, Seats, give_back_free_memory};
 use crate::model::Signal;
 use crate::otlp::{Encoding, Inflater, json_to_wire_within, split_within, wire_bytes_at_most};
 use bytes::Bytes;
@@ -58,6 +59,7 @@ pub(super) struct Door {
     inflated_limit_bytes: usize,
     /// Of the windows of HTTP/2 connections.
     windows: Arc<Budget>,
+    watermark: Watermark,
     started: Instant,
     drain: Mutex<Drain>,
 }
@@ -80,6 +82,7 @@ impl Door {
             request_limit_bytes: usize::try_from(config.request_bytes.0).unwrap_or(usize::MAX),
             inflated_limit_bytes: usize::try_from(config.inflated_bytes.0).unwrap_or(usize::MAX),
             windows: Budget::new(windows_bytes),
+            watermark: Watermark::new(config.process_bytes.0),
             started: Instant::now(),
             drain: Mutex::default(),
         }
@@ -114,6 +117,9 @@ impl Door {
     pub fn permit(&self, caller: &Allowance, bytes: usize) -> Result<Permit, Problem> {
         if let Some(delay) = caller.wait(Instant::now()) {
             return Err(Problem::too_fast(delay));
+        }
+        if self.watermark.is_over() {
+            return Err(Problem::process());
         }
         let budget = &self.counters.budget;
         caller.try_take(budget, bytes as u64).ok_or_else(|| lacking(budget.has_room(bytes as u64)))
@@ -242,14 +248,27 @@ impl Door {
         }
     }
 
-    /// Looks once a second at how fast memory is freed, until it is dropped.
-    pub async fn watch_drain(&self) {
+    /// Looks once a second at how fast memory is freed, and at how much the process has, until it is dropped.
+    pub async fn watch_memory(&self) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             let budget = &self.counters.budget;
             self.drain.lock().look(self.started.elapsed(), budget.freed_bytes(), budget.used_bytes());
+            let was_over = self.watermark.is_over();
+            let Some(own_bytes) = own_bytes() else { continue };
+            if !self.watermark.look(own_bytes) {
+                continue;
+            }
+            if !was_over {
+                tracing::warn!(
+                    own_bytes,
+                    "no more is let in: the process has more memory than limits.process_bytes"
+                );
+            }
+            // What was freed may be held by the allocator alone.
+            let _ = tokio::task::spawn_blocking(give_back_free_memory).await;
         }
     }
 

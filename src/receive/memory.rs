@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is assumed when the system does not say.
 const UNKNOWN_BYTES: u64 = 4 << 30;
@@ -49,9 +50,54 @@ fn limit_files(cgroups: &str) -> Vec<PathBuf> {
     files
 }
 
+/// Memory that this process has for itself, without the pages of files; `None` where the system does not say.
+pub(super) fn own_bytes() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = statm.split_whitespace().skip(1).map(|pages| pages.parse::<u64>().ok());
+    let (resident, of_files) = (pages.next()??, pages.next()??);
+    resident.saturating_sub(of_files).checked_mul(rustix::param::page_size() as u64)
+}
+
+/// Whether the process has come so near to the memory it may have that nothing more is let in. Permits bound what
+/// requests take; this bounds what all else takes, and what the allocator holds beyond that.
+#[derive(Debug)]
+pub(super) struct Watermark {
+    limit_bytes: u64,
+    is_over: AtomicBool,
+}
+
+impl Watermark {
+    pub fn new(limit_bytes: u64) -> Self {
+        Self { limit_bytes, is_over: AtomicBool::new(false) }
+    }
+
+    /// Notes how much the process has now; whether that is too much. It stays too much until it is below by a
+    /// twentieth, so that it does not change with each request.
+    pub fn look(&self, own_bytes: u64) -> bool {
+        let limit = if self.is_over() { self.limit_bytes / 20 * 19 } else { self.limit_bytes };
+        let is_over = own_bytes > limit;
+        self.is_over.store(is_over, Ordering::Relaxed);
+        is_over
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn over_the_watermark_it_stays_so_until_it_is_well_below() {
+        let watermark = Watermark::new(1_000);
+        let looks = [900, 1_001, 990, 951, 950, 990, 1_000];
+        let found = looks.map(|bytes| watermark.look(bytes));
+        assert_eq!(found, [false, true, true, true, false, false, false]);
+        assert!(!watermark.is_over());
+        assert!(own_bytes().is_none_or(|bytes| bytes > 0));
+    }
 
     #[test]
     fn the_limits_of_all_cgroups_above_count() {

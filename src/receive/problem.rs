@@ -75,6 +75,13 @@ impl Problem {
         )
     }
 
+    pub fn process() -> Self {
+        Self::new(
+            ProblemKind::Refused(RefusedReason::Memory),
+            "the process has all the memory that it may have (limits.process_bytes), send it again later",
+        )
+    }
+
     pub fn share() -> Self {
         Self::new(
             ProblemKind::Refused(RefusedReason::Caller),

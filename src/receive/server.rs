@@ -140,7 +140,7 @@ impl Server {
         tokio::select! {
             _ = &mut both => return,
             () = shutdown => {}
-            () = door.watch_drain() => {}
+            () = door.watch_memory() => {}
         }
         stop.send_replace(true);
         both.await;

@@ -1,5 +1,6 @@
 //! Bounds of the API.
 
+use crate::receive::available_bytes;
 use crate::settings::{ByteSize, Seconds};
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ crate::settings! {
         queries: u64 = 2, "1 to 64", |n| (1..=64).contains(n);
         /// Longest time a query may take, waiting included.
         deadline: Seconds = Seconds(Duration::from_secs(10)), "1s to 5m", |s| (1..=300).contains(&s.0.as_secs());
-        /// Memory of all queries that are worked on.
-        memory_bytes: ByteSize = ByteSize(256 << 20), "1 MiB to 64 GiB", |n| (1 << 20..=64 << 30).contains(&n.0);
+        /// Memory of all queries that are worked on. The default is an eighth of what the cgroup, or else the machine,
+        /// has, and no more than 256 MiB.
+        memory_bytes: ByteSize = ByteSize((available_bytes() / 8).min(256 << 20)), "1 MiB to 64 GiB", |n| (1 << 20..=64 << 30).contains(&n.0);
         /// Requests on one connection at the same time.
         streams: u64 = 128, "1 to 4096", |n| (1..=4096).contains(n);
         /// Open connections on each of the two ports `listen.query` and `listen.http`.

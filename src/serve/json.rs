@@ -512,6 +512,10 @@ fn late_stage_json(of: &v1::LateStage) -> Value {
     json!({ "name": of.name, "late_s": of.late_s })
 }
 
+fn untimely_json(of: &v1::UntimelyService) -> Value {
+    row(of.service.as_ref(), json!({ "items": of.items }))
+}
+
 /// The daemon itself.
 #[must_use]
 pub fn status_json(of: &v1::Status) -> Value {
@@ -549,6 +553,7 @@ pub fn status_json(of: &v1::Status) -> Value {
         "memory_bytes": of.memory_bytes,
         "false_pages": { "per_week": pages.per_week, "spent_week": pages.spent_week },
         "late_stages": of.late_stages.iter().map(late_stage_json).collect::<Vec<_>>(),
+        "untimely": of.untimely.iter().map(untimely_json).collect::<Vec<_>>(),
         "refused_slo_files": of.refused_slo_files.iter().map(refused_file_json).collect::<Vec<_>>(),
     })
 }

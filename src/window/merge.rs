@@ -8,7 +8,7 @@ use super::joiner::{Joiner, JoinerState};
 use super::told::Told;
 use crate::aggregate::{Accepted, Cell, EdgeCell, Facet, FacetKey, Partial};
 use crate::journal::Cut;
-use crate::limits::{LateReason, RejectedReason};
+use crate::limits::{LateReason, RejectedReason, UntimelyReason};
 use crate::model::{SeriesId, ServiceKey, Timestamp, WindowId};
 use crate::receive::CallerTag;
 use crate::window::{Config, OpenWindow, Registry, SealedWindow, Snapshot, Tick, Topology};
@@ -43,6 +43,8 @@ pub struct Merged {
     pub late: BTreeMap<LateReason, u64>,
     /// Items counted in the overflow series of a service for want of room.
     pub overflowed: BTreeMap<Arc<ServiceKey>, u64>,
+    /// Items whose time was not followed, by service and reason. `Amended` is counted here.
+    pub untimely: BTreeMap<(Arc<ServiceKey>, UntimelyReason), u64>,
     /// Of them, and of items of further services, those of callers that brought more than they may.
     pub turned_away: BTreeMap<CallerTag, u64>,
     /// Series that the shards hold: those with an item of late.
@@ -137,6 +139,7 @@ impl Windows {
             add_up(&mut merged.rejected, partial.rejected);
             add_up(&mut merged.late, partial.late);
             add_up(&mut merged.overflowed, partial.overflowed);
+            add_up(&mut merged.untimely, partial.untimely);
             add_up(&mut merged.turned_away, partial.turned_away);
             for half in partial.halves {
                 self.joiner.add(second, half, &mut joined);
@@ -267,6 +270,7 @@ impl Windows {
             if window < next {
                 let items = cells.iter().map(|(_, cell)| cell.items()).sum::<u64>();
                 *merged.late.entry(LateReason::Amended).or_default() += items;
+                note_amended(&mut merged.untimely, &self.registry, &cells);
             }
             self.place(next, window).add_cells(cells.into_iter());
         }
@@ -446,6 +450,25 @@ fn append<T>(into: &mut Vec<T>, mut more: Vec<T>) {
     } else {
         into.append(&mut more);
     }
+}
+
+/// Counts what came for a sealed window by its services.
+fn note_amended(
+    into: &mut BTreeMap<(Arc<ServiceKey>, UntimelyReason), u64>,
+    registry: &Registry,
+    cells: &[(SeriesId, &Cell)],
+) {
+    let mut by_service: BTreeMap<ServiceKey, u64> = BTreeMap::new();
+    for (series, cell) in cells.iter().filter(|(_, cell)| cell.items() > 0) {
+        let Some(key) = registry.get(*series) else { continue };
+        if let Some(items) = by_service.get_mut(&key.service) {
+            *items += cell.items();
+        } else {
+            by_service.insert(key.service.clone(), cell.items());
+        }
+    }
+    let amended = |service| (Arc::new(service), UntimelyReason::Amended);
+    add_up(into, by_service.into_iter().map(|(service, items)| (amended(service), items)));
 }
 
 fn add_up<K: Ord>(into: &mut BTreeMap<K, u64>, more: impl IntoIterator<Item = (K, u64)>) {

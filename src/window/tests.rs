@@ -4,7 +4,7 @@ use crate::aggregate::{
     Cell, EdgeCell, Facet, FacetKey, Partial, PeerKey, Requests, SpanHalf, Total, Weight,
 };
 use crate::journal::Cut;
-use crate::limits::{LateReason, RejectedReason};
+use crate::limits::{LateReason, RejectedReason, UntimelyReason};
 use crate::model::{SeriesId, SeriesKey, ServiceKey, Signal, SpanId, SpanKind, Timestamp, WindowId};
 use crate::window::{Config, EdgeKey, Merged, Node, Registry, SealedWindow, Windows};
 use proptest::prelude::*;
@@ -153,7 +153,18 @@ proptest! {
 
 #[test]
 fn a_window_takes_what_arrives_up_to_15_s_after_its_end() {
-    let mut windows = windows();
+    let registry = Arc::new(Registry::default());
+    let key = SeriesKey {
+        service: ServiceKey::named("cart"),
+        signal: Signal::Traces,
+        operation: "GET /".into(),
+        kind: SpanKind::Server,
+        entry: true,
+        unit: "".into(),
+        attributes: vec![],
+    };
+    assert!(registry.add(series(2), Arc::new(key), 1_000));
+    let mut windows = Windows::new(Config::default(), registry);
     let window = WindowId(100);
     let late = |second| {
         let cells = vec![(series(2), window, total(1))];
@@ -169,6 +180,8 @@ fn a_window_takes_what_arrives_up_to_15_s_after_its_end() {
 
     let merged = windows.merge(cut(1_026), late(1_026));
     assert_eq!(merged.late, BTreeMap::from([(LateReason::Amended, 1)]));
+    let of_cart = (Arc::new(ServiceKey::named("cart")), UntimelyReason::Amended);
+    assert_eq!(merged.untimely, BTreeMap::from([(of_cart, 1)]));
     assert!(merged.amendments.is_empty());
     let merged = windows.merge(cut(1_035), Vec::new());
     let [amendment] = merged.amendments.as_slice() else { panic!("{:?}", merged.amendments) };

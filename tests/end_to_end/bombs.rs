@@ -129,7 +129,14 @@ async fn bombs_are_refused_within_twice_the_memory_of_the_largest_request() {
             ("zeros by zstd", Some("zstd"), (&zstd).into(), 413, 3, "limits.inflated_bytes"),
             ("a value nested 5,000 deep", None, nested(signal, 5_000).into(), 200, 0, "nest"),
             ("a field that declares 1 GiB", None, (&declared).into(), 400, 3, ""),
-            ("100,000 attributes", None, many_attributes(signal, 100_000).into(), 200, 0, ""),
+            (
+                "100,000 attributes",
+                None,
+                many_attributes(signal, 100_000).into(),
+                200,
+                0,
+                "attributes[10000]: more than 10000 attributes",
+            ),
             ("a value nested 25 deep", None, nested(signal, 25).into(), 200, 0, ""),
         ];
         for (what, encoding, body, http_status, grpc_status, names) in cases {

@@ -1,8 +1,8 @@
 //! Senders whose clocks are wrong: theirs are counted where the rules say, and alarm nobody.
 
 use crate::support::daemon::Daemon;
-use crate::support::eventually;
 use crate::support::otlp::{Client, Export, now_ns, span, spans};
+use crate::support::{eventually, http};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,6 +60,20 @@ async fn wrong_clocks_are_counted_by_rule_and_alarm_nobody() {
     let leapt = LEAPT.end - LEAPT.start;
     assert_eq!(status["late"]["future"], (ROUNDS * 2 + leapt) * EACH, "{status:#}");
     assert!(status["late"]["amended"].as_u64() >= Some(ROUNDS * EACH), "{status:#}");
+    // Whose clocks are wrong is told.
+    let untimely = status["untimely"].as_array().expect("services");
+    let of = |service: &str| untimely.iter().find(|of| of["service"] == service).map(|of| &of["items"]);
+    for service in TOO_OLD {
+        assert_eq!(of(service), Some(&serde_json::json!({ "too_old": ROUNDS * EACH })), "{status:#}");
+    }
+    for service in ["an-hour-ahead", "a-day-ahead"] {
+        assert_eq!(of(service), Some(&serde_json::json!({ "future": ROUNDS * EACH })), "{status:#}");
+    }
+    let (_, metrics) = http::get(&format!("{}/metrics", daemon.url("http"))).await.expect("metrics");
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let labels = r#"environment="",namespace="",service="a-day-behind",reason="too_old""#;
+    let sample = format!("barograph_untimely_items_total{{{labels}}} {}\n", ROUNDS * EACH);
+    assert!(metrics.contains(&sample), "{metrics}");
     // Nobody's window was closed by another's clock: what is right is all there, once.
     for service in ["right", "an-hour-ahead", "a-day-ahead", "a-second-behind", "frozen", "leaps"] {
         // What comes late is in amendments, which are kept when the next window is sealed.

@@ -78,10 +78,12 @@ pub(super) fn expected(requests: &[ExportTraceServiceRequest], indicator: &Indic
                 let (now, mut end) = (NOW * NS, span.end_time_unix_nano);
                 if end + 3_600 * NS < now {
                     *sum.rejected.entry(RejectedReason::TooOld).or_default() += 1;
+                    *sum.untimely.entry((service.clone(), UntimelyReason::TooOld)).or_default() += 1;
                     continue;
                 }
                 if end > now + 10 * NS {
                     (end, sum.late) = (now, sum.late + 1);
+                    *sum.untimely.entry((service.clone(), UntimelyReason::Future)).or_default() += 1;
                 }
                 sum.accepted.spans += 1;
                 let kind = SpanKind::from_wire(span.kind as u64);
