@@ -71,7 +71,7 @@ async fn wrong_clocks_are_counted_by_rule_and_alarm_nobody() {
     }
     let (_, metrics) = http::get(&format!("{}/metrics", daemon.url("http"))).await.expect("metrics");
     let metrics = String::from_utf8_lossy(&metrics).into_owned();
-    let labels = r#"environment="",namespace="",service="a-day-behind",reason="too_old""#;
+    let labels = r#"environment="test",namespace="",service="a-day-behind",reason="too_old""#;
     let sample = format!("barograph_untimely_items_total{{{labels}}} {}\n", ROUNDS * EACH);
     assert!(metrics.contains(&sample), "{metrics}");
     // Nobody's window was closed by another's clock: what is right is all there, once.
