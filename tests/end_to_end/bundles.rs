@@ -79,7 +79,7 @@ fn without_secrets(what: &str, text: &str) {
 }
 
 /// Breaks something until it is found and all evidence of it is there; its anomaly.
-async fn broken(daemon: &Daemon) -> String {
+pub async fn broken(daemon: &Daemon) -> String {
     let anomaly = std::sync::OnceLock::new();
     tokio::join!(send(daemon, &["cart"], true, || anomaly.get().is_some()), async {
         let id = eventually("the fault is found", Duration::from_secs(60), async || {

@@ -330,6 +330,11 @@ pub struct Traffic {
 
 impl Traffic {
     pub fn start(url: String) -> Self {
+        Self::of("payment", url)
+    }
+
+    /// The same of another service.
+    pub fn of(service: &'static str, url: String) -> Self {
         let (url, mut urls) = watch::channel(url);
         let failing_percent = Arc::new(AtomicU32::new(0));
         let (done, acknowledged) = watch::channel(0);
@@ -350,7 +355,7 @@ impl Traffic {
                         span("POST /pay", now_ns(), took, random.u32(0..100) < percent)
                     })
                     .collect();
-                if client.export(&Export::Traces(spans("payment", batch))).await.is_ok() {
+                if client.export(&Export::Traces(spans(service, batch))).await.is_ok() {
                     done.send_modify(|requests| *requests += 5);
                 }
             }

@@ -4,6 +4,9 @@ use crate::support::daemon::Daemon;
 use crate::support::load::{self, Comparison};
 use crate::support::otlp::{Client, Export};
 use crate::support::{eventually, http};
+use barograph::api::v1::{ListOperationsRequest, TimeRange};
+use prost::Message as _;
+use std::io::ErrorKind::WouldBlock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +21,7 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const END_STREAM: u8 = 1;
 /// `:method: POST`, `:scheme: http`, `:path: /`, `:authority: x` in HPACK.
 const BLOCK: &[u8] = &[0x83, 0x86, 0x84, 0x41, 0x01, b'x'];
 
@@ -36,6 +40,17 @@ fn is_full() -> bool {
 fn sockets() -> usize {
     if is_full() { 5_000 } else { 500 }
 }
+
+/// Each flood is held against none as often; the middle one is the figure. Where none is, once shows what else there is.
+fn rounds() -> usize {
+    if is_full() { 3 } else { 1 }
+}
+
+/// The default of `limits.connections`.
+const CONNECTIONS: usize = 1_024;
+/// Connections to each port over which answers stall, and calls of each.
+const STALLED: usize = 30;
+const CALLS: u32 = 20;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
@@ -87,10 +102,128 @@ async fn flood_once(address: String, next: &mut impl FnMut(u32) -> Vec<u8>, end:
 
 const FLOODS: [&str; 5] = ["rapid reset", "CONTINUATION", "PING", "SETTINGS", "empty DATA"];
 
-/// Does one kind of harm for a while; whether the other side closed a connection over it.
-async fn attack(name: &'static str, address: String) -> bool {
+/// Where a daemon is attacked.
+#[derive(Clone)]
+struct Ports {
+    otlp_grpc: String,
+    query: String,
+    http: String,
+}
+
+impl Ports {
+    fn of(daemon: &Daemon) -> Self {
+        let of = |name| daemon.url(name).replace("http://", "");
+        Self { otlp_grpc: of("otlp_grpc"), query: of("query"), http: of("http") }
+    }
+}
+
+/// The head of a gRPC call in HPACK, nothing of it indexed beyond what is from the beginning.
+fn call(path: &str) -> Vec<u8> {
+    let text = |out: &mut Vec<u8>, text: &str| {
+        out.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("short"));
+        out.extend(text.as_bytes());
+    };
+    // `:method: POST`, `:scheme: http`; `:path`, `:authority`, `content-type`, and `te` by its name.
+    let mut block = vec![0x83, 0x86, 0x04];
+    text(&mut block, path);
+    block.push(0x01);
+    text(&mut block, "x");
+    block.extend([0x0f, 0x10]);
+    text(&mut block, "application/grpc");
+    block.push(0x00);
+    text(&mut block, "te");
+    text(&mut block, "trailers");
+    block
+}
+
+/// Calls whose answers nobody takes at a port of gRPC: streams have no window, and nothing is read.
+async fn stall_calls(address: &str, path: &str, message: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let mut sent = PREFACE.to_vec();
+    // No window for what is answered.
+    sent.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+    let body = [&[0], &length[..], message].concat();
+    for number in 0..CALLS {
+        sent.extend(frame(HEADERS, END_HEADERS, 2 * number + 1, &call(path)));
+        sent.extend(frame(DATA, END_STREAM, 2 * number + 1, &body));
+    }
+    stream.write_all(&sent).await.expect("sent");
+    stream
+}
+
+/// Requests one behind the other over HTTP/1, whose answers are more than all buffers between hold, and nothing is read.
+async fn stall_requests(address: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(address.parse().expect("an address")).await.expect("connected");
+    let sent = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\n\r\n").repeat(1_000);
+    stream.write_all(sent.as_bytes()).await.expect("sent");
+    stream
+}
+
+/// As many of each as one address may well have; by the port that they are at.
+async fn stall(ports: &Ports, each: usize) -> Vec<(&'static str, TcpStream)> {
+    let range = Some(TimeRange::default());
+    let message = ListOperationsRequest { range, ..Default::default() }.encode_to_vec();
+    let export = Export::of(0, "stalls", 1).to_bytes();
+    let mut stalled = Vec::new();
+    for _ in 0..each {
+        let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+        stalled.push(("otlp_grpc", stall_calls(&ports.otlp_grpc, path, &export).await));
+        let path = "/barograph.v1.QueryService/ListOperations";
+        stalled.push(("query", stall_calls(&ports.query, path, &message).await));
+        stalled.push(("http", stall_requests(&ports.http).await));
+    }
+    stalled
+}
+
+/// Whether the answers to these have begun and do not get on: at a port of gRPC that the heads of all calls have come and
+/// none of what they announce, else that the daemon has bytes that it cannot send.
+async fn is_stalled(name: &str, stream: &TcpStream) -> bool {
+    if name == "http" {
+        return unsent(stream).is_some_and(|bytes| bytes > 0);
+    }
+    let mut bytes = vec![0; 1 << 16];
+    let Ok(count) = stream.peek(&mut bytes).await else { return false };
+    let (mut rest, mut heads, mut data) = (&bytes[..count], 0, 0);
+    while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
+        heads += u32::from(*kind == HEADERS);
+        data += u32::from(*kind == DATA);
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        rest = payload.get(length..).unwrap_or_default();
+    }
+    assert_eq!(data, 0, "{name}: there is no window for it");
+    heads == CALLS
+}
+
+/// How many bytes the daemon could not send yet at the other end of this connection; `None` if it has given it up.
+fn unsent(stream: &TcpStream) -> Option<u64> {
+    let (ours, theirs) = (stream.local_addr().ok()?.port(), stream.peer_addr().ok()?.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of connections");
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let port = |word: &str| u16::from_str_radix(word.split_once(':')?.1, 16).ok();
+        // One that its process has closed is nobody's, and has no inode.
+        let is_it = port(words.get(1)?)? == theirs && port(words.get(2)?)? == ours && *words.get(9)? != "0";
+        let unsent = u64::from_str_radix(words.get(4)?.split_once(':')?.0, 16).ok()?;
+        is_it.then_some(unsent)
+    })
+}
+
+/// What an attack came to.
+struct Done {
+    /// Whether the other side closed a connection over it.
+    closed: bool,
+    /// Connections that were opened to do nothing more, by their ports.
+    held: Vec<(&'static str, TcpStream)>,
+}
+
+/// Does one kind of harm for a while.
+async fn attack(name: &'static str, ports: Ports) -> Done {
+    let address = ports.otlp_grpc.clone();
     let stream_of = |number: u32| 2 * number + 1;
-    match name {
+    let closed = match name {
         "rapid reset" => {
             let next = |number| {
                 let mut out = frame(HEADERS, END_HEADERS, stream_of(number), BLOCK);
@@ -119,28 +252,46 @@ async fn attack(name: &'static str, address: String) -> bool {
         "idle sockets" => {
             let mut idle = Vec::new();
             for _ in 0..sockets() {
-                idle.push(TcpStream::connect(&address).await.expect("connected"));
+                idle.push(("otlp_grpc", TcpStream::connect(&address).await.expect("connected")));
             }
             tokio::time::sleep(lasts()).await;
-            false
+            return Done { closed: false, held: idle };
         }
         "slow reads" => {
-            // Requests whose answers nobody takes.
-            let mut stalled = Vec::new();
-            for _ in 0..50 {
-                let mut stream = TcpStream::connect(&address).await.expect("connected");
-                let mut sent = PREFACE.to_vec();
-                sent.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
-                for number in 0..50 {
-                    sent.extend(frame(HEADERS, END_HEADERS | 1, stream_of(number), BLOCK));
-                }
-                stream.write_all(&sent).await.expect("sent");
-                stalled.push(stream);
-            }
+            let stalled = stall(&ports, STALLED).await;
             tokio::time::sleep(lasts()).await;
-            false
+            return Done { closed: false, held: stalled };
         }
         other => panic!("{other}"),
+    };
+    Done { closed, held: Vec::new() }
+}
+
+/// Of sockets that idled more than the daemon holds connections: all beyond those are closed by now. How many are.
+async fn closed_of(idle: &[(&str, TcpStream)]) -> usize {
+    // What the daemon says at first is nothing that we wait for.
+    let is_open = |stream: &TcpStream| loop {
+        match stream.try_read(&mut [0; 1024]) {
+            Ok(1..) => {}
+            Ok(0) => break false,
+            Err(error) => break error.kind() == WouldBlock,
+        }
+    };
+    let least = idle.len().saturating_sub(CONNECTIONS);
+    eventually(&format!("{least} of {} idle sockets are closed", idle.len()), NEWCOMER_WITHIN, async || {
+        let closed = idle.iter().filter(|(_, stream)| !is_open(stream)).count();
+        (closed >= least).then_some(closed)
+    })
+    .await
+}
+
+/// Answers over all of these have begun, and do not get on.
+async fn all_stall(stalled: &[(&str, TcpStream)]) {
+    for (name, stream) in stalled {
+        eventually(&format!("{name}: an answer stalls"), NEWCOMER_WITHIN * 10, async || {
+            is_stalled(name, stream).await.then_some(())
+        })
+        .await;
     }
 }
 
@@ -153,31 +304,46 @@ async fn floods_and_idle_sockets_cost_the_honest_client_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let daemon = Daemon::start_after(load::SERVER, folder.path(), &["journal.max_bytes=\"512 MiB\""]);
     let url = daemon.url("otlp_grpc");
-    let address = url.replace("http://", "");
+    let ports = Ports::of(&daemon);
     let rate = format!("{:.0}", load::capacity(&url).await / 4.0);
     let lesser = load::lesser_runtime();
     for name in FLOODS.into_iter().chain(["idle sockets", "slow reads"]) {
-        let alone = load::send(&url, lasts(), &["--rate", &rate]).await;
-        // The honest client is there first. What it sent is counted a second later: too late, of two that it lasts.
-        let beside = tokio::spawn({
-            let (url, rate) = (url.clone(), rate.clone());
-            async move { load::send(&url, lasts(), &["--rate", &rate]).await }
-        });
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let closed = lesser.spawn(attack(name, address.clone())).await.expect("an attack");
-        let beside = beside.await.expect("a load");
-        for figures in [&alone, &beside] {
-            assert_eq!(figures.refused() + figures.failed(), 0, "{name}: {figures:?}");
+        let mut found = Vec::new();
+        let mut came_to = Vec::new();
+        for _ in 0..rounds() {
+            let alone = load::send(&url, lasts(), &["--rate", &rate]).await;
+            // The honest client is there first. What it sent is counted a second later: too late, of two that it lasts.
+            let beside = tokio::spawn({
+                let (url, rate) = (url.clone(), rate.clone());
+                async move { load::send(&url, lasts(), &["--rate", &rate]).await }
+            });
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let done = lesser.spawn(attack(name, ports.clone())).await.expect("an attack");
+            came_to.push(match name {
+                "idle sockets" => format!("{} of {} were closed", closed_of(&done.held).await, sockets()),
+                "slow reads" => {
+                    all_stall(&done.held).await;
+                    format!("{} stalled", done.held.len())
+                }
+                _ => {
+                    assert!(done.closed, "{name}: the attacker is closed");
+                    "the attacker was closed".to_owned()
+                }
+            });
+            let beside = beside.await.expect("a load");
+            for figures in [&alone, &beside] {
+                assert_eq!(figures.refused() + figures.failed(), 0, "{name}: {figures:?}");
+            }
+            found.push(Comparison { alone, beside });
         }
-        let compared = Comparison { alone, beside };
+        let compared = load::middle(found);
         println!(
-            "flood of {name} beside {rate} items a second: none failed, p99 {:?} against {:?}, {:.2} times; attacker \
-             closed: {closed}",
+            "flood of {name} beside {rate} items a second: none failed, p99 {:?} against {:?}, {:.2} times; {}",
             compared.beside.p99(),
             compared.alone.p99(),
-            compared.slower()
+            compared.slower(),
+            came_to.join(", ")
         );
-        assert!(closed || !FLOODS.contains(&name), "{name}: the attacker is closed");
         assert!(!is_full() || compared.slower() <= 2.0, "{name}: {compared:?}");
     }
     lesser.shutdown_background();
@@ -227,6 +393,41 @@ async fn sockets_that_say_nothing_keep_no_newcomer_waiting() {
         (daemon.ask(&["status"])["accepted"]["spans"] == 12).then_some(())
     })
     .await;
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// What `docs/operations.md` says of how long a connection stays over which nothing gets on, and what a look may take.
+const ENDED_WITHIN: [(&str, Duration); 3] = [
+    ("otlp_grpc", Duration::from_secs(60 + 20)),
+    ("query", Duration::from_secs(120)),
+    ("http", Duration::from_secs(120)),
+];
+const LOOK: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_takes_hold_nobody_up_and_end_their_connection() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(folder.path(), &[]);
+    let mut there_before = Client::new(&daemon.url("otlp_grpc"));
+    there_before.export(&Export::of(0, "before", 1)).await.expect("taken");
+    let stalled = stall(&Ports::of(&daemon), STALLED).await;
+    all_stall(&stalled).await;
+    let begun = Instant::now();
+    // Nobody else waits for them.
+    there_before.export(&Export::of(0, "before", 1)).await.expect("taken");
+    let (status, _) = http::get(&format!("{}/readyz", daemon.url("http"))).await.expect("an answer");
+    assert_eq!((status, daemon.ask(&["status"])["ready"].as_bool()), (200, Some(true)));
+    assert!(begun.elapsed() < NEWCOMER_WITHIN, "{:?}", begun.elapsed());
+    println!("flood of {} connections with answers that nobody takes: others are answered", stalled.len());
+    // It takes two minutes.
+    for (name, within) in ENDED_WITHIN.into_iter().filter(|_| is_full()) {
+        eventually(&format!("{name}: their connections are given up"), within + LOOK, async || {
+            let mut of = stalled.iter().filter(|(of, _)| *of == name);
+            of.all(|(_, stream)| unsent(stream).is_none()).then_some(())
+        })
+        .await;
+        println!("flood of answers that nobody takes: all given up at {name} after {:?}", begun.elapsed());
+    }
     assert_eq!(daemon.stop(), Some(0));
 }
 

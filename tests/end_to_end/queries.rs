@@ -16,8 +16,12 @@ use tonic::transport::{Channel, Endpoint};
 
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 3;
-/// Kinds of questions.
+/// Kinds of questions, in the order in which they are asked.
 const KINDS: usize = 6;
+const NAMES: [&str; KINDS] =
+    ["operations", "a time series", "the graph", "services", "traces", "log records"];
+/// The part of its rate without them that ingest keeps beside queries.
+const LEAST_RATE: f64 = 0.95;
 
 /// How long a load lasts: `scripts/release-check` asks for more, and has the machine for itself, so that the
 /// latency is a figure.
@@ -26,19 +30,24 @@ fn lasts() -> (Duration, bool) {
     (Duration::from_secs(seconds.unwrap_or(2)), seconds.is_some())
 }
 
-/// Asks one heavy question after another for as long as it is to.
-async fn ask(channel: Channel, mut is_on: watch::Receiver<bool>, answered: Arc<[AtomicU64; KINDS]>) {
+/// Asks one heavy question after another, beginning with this one, for as long as it is to.
+async fn ask(
+    channel: Channel,
+    first: usize,
+    mut is_on: watch::Receiver<bool>,
+    answered: Arc<[AtomicU64; KINDS]>,
+) {
     let mut client = QueryServiceClient::new(channel.clone());
     let mut journal = JournalServiceClient::new(channel);
     let range = || Some(TimeRange::default());
     let service = || "load-0".to_owned();
     // Nothing meets it, so that all that is held is looked at.
     let nowhere = || "no.such.attribute=1".to_owned();
-    for number in 0u64.. {
+    for number in first.. {
         if is_on.wait_for(|is_on| *is_on).await.is_err() {
             return;
         }
-        let done = match number % KINDS as u64 {
+        let done = match number % KINDS {
             0 => client
                 .list_operations(ListOperationsRequest { range: range(), ..Default::default() })
                 .await
@@ -71,7 +80,7 @@ async fn ask(channel: Channel, mut is_on: watch::Receiver<bool>, answered: Arc<[
         };
         match done {
             Ok(()) => {
-                if let Some(answered) = answered.get(number as usize % KINDS) {
+                if let Some(answered) = answered.get(number % KINDS) {
                     answered.fetch_add(1, Ordering::SeqCst);
                 }
             }
@@ -97,16 +106,17 @@ async fn heavy_queries_cost_ingest_nothing() {
     let (turn, is_on) = watch::channel(false);
     let answered: Arc<[AtomicU64; KINDS]> = Arc::default();
     let lesser = load::lesser_runtime();
-    for _ in 0..CLIENTS {
+    // Each begins with another kind, so that none is only asked at the end of a short run.
+    for first in 0..CLIENTS {
         let endpoint = Endpoint::from_shared(daemon.url("query")).expect("a URL");
         let (is_on, answered) = (is_on.clone(), answered.clone());
         lesser.spawn(async move {
             let channel = endpoint.connect().await.expect("connected");
-            ask(channel, is_on, answered).await;
+            ask(channel, first, is_on, answered).await;
         });
     }
     let mut found = Vec::new();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let alone = load::send(&url, lasts, &["--rate", &rate]).await;
         turn.send_replace(true);
         let beside = load::send(&url, lasts, &["--rate", &rate]).await;
@@ -114,21 +124,26 @@ async fn heavy_queries_cost_ingest_nothing() {
         for figures in [&alone, &beside] {
             assert_eq!(figures.refused() + figures.failed(), 0, "{figures:?}");
         }
-        found.push(Comparison { alone, beside });
+        let compared = Comparison { alone, beside };
+        // Of each round: the one with the middle latency may be another than the one that took least.
+        assert!(compared.rate() >= LEAST_RATE, "round {round}: {compared:?}");
+        found.push(compared);
     }
     lesser.shutdown_background();
+    let least = found.iter().map(Comparison::rate).fold(f64::INFINITY, f64::min);
     let middle = load::middle(found);
     let answered = answered.each_ref().map(|of| of.load(Ordering::SeqCst));
     println!(
-        "queries of {CLIENTS} clients ({answered:?} answered) beside {rate} items a second: {:.1} % of the rate, p99 {:?} \
-         against {:?}, {:.2} times",
-        100.0 * middle.rate(),
+        "queries of {CLIENTS} clients ({answered:?} answered) beside {rate} items a second: {:.1} % of the rate at \
+         least, p99 {:?} against {:?}, {:.2} times",
+        100.0 * least,
         middle.beside.p99(),
         middle.alone.p99(),
         middle.slower()
     );
-    assert!(answered.iter().sum::<u64>() > 0, "no query was answered");
-    assert!(middle.rate() >= 0.95, "{middle:?}");
+    for (name, answered) in NAMES.iter().zip(answered) {
+        assert!(answered > 0, "{name}: no such query was answered, so nothing was held against it");
+    }
     assert!(!is_alone || middle.slower() <= 1.5, "{middle:?}");
     assert_eq!(daemon.stop(), Some(0));
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 /// An answer that says no and is 1 GiB long.
 const HEAD: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 1073741824\r\n\r\n";
 
-/// How it behaves. Open connections end when that changes.
+/// How it behaves. Open connections end when that changes, but for those that hang for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Passes everything on.
@@ -18,6 +18,9 @@ pub enum Mode {
     Refuse,
     /// Takes what comes and never answers.
     Hang,
+    /// The same, and does not end these connections when it is back: whoever waits for them has to give up himself, as
+    /// with a peer whose machine is gone.
+    HangForEver,
     /// Answers a byte a second.
     Trickle,
     /// Answers without an end.
@@ -44,7 +47,7 @@ impl Proxy {
                     let mode = *modes.borrow_and_update();
                     tokio::select! {
                         () = serve(stream, &to, mode) => {}
-                        _ = modes.changed() => {}
+                        _ = modes.changed(), if mode != Mode::HangForEver => {}
                     }
                 });
             }
@@ -76,7 +79,7 @@ async fn serve(mut stream: TcpStream, to: &str, mode: Mode) {
             }
         }
         Mode::Refuse => {}
-        Mode::Hang => while let Ok(1..) = stream.read(&mut bytes).await {},
+        Mode::Hang | Mode::HangForEver => while let Ok(1..) = stream.read(&mut bytes).await {},
         Mode::Trickle => {
             let _ = stream.read(&mut bytes).await;
             for byte in HEAD.as_bytes() {
