@@ -124,6 +124,15 @@ impl Source for BySecond {
         })
     }
 
+    fn read_backward(
+        &self,
+        before: Timestamp,
+        filter: &Filter,
+        each: &mut dyn FnMut(Backwards<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.all.read_backward(before, filter, each)
+    }
+
     fn bytes(&self, times: &Range<Timestamp>) -> u64 {
         let within = self.all.requests.iter().filter(|(_, _, at)| times.contains(at));
         within.map(|(_, body, at)| self.recorded_bytes(*at, body.len() as u64)).sum()
