@@ -90,6 +90,15 @@ impl Diagnosis {
         let calls = edges(case.topology);
         let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
         changes::suspect(&mut found, &changes, &anomaly.onset, [&capture.healthy, &capture.faulty]);
+        if let Some(sought) = &capture.last_run {
+            let of_job = |cause: &&mut Cause| cause.kind == CauseKind::Job;
+            found
+                .causes
+                .iter_mut()
+                .filter(of_job)
+                .take(1)
+                .for_each(|cause| cause.reasons.push(sought.in_words()));
+        }
         let bundle = self.shown(case, &capture, &scope, &found, &changes, |contents| {
             bundle::write(&self.directory, contents)
         })?;

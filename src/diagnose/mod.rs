@@ -19,6 +19,7 @@ mod evidence;
 mod explain;
 mod forest;
 mod keepsakes;
+mod last_run;
 mod log_clues;
 mod metric_clues;
 mod moment;

@@ -228,8 +228,8 @@ fn spans(batch: &RecordBatch, healthy: &mut Gather, faulty: &mut Gather) -> Resu
     for row in 0..batch.num_rows() {
         let into = match period(row) {
             "healthy" => &mut *healthy,
-            // It is there for its twin; what is compared otherwise is of one time.
-            "keepsake" => continue,
+            // They are there to be shown; what is compared is of one time.
+            "keepsake" | "last_run" => continue,
             _ => &mut *faulty,
         };
         let attributes_of_resource = attributes(resource_attributes(row), into);
@@ -270,8 +270,8 @@ fn logs(batch: &RecordBatch, healthy: &mut Gather, faulty: &mut Gather) -> Resul
     for row in 0..batch.num_rows() {
         let into = match period(row) {
             "healthy" => &mut *healthy,
-            // It is there for its twin; what is compared otherwise is of one time.
-            "keepsake" => continue,
+            // They are there to be shown; what is compared is of one time.
+            "keepsake" | "last_run" => continue,
             _ => &mut *faulty,
         };
         let log = LogRow {

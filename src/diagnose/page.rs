@@ -2,11 +2,12 @@
 //! askama escapes every text.
 
 use super::Error;
-use super::capture::{Capture, Chosen, Period, Scope};
+use super::capture::{Capture, Chosen, Scope};
 use super::collect::Output;
 use super::contrast::Contrast;
 use super::evidence::{Cause, CauseKind, Pass};
 use super::forest::Forest;
+use super::last_run::{LastRun, SoughtRun};
 use super::log_clues::{ChangedLine, SHOWN, number};
 use super::rows::{Rows, SpanRow};
 use super::series::{series, step_of};
@@ -64,7 +65,10 @@ struct Page {
     lines: Vec<LineView>,
     contrasts: Vec<ContrastView>,
     collected: Vec<CollectedView>,
-    last_run: bool,
+    /// Of a job that did not run: its last run, or that none was found.
+    last_run: Option<String>,
+    last_run_failed: bool,
+    has_last_run: bool,
     traces: usize,
     failed_traces: u64,
     log_records: usize,
@@ -211,7 +215,9 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         lines: shown.lines.iter().take(SHOWN).map(line_view).collect(),
         contrasts: shown.contrasts.iter().map(contrast_view).collect(),
         collected: shown.collected.iter().map(collected_view).collect(),
-        last_run: anomaly.symptom == Symptom::MissedJob && has_last_run(shown),
+        last_run: shown.capture.last_run.as_ref().map(SoughtRun::in_words),
+        last_run_failed: last_run(shown).is_some_and(|run| run.failed),
+        has_last_run: last_run(shown).is_some(),
         traces: shown.chosen.traces.len(),
         failed_traces: shown.chosen.failed_traces,
         log_records: shown.chosen.logs.len(),
@@ -224,13 +230,8 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
     Ok(page.render()?)
 }
 
-/// Whether a good run of the job is among what is shown: of the healthy traces none has failed.
-fn has_last_run(shown: &Shown<'_>) -> bool {
-    let healthy = shown.chosen.spans.iter().filter(|(period, _)| *period == Period::Healthy);
-    healthy.map(|(_, span)| (span.service(), &*span.operation)).any(|(service, operation)| {
-        let operations = &shown.scope.operations;
-        operations.iter().any(|(of, named)| of == service && named == operation)
-    })
+fn last_run<'a>(shown: &Shown<'a>) -> Option<&'a LastRun> {
+    shown.capture.last_run.as_ref()?.run.as_ref()
 }
 
 /// Nothing where nobody was told.

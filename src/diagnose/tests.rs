@@ -414,7 +414,7 @@ fn a_page_claims_no_more_than_is_known() {
     assert!(unclear.contains("<span>22:15:45</span>") && unclear.contains("as of 22:17:15"), "{unclear}");
     assert!(page(Fault::Code, Symptom::Errors, END_S).contains("likely</span>"));
     let missed = page(Fault::TrafficDrop, Symptom::MissedJob, END_S);
-    assert!(missed.contains("last good run among them") && missed.contains("A run was due"), "{missed}");
+    assert!(missed.contains("last run among them") && missed.contains("A run was due"), "{missed}");
 }
 
 #[test]
