@@ -76,7 +76,8 @@ pub fn make(contents: &Contents<'_>) -> Result<Made, Error> {
         ("spans.parquet".to_owned(), parquet_files::spans(chosen)?),
         ("windows.parquet".to_owned(), parquet_files::windows(&points)?),
     ];
-    files.extend(contents.collected.iter().map(|output| (output.file.clone(), output.bytes.clone())));
+    let collected = contents.collected.iter().flat_map(Output::files);
+    files.extend(collected.map(|(file, bytes)| (file.to_owned(), bytes.to_vec())));
     let mut listed: Vec<Listed> = files.iter().map(|(name, bytes)| listed(name, bytes)).collect();
     let rows = |rows: &super::rows::Rows| {
         json!({
@@ -153,7 +154,7 @@ pub fn add(evidence: &Evidence, output: &Output) -> Result<Manifest, Error> {
         );
         *page = text.into_bytes();
     }
-    files.insert(output.file.clone(), output.bytes.clone());
+    files.extend(output.files().map(|(file, bytes)| (file.to_owned(), bytes.to_vec())));
     let manifest = files.remove("manifest.json").unwrap_or_default();
     let mut manifest: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&manifest)
         .map_err(|error| Error::Bundle(format!("manifest.json: {error}")))?;

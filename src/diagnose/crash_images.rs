@@ -23,9 +23,10 @@ fn said(text: &str) -> Output {
         ended: "exit status: 0".into(),
         is_good: true,
         bytes: text.len() as u64,
+        binary_bytes: 0,
         is_cut: false,
     };
-    Output { told, file: "collected-dump.txt".into(), bytes: text.into() }
+    Output { told, file: "collected-dump.txt".into(), bytes: text.into(), binary: None }
 }
 
 /// What is in a bundle that opens, each file as its manifest says.

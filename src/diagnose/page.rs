@@ -92,9 +92,9 @@ struct CollectedView {
     at: String,
     ended: String,
     is_good: bool,
-    file: String,
     text: String,
-    is_cut: bool,
+    /// What of it is where, and what is not here.
+    notes: Vec<String>,
 }
 
 /// Why it was told.
@@ -275,20 +275,45 @@ pub fn collected(output: &Output) -> Result<String, Error> {
     Ok(CollectedPart { collected: vec![collected_view(output)] }.render()?)
 }
 
-/// Of what a collector said, so much is on the page.
-const COLLECTED_LINES: usize = 40;
+/// Of the text that a collector said, so much is on the page.
+const COLLECTED_BYTES: usize = 16 << 10;
+
+/// A number of bytes, as people write it.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1_024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
 
 fn collected_view(output: &Output) -> CollectedView {
     let text = String::from_utf8_lossy(&output.bytes);
-    let lines: Vec<&str> = text.lines().take(COLLECTED_LINES).collect();
+    let mut end = COLLECTED_BYTES.min(text.len());
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    let shown = text.get(..end).unwrap_or_default();
+    let mut notes = Vec::new();
+    if end < text.len() {
+        let (shown, all) = (size(shown.len()), size(text.len()));
+        notes.push(format!("These are the first {shown} of {all}; all is in {}.", output.file));
+    }
+    if let Some((file, bytes)) = &output.binary {
+        let size = size(bytes.len());
+        notes.push(format!("{size} that are no text, as they came and not redacted, are in {file}."));
+    }
+    if output.told.is_cut {
+        notes.push("It said more than is kept of it (max_bytes).".to_owned());
+    }
     CollectedView {
         name: output.told.name.clone(),
         at: clock(output.told.at),
         ended: output.told.ended.clone(),
         is_good: output.told.is_good,
-        file: output.file.clone(),
-        text: lines.join("\n"),
-        is_cut: output.told.is_cut || text.lines().nth(COLLECTED_LINES).is_some(),
+        text: shown.trim_end().to_owned(),
+        notes,
     }
 }
 
@@ -693,6 +718,32 @@ fn waterfall(twin: &Twin, bad: &Forest<'_>, good: &Forest<'_>) -> TwinView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_a_collector_said_the_page_shows_the_first_and_says_where_all_is() {
+        let output = |text: String, binary: Option<Vec<u8>>| {
+            let told = super::super::evidence::Collected {
+                name: "dump".to_owned(),
+                at: Timestamp::from_secs(1),
+                took_ns: 1,
+                ended: "exit status: 0".to_owned(),
+                is_good: true,
+                bytes: text.len() as u64,
+                binary_bytes: 0,
+                is_cut: false,
+            };
+            let binary = binary.map(|bytes| ("collected-dump.bin".to_owned(), bytes));
+            Output { told, file: "collected-dump.txt".to_owned(), bytes: text.into_bytes(), binary }
+        };
+        // One byte, then characters of two: none is cut in the middle.
+        let long = collected(&output(format!("x{}", "ü".repeat(20_000)), None)).unwrap();
+        assert_eq!(long.matches('ü').count(), (COLLECTED_BYTES - 1) / 2);
+        let note = "These are the first 16.0 KiB of 39.1 KiB; all is in collected-dump.txt.";
+        assert!(long.contains(note), "{}", long.replace('ü', ""));
+        let heap = collected(&output(String::new(), Some(vec![0; 3_500_000]))).unwrap();
+        assert!(heap.contains("3.3 MiB that are no text") && heap.contains("collected-dump.bin"), "{heap}");
+        assert!(!heap.contains("<pre>"), "{heap}");
+    }
 
     #[test]
     fn a_time_of_another_day_has_its_date() {
