@@ -2,6 +2,7 @@
 
 use super::capture::{Capture, Chosen, Period};
 use super::collect::Output;
+use super::context::Context;
 use super::evidence::{Cause, Evidence, Manifest, Pass};
 use super::log_clues::{self, ChangedLine};
 use super::twin::Divergence;
@@ -23,6 +24,8 @@ pub struct Contents<'a> {
     pub divergence: Option<Divergence>,
     /// Lines that changed, strongest first.
     pub lines: &'a [ChangedLine],
+    /// Changes, calls and what metrics say.
+    pub context: &'a Context,
     pub capture: &'a Capture,
     pub chosen: &'a Chosen,
     /// BLAKE3 of the stage's configuration.
@@ -70,6 +73,7 @@ pub fn make(contents: &Contents<'_>) -> Result<Made, Error> {
     });
     let mut files: Vec<(String, Vec<u8>)> = vec![
         ("causes.json".to_owned(), pretty(&causes, "causes.json")?),
+        ("context.json".to_owned(), pretty(&json!(contents.context), "context.json")?),
         ("exemplars.parquet".to_owned(), parquet_files::exemplars(chosen)?),
         ("index.html".to_owned(), contents.page.as_bytes().to_vec()),
         ("logs.parquet".to_owned(), parquet_files::logs(chosen)?),

@@ -6,6 +6,7 @@ use super::capture::{self, Capture, Chosen, Scope};
 use super::changes;
 use super::clue::{Clue, Mechanism};
 use super::collect::Output;
+use super::context::Context;
 use super::contrast::{self, Contrast};
 use super::evidence::{Cause, CauseKind, Evidence, Pass};
 use super::explain::{self, Explanation, Known};
@@ -88,7 +89,8 @@ impl Diagnosis {
         let since = capture.faulty_times.start;
         let past_s = explain::covered_s(&capture.healthy) * capture.past_factor;
         let calls = edges(case.topology);
-        let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
+        let known = Known { calls, past_s, ..Known::default() };
+        let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, known);
         changes::suspect(&mut found, &changes, &anomaly.onset, [&capture.healthy, &capture.faulty]);
         if let Some(sought) = &capture.last_run {
             let of_job = |cause: &&mut Cause| cause.kind == CauseKind::Job;
@@ -183,6 +185,7 @@ impl Diagnosis {
             causes: &found.causes,
             divergence: twin::first(&pair, &chosen, &found.causes),
             lines: &found.lines,
+            context: &Context::of(changes, &found.calls, found.metrics.as_deref()),
             capture,
             chosen: &chosen,
             config: &self.config.hash(),
@@ -213,26 +216,26 @@ impl Diagnosis {
     }
 }
 
-/// What the rows of both periods and the alarm itself say; a best guess when nothing stands out.
+/// What the rows of both periods, what is known beside them and the alarm itself say; a best guess when nothing stands
+/// out.
 #[must_use]
 pub fn judge(
     anomaly: &Anomaly,
     healthy: &Rows,
     faulty: &Rows,
     since: Timestamp,
-    past_s: f64,
-    calls: blame::Edges,
+    known: Known,
 ) -> Explanation {
     // That requests fail or are slow beyond chance has been judged: a short past leaves that in no doubt.
     let is_judged = matches!(anomaly.symptom, Symptom::Errors | Symptom::Latency);
-    let past_s = if is_judged { past_s.max(explain::ENOUGH_PAST_S) } else { past_s };
-    if is_unknown(anomaly, [healthy, faulty], &calls) {
+    let past_s = if is_judged { known.past_s.max(explain::ENOUGH_PAST_S) } else { known.past_s };
+    if is_unknown(anomaly, [healthy, faulty], &known.calls) {
         let reason = "a rule outside says so; nothing that it is about sends telemetry".to_owned();
         let operation = anomaly.members.first().map(|member| member.signal.clone());
         let cause = blame::inconclusive(&anomaly.service, operation, reason.clone(), vec![reason]);
-        return Explanation { causes: vec![cause], suspects: Vec::new(), lines: Vec::new() };
+        return Explanation { causes: vec![cause], calls: known.calls, ..Explanation::default() };
     }
-    let known = Known { told: alarm(anomaly), calls, past_s, past_is_chosen: false };
+    let known = Known { told: alarm(anomaly), past_s, ..known };
     let mut found = explain::compare_with(healthy, faulty, since, known);
     if found.causes.is_empty() {
         found.causes.push(best_guess(anomaly, &found));

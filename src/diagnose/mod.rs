@@ -11,6 +11,7 @@ mod classify;
 mod clue;
 mod collect;
 mod config;
+mod context;
 mod contrast;
 mod decode;
 mod diagnosis;

@@ -397,6 +397,66 @@ fn a_moment_is_told_with_the_deploy_before_it_with_evidence_and_without() {
     let told = made.files.iter().find(|(name, _)| name == "causes.json").unwrap();
     let told: serde_json::Value = serde_json::from_slice(&told.1).unwrap();
     assert_eq!(told["causes"][0]["kind"], "deploy");
+    // Again from its files.
+    let files = made.files.into_iter().collect();
+    let again = Bundle::of(&files).unwrap().explain();
+    assert_eq!((again.causes[0].service.as_str(), again.causes[0].kind), ("billing", CauseKind::Deploy));
+}
+
+#[test]
+fn a_deploy_is_named_again_from_a_bundle_and_one_without_that_file_is_read() {
+    let deploy = crate::context::Change {
+        id: crate::context::ChangeId("1".into()),
+        at: Timestamp::from_secs(ONSET_S - 5),
+        service: Some(ServiceKey::named("billing")),
+        kind: crate::context::ChangeKind::Deploy,
+        title: "billing 1.0 → 1.1".into(),
+        inferred: false,
+        version: None,
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let case = Case {
+        anomaly: &anomaly(Symptom::Errors),
+        changes: std::slice::from_ref(&deploy),
+        topology: &Topology::default(),
+        pass: Pass::Complete,
+        now: Timestamp::from_secs(END_S),
+        collected: &[],
+    };
+    let evidence =
+        Diagnosis::new(Config::default(), directory.path()).run(&case, &shop(Fault::Code, 7)).unwrap();
+    let mut files = archive::read(&evidence.bundle.path).unwrap();
+    let again = |files: &archive::Files| {
+        let found = Bundle::of(files).unwrap().explain();
+        (found.causes[0].service.clone(), found.causes[0].kind, found.calls)
+    };
+    let (service, kind, calls) = again(&files);
+    assert_eq!((service.as_str(), kind), ("billing", CauseKind::Deploy));
+    assert!(calls.contains(&(ServiceKey::named("orders"), ServiceKey::named("billing"))), "{calls:?}");
+    // As those of earlier versions are.
+    files.remove("context.json");
+    let changed = Bundle::of(&files).unwrap_err().to_string();
+    assert!(changed.contains("context.json: it is missing"), "{changed}");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+    manifest["files"].as_array_mut().unwrap().retain(|file| file["name"] != "context.json");
+    files.insert("manifest.json".to_owned(), serde_json::to_vec(&manifest).unwrap());
+    assert_eq!(again(&files).1, CauseKind::Code);
+}
+
+#[test]
+fn what_metrics_said_counts_where_their_points_are_not_at_hand() {
+    let clue = clue::Clue {
+        service: ServiceKey::named("stock"),
+        operation: None,
+        mechanism: clue::Mechanism::Resource,
+        weight: 6.0,
+        text: "process.cpu.utilization is at 98 %".into(),
+    };
+    let known = explain::Known { metrics: Some(vec![clue]), past_s: 600.0, ..explain::Known::default() };
+    let nothing = Rows::default();
+    let found = explain::compare_with(&nothing, &nothing, Timestamp::from_secs(ONSET_S), known);
+    assert_eq!((found.causes[0].service.as_str(), found.causes[0].kind), ("stock", CauseKind::Saturation));
+    assert_eq!(explain::compare(&nothing, &nothing, Timestamp::from_secs(ONSET_S)).metrics, None);
 }
 
 #[test]
@@ -602,7 +662,8 @@ fn what_goes_on_elsewhere_is_not_blamed_for_a_rule_about_what_sends_nothing() {
         anomaly.members[0].service = ServiceKey::named(service);
         let key = |&(client, server): &(&str, &str)| (ServiceKey::named(client), ServiceKey::named(server));
         let calls = calls.iter().map(key).collect();
-        let found = super::diagnosis::judge(&anomaly, &healthy, &faulty, split, 600.0, calls);
+        let known = explain::Known { calls, past_s: 600.0, ..explain::Known::default() };
+        let found = super::diagnosis::judge(&anomaly, &healthy, &faulty, split, known);
         (found.causes[0].service.clone(), found.causes[0].kind)
     };
     assert_eq!(named("printer", &[]), ("printer".to_owned(), CauseKind::Inconclusive));
