@@ -57,6 +57,7 @@ fn a_power_loss_leaves_what_was_written_last_or_what_was_there_before() {
             pass,
             now: Timestamp::from_secs(END_S),
             collected: &[],
+            counted: &[],
         };
         diagnosis.run(&case, &shop).unwrap()
     };

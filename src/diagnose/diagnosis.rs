@@ -14,6 +14,7 @@ use super::keepsakes::Keepsakes;
 use super::moment::{self, Inquiry};
 use super::page::{self, Shown};
 use super::rows::{Rows, SpanRow};
+use super::series::Counted;
 use super::source::Source;
 use super::span_clues::{Pair, percent};
 use super::twin;
@@ -39,6 +40,9 @@ pub struct Case<'a> {
     pub now: Timestamp,
     /// What collectors said.
     pub collected: &'a [Output],
+    /// What windows counted of what the anomaly is about since its onset, in their order: a chart goes on with it where
+    /// the captured requests end.
+    pub counted: &'a [Counted],
 }
 
 /// Runs diagnoses and writes their bundles. Blocking: belongs on a thread of its own.
@@ -135,6 +139,7 @@ impl Diagnosis {
             pass: Pass::Complete,
             now: inquiry.at,
             collected: &[],
+            counted: &[],
         };
         self.shown(&case, &capture, &scope, &found, &changes, bundle::make)
     }
@@ -177,6 +182,7 @@ impl Diagnosis {
             contrasts: &contrasts,
             scope,
             collected: case.collected,
+            counted: case.counted,
         })?;
         with(&Contents {
             anomaly: case.anomaly,

@@ -69,6 +69,7 @@ pub use removal::{Removed, RemovedReason, Swept, sweep};
 pub use rows::{Gather, Limits, LogRow, PointKind, PointRow, Resource, Rows, SpanRow, Status};
 pub use search::{Condition, Found, FoundTrace, Search, conditions};
 pub use search::{logs as find_logs, trace as find_trace, traces as find_traces};
+pub use series::Counted;
 pub use source::{Backwards, Memory, Recorded, Source};
 pub use templates::{TemplateId, Templates};
 pub use upload::{Bucket, Failure, ObjectUrl, Retry, Uploaded, Uploading};

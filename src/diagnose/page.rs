@@ -10,7 +10,7 @@ use super::forest::Forest;
 use super::last_run::{LastRun, SoughtRun};
 use super::log_clues::{ChangedLine, SHOWN, number};
 use super::rows::{Rows, SpanRow};
-use super::series::{series, step_of};
+use super::series::{Counted, series, step_of};
 use super::span_clues::{Pair, duration, percent, short};
 use super::twin::{self, Twin};
 use crate::confirm::{Anomaly, Member, Silencer, Uncovering, silencers};
@@ -39,6 +39,8 @@ pub struct Shown<'a> {
     pub scope: &'a Scope,
     /// What collectors said.
     pub collected: &'a [Output],
+    /// What windows counted since the onset.
+    pub counted: &'a [Counted],
 }
 
 #[derive(Template)]
@@ -130,8 +132,21 @@ struct Chart {
     band: Option<(String, String)>,
     usual: String,
     onset_x: String,
+    /// How wide the faulty period is from there, and until when it was.
+    faulty_width: String,
+    faulty_until: String,
     from: String,
     to: String,
+}
+
+/// What a chart shows of one stretch of time.
+#[derive(Clone, Copy, Default)]
+struct Step {
+    requests: u64,
+    errors: u64,
+    p50_ns: f64,
+    p99_ns: f64,
+    seconds: f64,
 }
 
 struct TwinView {
@@ -517,27 +532,41 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
     };
     let of_period = |rows: &Rows| series(rows.spans.iter().filter(wanted), step, rows.one_in);
     // One line over the operations together: the page asks how bad, the files say which.
-    let mut steps: BTreeMap<Timestamp, (u64, u64, f64, f64)> = BTreeMap::new();
+    let mut steps: BTreeMap<Timestamp, Step> = BTreeMap::new();
     for point in of_period(&shown.capture.healthy).into_iter().chain(of_period(&shown.capture.faulty)) {
         let cell = steps.entry(point.start).or_default();
-        cell.0 += point.requests;
-        cell.1 += point.errors;
-        cell.2 = cell.2.max(point.p50_ns);
-        cell.3 = cell.3.max(point.p99_ns);
+        cell.requests += point.requests;
+        cell.errors += point.errors;
+        cell.p50_ns = cell.p50_ns.max(point.p50_ns);
+        cell.p99_ns = cell.p99_ns.max(point.p99_ns);
+        cell.seconds = step.as_secs_f64();
     }
+    // What came after what was captured is known from windows alone: whether it got better, for instance.
+    // The end of what was captured is not part of it, and a nanosecond after the last moment that is.
+    let captured_until = Timestamp(times.end.0.saturating_sub(1));
+    let later = shown.counted.iter().filter(|counted| counted.start >= captured_until);
+    for counted in later.clone() {
+        let &Counted { requests, errors, p50_ns, p99_ns, .. } = counted;
+        let seconds = counted.end.since(counted.start).as_secs_f64().max(1.0);
+        steps.insert(counted.start, Step { requests, errors, p50_ns, p99_ns, seconds });
+    }
+    let faulty_until = match shown.anomaly.fired_at {
+        Some(_) => times.end.max(shown.anomaly.seen_until(shown.at)),
+        None => times.end,
+    };
+    let times = times.start..later.map(|counted| counted.end).max().unwrap_or(times.end);
     if steps.len() < 2 {
         return Vec::new();
     }
     let (start, end) = (times.start.0 as f64, times.end.0.max(times.start.0 + 1) as f64);
     let x = |at: Timestamp| ((at.0 as f64 - start) / (end - start) * 300.0).clamp(0.0, 300.0);
-    let line = |value: &dyn Fn(&(u64, u64, f64, f64)) -> f64, top: f64| {
+    let line = |value: &dyn Fn(&Step) -> f64, top: f64| {
         let points = steps.iter().map(|(at, cell)| {
             format!("{:.1},{:.1}", x(*at), 78.0 - 74.0 * (value(cell) / top).clamp(0.0, 1.0))
         });
         points.collect::<Vec<_>>().join(" ")
     };
-    let most =
-        |value: &dyn Fn(&(u64, u64, f64, f64)) -> f64| steps.values().map(value).fold(0.0f64, f64::max);
+    let most = |value: &dyn Fn(&Step) -> f64| steps.values().map(value).fold(0.0f64, f64::max);
     let chart = |title: &str, top: String, lines, usual: Option<(f64, f64, String)>| Chart {
         title: title.to_owned(),
         top,
@@ -548,14 +577,14 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
         }),
         usual: usual.map(|(.., words)| words).unwrap_or_default(),
         onset_x: format!("{:.1}", x(onset)),
+        faulty_width: format!("{:.1}", x(faulty_until) - x(onset)),
+        faulty_until: clock(faulty_until),
         from: clock(times.start),
-        // Where requests alone speak of it, what came after the last bad ones is not drawn.
         to: clock(times.end),
     };
-    let ratio = |cell: &(u64, u64, f64, f64)| if cell.0 == 0 { 0.0 } else { cell.1 as f64 / cell.0 as f64 };
-    let seconds = step.as_secs_f64();
-    let rate = |cell: &(u64, u64, f64, f64)| cell.0 as f64 / seconds;
-    let (p50, p99) = (|cell: &(u64, u64, f64, f64)| cell.2, |cell: &(u64, u64, f64, f64)| cell.3);
+    let ratio = |of: &Step| if of.requests == 0 { 0.0 } else { of.errors as f64 / of.requests as f64 };
+    let rate = |of: &Step| of.requests as f64 / of.seconds;
+    let (p50, p99) = (|of: &Step| of.p50_ns, |of: &Step| of.p99_ns);
     let judged = |symptom| judged(shown, symptom);
     let (errors, slow, drop) =
         (judged(Symptom::Errors), judged(Symptom::Latency), judged(Symptom::TrafficDrop));

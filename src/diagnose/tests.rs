@@ -326,6 +326,7 @@ pub(super) fn diagnosed(
         pass,
         now: Timestamp::from_secs(now_s),
         collected: &[],
+        counted: &[],
     };
     Diagnosis::new(config, directory).run(&case, source).unwrap()
 }
@@ -422,6 +423,7 @@ fn a_deploy_is_named_again_from_a_bundle_and_one_without_that_file_is_read() {
         pass: Pass::Complete,
         now: Timestamp::from_secs(END_S),
         collected: &[],
+        counted: &[],
     };
     let evidence =
         Diagnosis::new(Config::default(), directory.path()).run(&case, &shop(Fault::Code, 7)).unwrap();
@@ -475,6 +477,57 @@ fn a_page_claims_no_more_than_is_known() {
     assert!(page(Fault::Code, Symptom::Errors, END_S).contains("likely</span>"));
     let missed = page(Fault::TrafficDrop, Symptom::MissedJob, END_S);
     assert!(missed.contains("last run among them") && missed.contains("A run was due"), "{missed}");
+}
+
+#[test]
+fn charts_go_on_with_what_windows_counted_and_mark_the_faulty_period() {
+    let anomaly = anomaly(Symptom::Errors);
+    let until = anomaly.seen_until(Timestamp::from_secs(END_S + 100));
+    let first = until.secs() - until.secs() % 10;
+    // The first is of before that; of the last, no request fails.
+    let counted: Vec<Counted> = (0..9)
+        .map(|number| Counted {
+            start: Timestamp::from_secs(first - 10 + number * 10),
+            end: Timestamp::from_secs(first + number * 10),
+            requests: if number == 0 { 1_000_000 } else { 100 },
+            errors: 0,
+            p50_ns: 1e6,
+            p99_ns: 2e6,
+        })
+        .collect();
+    let page = |counted: &[Counted]| {
+        let directory = tempfile::tempdir().unwrap();
+        let case = Case {
+            anomaly: &anomaly,
+            changes: &[],
+            topology: &Topology::default(),
+            pass: Pass::Complete,
+            now: Timestamp::from_secs(END_S + 100),
+            collected: &[],
+            counted,
+        };
+        let diagnosis = Diagnosis::new(Config::default(), directory.path());
+        let evidence = diagnosis.run(&case, &shop(Fault::Code, 7)).unwrap();
+        std::fs::read_to_string(evidence.bundle.path.join("index.html")).unwrap()
+    };
+    let end = |seconds: u64| Timestamp::from_secs(seconds).to_string()[11..19].to_owned();
+    let (short, long) = (page(&[]), page(&counted));
+    assert!(short.contains(&format!("<span>{}</span>", end(until.secs()))), "{short}");
+    assert!(long.contains(&format!("<span>{}</span>", end(first + 80))), "{long}");
+    for page in [&short, &long] {
+        assert!(page.contains(&format!("tinted until {}", end(until.secs()))), "{page}");
+    }
+    let points = |page: &str| {
+        page.split("polyline class=\"bad\"").nth(1).unwrap().split('"').nth(1).unwrap().split(' ').count()
+    };
+    let later = counted.iter().filter(|counted| counted.start >= until).count();
+    assert!(
+        later >= 7 && points(&long) == points(&short) + later,
+        "{} and {}",
+        points(&short),
+        points(&long)
+    );
+    assert!(!long.contains("100000 "), "what was captured is not counted again: {long}");
 }
 
 #[test]
