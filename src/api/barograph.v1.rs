@@ -3796,14 +3796,27 @@ pub struct GetTraceRequest {
     #[prost(string, tag = "1")]
     pub trace_id: ::prost::alloc::string::String,
 }
+/// Not found, as an error, is a trace of which the whole journal holds nothing and that is no keepsake.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetTraceResponse {
-    /// By start, then id.
+    /// By start, then id: the first 20,000.
     #[prost(message, repeated, tag = "1")]
     pub spans: ::prost::alloc::vec::Vec<Span>,
-    /// By time.
+    /// By time: the first 20,000.
     #[prost(message, repeated, tag = "2")]
     pub log_records: ::prost::alloc::vec::Vec<LogRecord>,
+    /// How far back the journal was looked through, from the newest on.
+    #[prost(message, optional, tag = "3")]
+    pub searched: ::core::option::Option<Searched>,
+    /// What is older was not looked through: it would have cost too much. What it holds of the trace is missing, which
+    /// may be all of it.
+    #[prost(bool, tag = "4")]
+    pub incomplete: bool,
+    /// Beyond the first ones, about: what was sent twice may be counted twice.
+    #[prost(uint64, tag = "5")]
+    pub spans_left_out: u64,
+    #[prost(uint64, tag = "6")]
+    pub log_records_left_out: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Span {

@@ -303,6 +303,7 @@ impl Stages {
             pass: job.pass,
             now: job.at,
             collected: &[],
+            counted: &[],
         };
         let evidence = diagnosis.run(&case, &self.recorder)?;
         self.judging.attach(job, &evidence)

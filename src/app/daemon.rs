@@ -248,12 +248,14 @@ impl App {
         );
         supervisor.task(rest.handle(), "removal of evidence", removing.clone().run(rest_stopping.clone()));
         let diagnosis = Diagnosis::new(config.diagnose.clone(), evidence.clone());
+        let windows = Arc::new(AllWindows { snapshot, store });
         let diagnosing = Arc::new(Diagnosing::new(
             match &keepsakes {
                 Some(keepsakes) => diagnosis.with_keepsakes(keepsakes.clone()),
                 None => diagnosis,
             },
             recorder.clone(),
+            (windows.clone(), registry.clone()),
             clock,
             rest.handle().clone(),
             uploading.clone(),
@@ -281,7 +283,7 @@ impl App {
         }
         let api = Api::new(
             Sources {
-                windows: Arc::new(AllWindows { snapshot, store }),
+                windows,
                 registry,
                 records: Arc::new(LedgerRecords(ledger)),
                 objectives: Arc::new(Published {

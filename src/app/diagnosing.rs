@@ -1,7 +1,9 @@
 //! Diagnoses, on threads of their own that give way to ingest.
 
 use super::Error;
+use super::counted::counted;
 use super::judging::{Job, Judging};
+use super::reading::AllWindows;
 use super::waiting::{Serves, Waiting};
 use crate::confirm::{Anomaly, AnomalyId};
 use crate::diagnose::{Case, Cause, Collector, Diagnosis, Output, Pass, Uploading, run_collector};
@@ -9,6 +11,7 @@ use crate::journal::Recorder;
 use crate::limits::give_back_free_memory;
 use crate::model::Clock;
 use crate::observe::{Beat, Collect, Counter, Exposition, Kind};
+use crate::window::Registry;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +28,8 @@ const ANOMALIES_COLLECTED: usize = 64;
 pub(super) struct Diagnosing {
     diagnosis: Diagnosis,
     recorder: Recorder,
+    windows: Arc<AllWindows>,
+    registry: Arc<Registry>,
     clock: Arc<dyn Clock>,
     waiting: Arc<Waiting>,
     first: Took,
@@ -75,6 +80,7 @@ impl Diagnosing {
     pub fn new(
         diagnosis: Diagnosis,
         recorder: Recorder,
+        (windows, registry): (Arc<AllWindows>, Arc<Registry>),
         clock: Arc<dyn Clock>,
         side: tokio::runtime::Handle,
         uploading: Option<Arc<Uploading>>,
@@ -83,6 +89,8 @@ impl Diagnosing {
         Self {
             diagnosis,
             recorder,
+            windows,
+            registry,
             clock,
             waiting: Arc::default(),
             first: Took::default(),
@@ -135,6 +143,16 @@ impl Diagnosing {
             Pass::First => Vec::new(),
             Pass::Complete => self.take_collected(id),
         };
+        let counted = match job.pass {
+            Pass::First => Vec::new(),
+            // A chart that ends with what was captured is better than no evidence.
+            Pass::Complete => {
+                counted(&*self.windows, &self.registry, &job.anomaly, job.at).unwrap_or_else(|error| {
+                    tracing::warn!(anomaly = %id, error, "what windows counted is missing on charts");
+                    Vec::new()
+                })
+            }
+        };
         let case = Case {
             anomaly: &job.anomaly,
             changes: &job.suspects,
@@ -142,6 +160,7 @@ impl Diagnosing {
             pass: job.pass,
             now: job.at,
             collected: &collected,
+            counted: &counted,
         };
         let made = self.diagnosis.run(&case, &self.recorder);
         if job.pass == Pass::Complete && made.is_err() {

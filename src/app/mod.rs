@@ -3,6 +3,7 @@
 mod backtest;
 mod comparison;
 mod config;
+mod counted;
 mod counting;
 mod daemon;
 mod diagnosing;

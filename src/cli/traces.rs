@@ -9,7 +9,7 @@ use super::table::Table;
 use crate::api::v1;
 use crate::api::v1::journal_service_client::JournalServiceClient;
 use crate::serve::text::{bytes, duration, plain, time};
-use crate::serve::{Waterfall, log_json, searched_json, span_json, trace_json};
+use crate::serve::{Waterfall, missing_of_trace, searched_json, trace_json, whole_trace_json};
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -124,11 +124,7 @@ fn one(id: &str, arguments: &Arguments) -> Result<(), Failure> {
         let again = trace.clone();
         Ok(Answer {
             table: Box::new(move || waterfall(&trace)),
-            json: Box::new(move || {
-                let spans: Vec<Value> = again.spans.iter().map(span_json).collect();
-                let logs: Vec<Value> = again.log_records.iter().map(log_json).collect();
-                json!({ "spans": spans, "log_records": logs })
-            }),
+            json: Box::new(move || whole_trace_json(&again)),
         })
     })
 }
@@ -156,9 +152,13 @@ fn waterfall(trace: &v1::GetTraceResponse) -> String {
             bar.span.message.clone(),
         ]);
     }
-    let mut out = table.show("No span of it is recorded.");
+    let none = if trace.incomplete { "No span of it was found." } else { "No span of it is recorded." };
+    let mut out = table.show(none);
     for log in &trace.log_records {
         out.push_str(&format!("{}\n", super::logs::line(log)));
+    }
+    for missing in missing_of_trace(trace) {
+        out.push_str(&format!("{missing}\n"));
     }
     plain_lines(&out)
 }

@@ -2,6 +2,7 @@
 
 use super::capture::{Capture, Chosen, Period};
 use super::collect::Output;
+use super::context::Context;
 use super::evidence::{Cause, Evidence, Manifest, Pass};
 use super::log_clues::{self, ChangedLine};
 use super::twin::Divergence;
@@ -23,6 +24,8 @@ pub struct Contents<'a> {
     pub divergence: Option<Divergence>,
     /// Lines that changed, strongest first.
     pub lines: &'a [ChangedLine],
+    /// Changes, calls and what metrics say.
+    pub context: &'a Context,
     pub capture: &'a Capture,
     pub chosen: &'a Chosen,
     /// BLAKE3 of the stage's configuration.
@@ -70,13 +73,15 @@ pub fn make(contents: &Contents<'_>) -> Result<Made, Error> {
     });
     let mut files: Vec<(String, Vec<u8>)> = vec![
         ("causes.json".to_owned(), pretty(&causes, "causes.json")?),
+        ("context.json".to_owned(), pretty(&json!(contents.context), "context.json")?),
         ("exemplars.parquet".to_owned(), parquet_files::exemplars(chosen)?),
         ("index.html".to_owned(), contents.page.as_bytes().to_vec()),
         ("logs.parquet".to_owned(), parquet_files::logs(chosen)?),
         ("spans.parquet".to_owned(), parquet_files::spans(chosen)?),
         ("windows.parquet".to_owned(), parquet_files::windows(&points)?),
     ];
-    files.extend(contents.collected.iter().map(|output| (output.file.clone(), output.bytes.clone())));
+    let collected = contents.collected.iter().flat_map(Output::files);
+    files.extend(collected.map(|(file, bytes)| (file.to_owned(), bytes.to_vec())));
     let mut listed: Vec<Listed> = files.iter().map(|(name, bytes)| listed(name, bytes)).collect();
     let rows = |rows: &super::rows::Rows| {
         json!({
@@ -153,7 +158,7 @@ pub fn add(evidence: &Evidence, output: &Output) -> Result<Manifest, Error> {
         );
         *page = text.into_bytes();
     }
-    files.insert(output.file.clone(), output.bytes.clone());
+    files.extend(output.files().map(|(file, bytes)| (file.to_owned(), bytes.to_vec())));
     let manifest = files.remove("manifest.json").unwrap_or_default();
     let mut manifest: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&manifest)
         .map_err(|error| Error::Bundle(format!("manifest.json: {error}")))?;

@@ -3,8 +3,9 @@
 //! counterparts, and the log lines of both.
 
 use super::config::Effort;
-use super::decode::{add, decode};
+use super::decode::add;
 use super::forest::{Forest, Operations};
+use super::last_run::{self, SoughtRun};
 use super::redact::Redaction;
 use super::rows::{Distance, Gather, Limits, LogRow, Rows, SpanRow};
 use super::source::Source;
@@ -21,10 +22,8 @@ use std::time::Duration;
 
 /// What began shortly before the onset belongs to the fault; what lies this close before is neither.
 const BEFORE_ONSET: Duration = Duration::from_secs(2);
-/// How far back a missed job's last good run is looked for.
-const LAST_RUN: Duration = Duration::from_secs(26 * 3_600);
 /// Most log records of a bundle.
-const LOG_RECORDS: usize = 20_000;
+pub(super) const LOG_RECORDS: usize = 20_000;
 /// No request inflates to more times its size than this.
 const LARGEST_INFLATION: u64 = 64;
 /// Of the first failures, so many are looked up where rows were left out.
@@ -41,6 +40,8 @@ pub enum Period {
     Healthy,
     /// Of before the onset, and of no period: kept when the journal had it.
     Keepsake,
+    /// The same: of the last run of a job that did not run.
+    LastRun,
 }
 
 impl Period {
@@ -50,6 +51,7 @@ impl Period {
             Self::Faulty => "faulty",
             Self::Healthy => "healthy",
             Self::Keepsake => "keepsake",
+            Self::LastRun => "last_run",
         }
     }
 }
@@ -64,6 +66,9 @@ pub struct Capture {
     /// Rows of traces that failed first, where `faulty` is a sample that may lack them: they are to be shown,
     /// and would bend every comparison.
     pub failed: Rows,
+    /// The last run of a job that did not run: to be shown, and of no period. Compared with nothing: one run of
+    /// yesterday says little about the minutes before.
+    pub last_run: Option<SoughtRun>,
     /// How many times as long the healthy period is of which `healthy` is the part next to the onset.
     pub past_factor: f64,
     /// Bytes read of the two periods, and what the journal holds of them.
@@ -135,13 +140,15 @@ pub enum Role {
     Healthy,
     /// Healthy, and older than what the journal holds.
     Keepsake,
+    /// The last run of a job that did not run, however it ended.
+    LastRun,
 }
 
 impl Role {
-    /// Whether it shows what it is like when nothing is wrong.
+    /// Whether it shows what it was like before something was wrong.
     #[must_use]
-    pub const fn is_healthy(self) -> bool {
-        matches!(self, Self::Healthy | Self::Keepsake)
+    pub const fn is_from_before(self) -> bool {
+        matches!(self, Self::Healthy | Self::Keepsake | Self::LastRun)
     }
 }
 
@@ -155,6 +162,7 @@ impl Role {
             Self::Typical => "typical",
             Self::Healthy => "healthy",
             Self::Keepsake => "keepsake",
+            Self::LastRun => "last_run",
         }
     }
 }
@@ -229,7 +237,7 @@ impl Scope {
         }
     }
 
-    fn holds(&self, span: &SpanRow) -> bool {
+    pub(super) fn holds(&self, span: &SpanRow) -> bool {
         self.operations
             .iter()
             .any(|(service, operation)| service == span.service() && *operation == *span.operation)
@@ -350,9 +358,9 @@ pub fn capture_of(
         read(&faulty, Timestamp::ZERO, Timestamp::ZERO)?;
     }
     capture.read_bytes = read_bytes;
-    let [mut good, bad] = gathers;
+    let [good, bad] = gathers;
     if scope.symptom == Symptom::MissedJob {
-        last_run(source, scope, healthy.start, &redaction, &mut good)?;
+        capture.last_run = Some(last_run::find(source, scope, faulty.start, effort, &redaction)?);
     }
     let first: Vec<(Timestamp, TraceId)> = bad.first_failed();
     (capture.healthy, capture.faulty) = (good.finish(), bad.finish());
@@ -390,44 +398,6 @@ fn traces_of(
         ControlFlow::Continue(())
     })?;
     Ok(all.finish())
-}
-
-/// Adds the last run of a job before `from`, with all that belongs to its trace.
-fn last_run(
-    source: &dyn Source,
-    scope: &Scope,
-    before: Timestamp,
-    redaction: &Redaction,
-    into: &mut Gather,
-) -> Result<(), Error> {
-    let from = before.saturating_sub(LAST_RUN).max(source.oldest().unwrap_or(before));
-    let filter = Filter { services: Some([scope.service.clone()].into()), traces: None };
-    let limits = Limits { spans: 20_000, log_records: 0, points: 0 };
-    let mut runs = Gather::new(limits);
-    source.read(from..before, &filter, &mut |recorded| {
-        if recorded.signal == crate::model::Signal::Traces {
-            let wanted = |at| at >= from && at < before;
-            let _ = decode(recorded.signal, recorded.body, redaction, &wanted, &mut runs);
-        }
-        ControlFlow::Continue(())
-    })?;
-    let runs = runs.finish();
-    let of_job = |span: &&SpanRow| {
-        *span.service() == scope.service && (scope.operations.is_empty() || scope.holds(span))
-    };
-    let Some(run) = runs.spans.iter().rev().find(of_job) else { return Ok(()) };
-    let times = run.start.saturating_sub(Duration::from_secs(60))
-        ..run.end.saturating_add(Duration::from_secs(60)).min(before);
-    let filter = Filter { services: None, traces: Some([run.trace].into()) };
-    let mut all = Gather::new(Limits { spans: 20_000, log_records: 20_000, points: 0 });
-    source.read(times.clone(), &filter, &mut |recorded| {
-        let _ = decode(recorded.signal, recorded.body, redaction, &|at| times.contains(&at), &mut all);
-        ControlFlow::Continue(())
-    })?;
-    let all = all.finish();
-    all.spans.into_iter().filter(|span| span.trace == run.trace).for_each(|span| into.span(span));
-    all.logs.into_iter().filter(|log| log.trace == run.trace).for_each(|log| into.log(log));
-    Ok(())
 }
 
 /// What is known of a trace for choosing it.
@@ -519,6 +489,11 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
     let for_bad = if absent { at_most / 2 } else { at_most.saturating_sub(at_most / 4) };
     let mut chosen: Vec<(TraceId, Role)> = Vec::new();
     let mut taken: BTreeSet<TraceId> = BTreeSet::new();
+    let last_run = capture.last_run.as_ref().and_then(|sought| sought.run.as_ref());
+    if let Some(run) = last_run {
+        chosen.push((run.trace, Role::LastRun));
+        taken.insert(run.trace);
+    }
     // Traces of the faulty operations come first, then those of the services, then any that failed.
     for nearness in [2u8, 1, 0] {
         let of = || {
@@ -581,10 +556,16 @@ pub fn choose(capture: &Capture, scope: &Scope, suspect: Option<&ServiceKey>, at
             .take(at_most.saturating_sub(chosen.len()))
             .map(|(_, _, _, id)| (id, Role::Healthy)),
     );
-    let ids: BTreeSet<TraceId> = chosen.iter().map(|(id, _)| *id).collect();
+    let is_of_last_run = |id: TraceId| last_run.is_some_and(|run| run.trace == id);
+    let ids: BTreeSet<TraceId> = chosen.iter().map(|(id, _)| *id).filter(|id| !is_of_last_run(*id)).collect();
     let failed_traces =
         ids.iter().filter(|id| bad.get(id).is_some_and(|candidate| candidate.failed.is_some())).count();
     let mut result = Chosen { traces: chosen, failed_traces: failed_traces as u64, ..Chosen::default() };
+    if let Some(run) = last_run {
+        // Whole, where the healthy period may hold a sample of it.
+        result.spans.extend(run.rows.spans.iter().map(|row| (Period::LastRun, row.clone())));
+        result.logs.extend(run.rows.logs.iter().map(|row| (Period::LastRun, row.clone())));
+    }
     // Of what is a sample, the rows of the traces that were looked up again take the place. What is whole stays.
     let looked_up = |one_in: u64| -> BTreeSet<TraceId> {
         let again = capture.failed.spans.iter().map(|row| row.trace);

@@ -8,7 +8,10 @@ use crate::detect::Symptom;
 use crate::journal::Filter;
 use crate::model::{Signal, Timestamp, TraceId};
 use crate::settings::ByteSize;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource as OtlpResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status as OtlpStatus};
 use prost::Message;
@@ -19,10 +22,15 @@ use std::time::Duration;
 /// Traces of four spans in four services, each span sent by itself with the others of its time; of
 /// `one_in` traces one fails from the onset on. In the last service one in ten always does.
 fn rare_failures(traces: u64, one_in: u64) -> Memory {
+    failures(traces, one_in, 0)
+}
+
+/// The same, where so many log records are written within each span.
+fn failures(traces: u64, one_in: u64, lines: u64) -> Memory {
     let mut random = fastrand::Rng::with_seed(11);
     let mut source = Memory::default();
     let length_ns = (END_S - START_S) * 1_000_000_000;
-    let mut sent: BTreeMap<(u64, &str), Vec<Span>> = BTreeMap::new();
+    let mut sent: BTreeMap<(u64, &str), (Vec<Span>, Vec<LogRecord>)> = BTreeMap::new();
     for number in 0..traces {
         let trace = random.u128(1..).to_be_bytes().to_vec();
         let start = START_S * 1_000_000_000 + length_ns / traces * number;
@@ -45,12 +53,31 @@ fn rare_failures(traces: u64, one_in: u64) -> Memory {
                 status,
                 ..Span::default()
             };
-            sent.entry((to / 1_000_000_000, service)).or_default().push(span);
+            let line = |number: u64| LogRecord {
+                time_unix_nano: from + number,
+                severity_number: 9,
+                body: Some(AnyValue {
+                    value: Some(any_value::Value::StringValue(format!("step {number} of {service}"))),
+                }),
+                trace_id: span.trace_id.clone(),
+                span_id: span.span_id.clone(),
+                ..LogRecord::default()
+            };
+            let written: Vec<LogRecord> = (0..lines).map(line).collect();
+            let sent = sent.entry((to / 1_000_000_000, service)).or_default();
+            sent.0.push(span);
+            sent.1.extend(written);
         }
     }
-    for ((second, service), spans) in sent {
+    for ((second, service), (spans, log_records)) in sent {
         let resource =
             Some(OtlpResource { attributes: vec![text("service.name", service)], ..Default::default() });
+        if !log_records.is_empty() {
+            let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+            let group = ResourceLogs { resource: resource.clone(), scope_logs, ..ResourceLogs::default() };
+            let body = ExportLogsServiceRequest { resource_logs: vec![group] }.encode_to_vec();
+            source.requests.push((Signal::Logs, body.into(), Timestamp::from_secs(second)));
+        }
         let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
         let group = ResourceSpans { resource, scope_spans, ..ResourceSpans::default() };
         let body = ExportTraceServiceRequest { resource_spans: vec![group] }.encode_to_vec();
@@ -61,8 +88,8 @@ fn rare_failures(traces: u64, one_in: u64) -> Memory {
 
 #[test]
 fn the_first_hundred_failed_traces_are_whole_in_the_bundle_however_rare_and_however_many_rows() {
-    // 5,000 traces since the onset, of which 125 fail; rows of one trace in eight are kept.
-    let source = rare_failures(45_000, 40);
+    // 5,000 traces since the onset, of which 125 fail; spans of one trace in eight are kept, and of log records fewer.
+    let source = failures(45_000, 40, 2);
     let directory = tempfile::tempdir().unwrap();
     let config = Config { first_rows: 3_000, ..Config::default() };
     let anomaly = anomaly(Symptom::Errors);
@@ -72,17 +99,19 @@ fn the_first_hundred_failed_traces_are_whole_in_the_bundle_however_rare_and_howe
     let share = manifest["read"]["share_of_rows"].as_f64().unwrap();
     assert!(share < 0.25, "rows were left out: {manifest:#}");
     assert!(manifest["seen"]["faulty"]["one_trace_in"].as_u64().unwrap() > 1);
-    // Every failed trace since the onset, in the order in which they failed, of four spans each.
+    assert!(manifest["seen"]["faulty"]["log_records_of_one_trace_in"].as_u64().unwrap() > 1);
+    // Every failed trace since the onset, in the order in which they failed, of four spans and eight log records each.
     let mut failed: Vec<(Timestamp, TraceId)> = Vec::new();
     for row in rows(&source).spans.iter().filter(|row| row.failed() && *row.operation == *"POST /billing") {
         failed.push((row.end, row.trace));
     }
     failed.sort_unstable();
     let bundle = Bundle::open(&evidence.bundle.path).unwrap();
-    let whole = failed
-        .iter()
-        .take(100)
-        .filter(|(_, trace)| bundle.faulty.spans.iter().filter(|row| row.trace == *trace).count() == 4);
+    let whole = failed.iter().take(100).filter(|(_, trace)| {
+        let spans = bundle.faulty.spans.iter().filter(|row| row.trace == *trace).count();
+        let log_records = bundle.faulty.logs.iter().filter(|row| row.trace == *trace).count();
+        spans == 4 && log_records == 8
+    });
     let (whole, of) = (whole.count(), failed.len().min(100));
     assert!(of == 100 && whole * 100 >= of * 95, "{whole} of {of}");
 }
@@ -122,6 +151,15 @@ impl Source for BySecond {
             let read_bytes = self.recorded_bytes(recorded.arrived, recorded.read_bytes);
             each(Recorded { read_bytes, ..recorded })
         })
+    }
+
+    fn read_backward(
+        &self,
+        before: Timestamp,
+        filter: &Filter,
+        each: &mut dyn FnMut(Backwards<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.all.read_backward(before, filter, each)
     }
 
     fn bytes(&self, times: &Range<Timestamp>) -> u64 {

@@ -2,9 +2,11 @@
 
 use super::evidence::CauseKind;
 use crate::model::ServiceKey;
+use serde::{Deserialize, Serialize};
 
 /// How a fault shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mechanism {
     /// Spans fail of which no child failed.
     Errors,
@@ -68,7 +70,7 @@ impl Mechanism {
 }
 
 /// One observation that speaks against a service.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Clue {
     pub service: ServiceKey,
     pub operation: Option<String>,

@@ -23,9 +23,10 @@ fn said(text: &str) -> Output {
         ended: "exit status: 0".into(),
         is_good: true,
         bytes: text.len() as u64,
+        binary_bytes: 0,
         is_cut: false,
     };
-    Output { told, file: "collected-dump.txt".into(), bytes: text.into() }
+    Output { told, file: "collected-dump.txt".into(), bytes: text.into(), binary: None }
 }
 
 /// What is in a bundle that opens, each file as its manifest says.
@@ -56,6 +57,7 @@ fn a_power_loss_leaves_what_was_written_last_or_what_was_there_before() {
             pass,
             now: Timestamp::from_secs(END_S),
             collected: &[],
+            counted: &[],
         };
         diagnosis.run(&case, &shop).unwrap()
     };

@@ -6,6 +6,7 @@ use super::capture::{self, Capture, Chosen, Scope};
 use super::changes;
 use super::clue::{Clue, Mechanism};
 use super::collect::Output;
+use super::context::Context;
 use super::contrast::{self, Contrast};
 use super::evidence::{Cause, CauseKind, Evidence, Pass};
 use super::explain::{self, Explanation, Known};
@@ -13,6 +14,7 @@ use super::keepsakes::Keepsakes;
 use super::moment::{self, Inquiry};
 use super::page::{self, Shown};
 use super::rows::{Rows, SpanRow};
+use super::series::Counted;
 use super::source::Source;
 use super::span_clues::{Pair, percent};
 use super::twin;
@@ -38,6 +40,9 @@ pub struct Case<'a> {
     pub now: Timestamp,
     /// What collectors said.
     pub collected: &'a [Output],
+    /// What windows counted of what the anomaly is about since its onset, in their order: a chart goes on with it where
+    /// the captured requests end.
+    pub counted: &'a [Counted],
 }
 
 /// Runs diagnoses and writes their bundles. Blocking: belongs on a thread of its own.
@@ -88,8 +93,18 @@ impl Diagnosis {
         let since = capture.faulty_times.start;
         let past_s = explain::covered_s(&capture.healthy) * capture.past_factor;
         let calls = edges(case.topology);
-        let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, past_s, calls);
+        let known = Known { calls, past_s, ..Known::default() };
+        let mut found = judge(anomaly, &capture.healthy, &capture.faulty, since, known);
         changes::suspect(&mut found, &changes, &anomaly.onset, [&capture.healthy, &capture.faulty]);
+        if let Some(sought) = &capture.last_run {
+            let of_job = |cause: &&mut Cause| cause.kind == CauseKind::Job;
+            found
+                .causes
+                .iter_mut()
+                .filter(of_job)
+                .take(1)
+                .for_each(|cause| cause.reasons.push(sought.in_words()));
+        }
         let bundle = self.shown(case, &capture, &scope, &found, &changes, |contents| {
             bundle::write(&self.directory, contents)
         })?;
@@ -124,6 +139,7 @@ impl Diagnosis {
             pass: Pass::Complete,
             now: inquiry.at,
             collected: &[],
+            counted: &[],
         };
         self.shown(&case, &capture, &scope, &found, &changes, bundle::make)
     }
@@ -166,6 +182,7 @@ impl Diagnosis {
             contrasts: &contrasts,
             scope,
             collected: case.collected,
+            counted: case.counted,
         })?;
         with(&Contents {
             anomaly: case.anomaly,
@@ -174,6 +191,7 @@ impl Diagnosis {
             causes: &found.causes,
             divergence: twin::first(&pair, &chosen, &found.causes),
             lines: &found.lines,
+            context: &Context::of(changes, &found.calls, found.metrics.as_deref()),
             capture,
             chosen: &chosen,
             config: &self.config.hash(),
@@ -204,26 +222,26 @@ impl Diagnosis {
     }
 }
 
-/// What the rows of both periods and the alarm itself say; a best guess when nothing stands out.
+/// What the rows of both periods, what is known beside them and the alarm itself say; a best guess when nothing stands
+/// out.
 #[must_use]
 pub fn judge(
     anomaly: &Anomaly,
     healthy: &Rows,
     faulty: &Rows,
     since: Timestamp,
-    past_s: f64,
-    calls: blame::Edges,
+    known: Known,
 ) -> Explanation {
     // That requests fail or are slow beyond chance has been judged: a short past leaves that in no doubt.
     let is_judged = matches!(anomaly.symptom, Symptom::Errors | Symptom::Latency);
-    let past_s = if is_judged { past_s.max(explain::ENOUGH_PAST_S) } else { past_s };
-    if is_unknown(anomaly, [healthy, faulty], &calls) {
+    let past_s = if is_judged { known.past_s.max(explain::ENOUGH_PAST_S) } else { known.past_s };
+    if is_unknown(anomaly, [healthy, faulty], &known.calls) {
         let reason = "a rule outside says so; nothing that it is about sends telemetry".to_owned();
         let operation = anomaly.members.first().map(|member| member.signal.clone());
         let cause = blame::inconclusive(&anomaly.service, operation, reason.clone(), vec![reason]);
-        return Explanation { causes: vec![cause], suspects: Vec::new(), lines: Vec::new() };
+        return Explanation { causes: vec![cause], calls: known.calls, ..Explanation::default() };
     }
-    let known = Known { told: alarm(anomaly), calls, past_s, past_is_chosen: false };
+    let known = Known { told: alarm(anomaly), past_s, ..known };
     let mut found = explain::compare_with(healthy, faulty, since, known);
     if found.causes.is_empty() {
         found.causes.push(best_guess(anomaly, &found));

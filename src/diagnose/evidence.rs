@@ -110,8 +110,10 @@ pub struct Collected {
     /// Such as “exit status: 0”, “HTTP 200”, “broken off after 10 s”.
     pub ended: String,
     pub is_good: bool,
-    /// Of what it said, so much is in the bundle; whether that is not all.
+    /// Of the text that it said, and of what is no text, so much is in the bundle; whether that is not all.
     pub bytes: u64,
+    #[serde(default)]
+    pub binary_bytes: u64,
     pub is_cut: bool,
 }
 

@@ -33,6 +33,10 @@ pub struct Explanation {
     pub suspects: Vec<Suspect>,
     /// Strongest change first.
     pub lines: Vec<ChangedLine>,
+    /// Who calls whom, by the rows and by what was known beside them.
+    pub calls: Edges,
+    /// What metrics say; `None` where there were none.
+    pub metrics: Option<Vec<Clue>>,
 }
 
 impl Explanation {
@@ -82,6 +86,8 @@ pub struct Known {
     pub told: Vec<Clue>,
     /// Who calls whom, such as the topology tells.
     pub calls: Edges,
+    /// What metrics say, where it is known and their points are not among the rows.
+    pub metrics: Option<Vec<Clue>>,
     /// How much of a past the healthy rows were taken from, in seconds.
     pub past_s: f64,
     /// Somebody chose that past: it need not be of the same state of the system.
@@ -100,15 +106,18 @@ pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, known: Known) -> 
     let past = (known.past_s / ENOUGH_PAST_S).min(1.0).powi(2);
     clues.iter_mut().for_each(|clue| clue.weight *= past);
     clues.extend(known.told);
-    let mut metrics = metric_clues::clues(&good.points, &bad.points, since, known.past_is_chosen);
-    // Spans are the finer witness of what a metric of requests sums up.
-    if good.spans.len() >= ENOUGH_SPANS && bad.spans.len() >= ENOUGH_SPANS {
-        metrics
-            .iter_mut()
-            .filter(|clue| blame::is_symptom(clue.mechanism))
-            .for_each(|clue| clue.weight *= BESIDE_SPANS);
-    }
-    clues.extend(metrics);
+    let metrics = known.metrics.or_else(|| {
+        let mut found = metric_clues::clues(&good.points, &bad.points, since, known.past_is_chosen);
+        // Spans are the finer witness of what a metric of requests sums up.
+        if good.spans.len() >= ENOUGH_SPANS && bad.spans.len() >= ENOUGH_SPANS {
+            found
+                .iter_mut()
+                .filter(|clue| blame::is_symptom(clue.mechanism))
+                .for_each(|clue| clue.weight *= BESIDE_SPANS);
+        }
+        (!bad.points.is_empty()).then_some(found)
+    });
+    clues.extend(metrics.iter().flatten().cloned());
     clues.extend(other_clues::traffic(&pair, seconds, (good.one_in, bad.one_in)));
     let mut edges = edges(&pair, good, bad);
     edges.extend(known.calls);
@@ -118,12 +127,12 @@ pub fn compare_with(good: &Rows, bad: &Rows, since: Timestamp, known: Known) -> 
         .collect();
     clues.extend(other_clues::versions(&pair, &against));
     let suspects = blame::suspects(clues, &edges);
-    let absent = match (bad.spans.is_empty(), bad.logs.is_empty(), bad.points.is_empty()) {
-        (_, _, false) => 0,
-        (false, false, true) => 1,
+    let absent = match (bad.spans.is_empty(), bad.logs.is_empty(), metrics.is_some()) {
+        (_, _, true) => 0,
+        (false, false, false) => 1,
         _ => 2,
     };
-    Explanation { causes: blame::causes(&suspects, absent), suspects, lines }
+    Explanation { causes: blame::causes(&suspects, absent), suspects, lines, calls: edges, metrics }
 }
 
 /// Who calls whom, by what both periods hold.

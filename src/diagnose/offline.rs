@@ -6,12 +6,14 @@
 
 use super::Error;
 use super::archive::{Files, read};
-use super::blame::Edges;
+use super::changes;
+use super::context::Context;
 use super::diagnosis::judge;
 use super::evidence::Cause;
 use super::explain::{Explanation, Known, compare_with};
 use super::rows::{Attribute, Gather, Limits, LogRow, Resource, Rows, SpanRow, Status};
 use crate::confirm::Anomaly;
+use crate::detect::Interval;
 use crate::model::{ServiceKey, SpanId, SpanKind, Timestamp, TraceId};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{TimestampNanosecondType, UInt8Type, UInt64Type};
@@ -32,6 +34,8 @@ pub struct Bundle {
     pub told: Vec<Cause>,
     since: Timestamp,
     past_s: f64,
+    /// Of bundles of before there was such a file, nothing.
+    context: Context,
     healthy: Rows,
     pub(super) faulty: Rows,
 }
@@ -109,6 +113,10 @@ impl Bundle {
             return Err(Error::Bundle(format!("{name}: {what}")));
         }
         let told: Told = json(files, "causes.json")?;
+        let context = match files.contains_key("context.json") {
+            true => json(files, "context.json")?,
+            false => Context::default(),
+        };
         let limits = Limits::default();
         let (mut healthy, mut faulty) = (Gather::new(limits), Gather::new(limits));
         for batch in batches(files, "spans.parquet")? {
@@ -123,6 +131,7 @@ impl Bundle {
             told: told.causes,
             since: manifest.faulty.from,
             past_s: manifest.healthy.to.since(manifest.healthy.from).as_secs_f64(),
+            context,
             healthy: healthy.finish(),
             faulty: faulty.finish(),
         })
@@ -138,13 +147,25 @@ impl Bundle {
     /// The causes as this version of the program sees them.
     #[must_use]
     pub fn explain(&self) -> Explanation {
-        let edges = Edges::new();
-        if self.anomaly.fired_at.is_none() {
+        let known = Known {
+            calls: self.context.edges(),
+            metrics: self.context.metrics.clone(),
+            past_s: self.past_s,
+            ..Known::default()
+        };
+        let mut found = if self.anomaly.fired_at.is_none() {
             // Nobody was told: that nothing is wrong is an answer.
-            let known = Known { past_s: self.past_s, ..Known::default() };
-            return compare_with(&self.healthy, &self.faulty, self.since, known);
-        }
-        judge(&self.anomaly, &self.healthy, &self.faulty, self.since, self.past_s, edges)
+            compare_with(&self.healthy, &self.faulty, self.since, known)
+        } else {
+            judge(&self.anomaly, &self.healthy, &self.faulty, self.since, known)
+        };
+        let onset = match self.anomaly.fired_at {
+            Some(_) => self.anomaly.onset,
+            // What is looked at without an alarm may have begun at any time of it.
+            None => Interval { latest: self.at, ..self.anomaly.onset },
+        };
+        changes::suspect(&mut found, &self.context.changes, &onset, [&self.healthy, &self.faulty]);
+        found
     }
 }
 
@@ -228,8 +249,8 @@ fn spans(batch: &RecordBatch, healthy: &mut Gather, faulty: &mut Gather) -> Resu
     for row in 0..batch.num_rows() {
         let into = match period(row) {
             "healthy" => &mut *healthy,
-            // It is there for its twin; what is compared otherwise is of one time.
-            "keepsake" => continue,
+            // They are there to be shown; what is compared is of one time.
+            "keepsake" | "last_run" => continue,
             _ => &mut *faulty,
         };
         let attributes_of_resource = attributes(resource_attributes(row), into);
@@ -270,8 +291,8 @@ fn logs(batch: &RecordBatch, healthy: &mut Gather, faulty: &mut Gather) -> Resul
     for row in 0..batch.num_rows() {
         let into = match period(row) {
             "healthy" => &mut *healthy,
-            // It is there for its twin; what is compared otherwise is of one time.
-            "keepsake" => continue,
+            // They are there to be shown; what is compared is of one time.
+            "keepsake" | "last_run" => continue,
             _ => &mut *faulty,
         };
         let log = LogRow {

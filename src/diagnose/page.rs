@@ -2,14 +2,15 @@
 //! askama escapes every text.
 
 use super::Error;
-use super::capture::{Capture, Chosen, Period, Scope};
+use super::capture::{Capture, Chosen, Scope};
 use super::collect::Output;
 use super::contrast::Contrast;
 use super::evidence::{Cause, CauseKind, Pass};
 use super::forest::Forest;
+use super::last_run::{LastRun, SoughtRun};
 use super::log_clues::{ChangedLine, SHOWN, number};
 use super::rows::{Rows, SpanRow};
-use super::series::{series, step_of};
+use super::series::{Counted, series, step_of};
 use super::span_clues::{Pair, duration, percent, short};
 use super::twin::{self, Twin};
 use crate::confirm::{Anomaly, Member, Silencer, Uncovering, silencers};
@@ -38,6 +39,8 @@ pub struct Shown<'a> {
     pub scope: &'a Scope,
     /// What collectors said.
     pub collected: &'a [Output],
+    /// What windows counted since the onset.
+    pub counted: &'a [Counted],
 }
 
 #[derive(Template)]
@@ -64,7 +67,10 @@ struct Page {
     lines: Vec<LineView>,
     contrasts: Vec<ContrastView>,
     collected: Vec<CollectedView>,
-    last_run: bool,
+    /// Of a job that did not run: its last run, or that none was found.
+    last_run: Option<String>,
+    last_run_failed: bool,
+    has_last_run: bool,
     traces: usize,
     failed_traces: u64,
     log_records: usize,
@@ -88,9 +94,9 @@ struct CollectedView {
     at: String,
     ended: String,
     is_good: bool,
-    file: String,
     text: String,
-    is_cut: bool,
+    /// What of it is where, and what is not here.
+    notes: Vec<String>,
 }
 
 /// Why it was told.
@@ -126,8 +132,21 @@ struct Chart {
     band: Option<(String, String)>,
     usual: String,
     onset_x: String,
+    /// How wide the faulty period is from there, and until when it was.
+    faulty_width: String,
+    faulty_until: String,
     from: String,
     to: String,
+}
+
+/// What a chart shows of one stretch of time.
+#[derive(Clone, Copy, Default)]
+struct Step {
+    requests: u64,
+    errors: u64,
+    p50_ns: f64,
+    p99_ns: f64,
+    seconds: f64,
 }
 
 struct TwinView {
@@ -211,7 +230,9 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         lines: shown.lines.iter().take(SHOWN).map(line_view).collect(),
         contrasts: shown.contrasts.iter().map(contrast_view).collect(),
         collected: shown.collected.iter().map(collected_view).collect(),
-        last_run: anomaly.symptom == Symptom::MissedJob && has_last_run(shown),
+        last_run: shown.capture.last_run.as_ref().map(SoughtRun::in_words),
+        last_run_failed: last_run(shown).is_some_and(|run| run.failed),
+        has_last_run: last_run(shown).is_some(),
         traces: shown.chosen.traces.len(),
         failed_traces: shown.chosen.failed_traces,
         log_records: shown.chosen.logs.len(),
@@ -224,13 +245,8 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
     Ok(page.render()?)
 }
 
-/// Whether a good run of the job is among what is shown: of the healthy traces none has failed.
-fn has_last_run(shown: &Shown<'_>) -> bool {
-    let healthy = shown.chosen.spans.iter().filter(|(period, _)| *period == Period::Healthy);
-    healthy.map(|(_, span)| (span.service(), &*span.operation)).any(|(service, operation)| {
-        let operations = &shown.scope.operations;
-        operations.iter().any(|(of, named)| of == service && named == operation)
-    })
+fn last_run<'a>(shown: &Shown<'a>) -> Option<&'a LastRun> {
+    shown.capture.last_run.as_ref()?.run.as_ref()
 }
 
 /// Nothing where nobody was told.
@@ -274,20 +290,45 @@ pub fn collected(output: &Output) -> Result<String, Error> {
     Ok(CollectedPart { collected: vec![collected_view(output)] }.render()?)
 }
 
-/// Of what a collector said, so much is on the page.
-const COLLECTED_LINES: usize = 40;
+/// Of the text that a collector said, so much is on the page.
+const COLLECTED_BYTES: usize = 16 << 10;
+
+/// A number of bytes, as people write it.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1_024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
 
 fn collected_view(output: &Output) -> CollectedView {
     let text = String::from_utf8_lossy(&output.bytes);
-    let lines: Vec<&str> = text.lines().take(COLLECTED_LINES).collect();
+    let mut end = COLLECTED_BYTES.min(text.len());
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    let shown = text.get(..end).unwrap_or_default();
+    let mut notes = Vec::new();
+    if end < text.len() {
+        let (shown, all) = (size(shown.len()), size(text.len()));
+        notes.push(format!("These are the first {shown} of {all}; all is in {}.", output.file));
+    }
+    if let Some((file, bytes)) = &output.binary {
+        let size = size(bytes.len());
+        notes.push(format!("{size} that are no text, as they came and not redacted, are in {file}."));
+    }
+    if output.told.is_cut {
+        notes.push("It said more than is kept of it (max_bytes).".to_owned());
+    }
     CollectedView {
         name: output.told.name.clone(),
         at: clock(output.told.at),
         ended: output.told.ended.clone(),
         is_good: output.told.is_good,
-        file: output.file.clone(),
-        text: lines.join("\n"),
-        is_cut: output.told.is_cut || text.lines().nth(COLLECTED_LINES).is_some(),
+        text: shown.trim_end().to_owned(),
+        notes,
     }
 }
 
@@ -491,27 +532,41 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
     };
     let of_period = |rows: &Rows| series(rows.spans.iter().filter(wanted), step, rows.one_in);
     // One line over the operations together: the page asks how bad, the files say which.
-    let mut steps: BTreeMap<Timestamp, (u64, u64, f64, f64)> = BTreeMap::new();
+    let mut steps: BTreeMap<Timestamp, Step> = BTreeMap::new();
     for point in of_period(&shown.capture.healthy).into_iter().chain(of_period(&shown.capture.faulty)) {
         let cell = steps.entry(point.start).or_default();
-        cell.0 += point.requests;
-        cell.1 += point.errors;
-        cell.2 = cell.2.max(point.p50_ns);
-        cell.3 = cell.3.max(point.p99_ns);
+        cell.requests += point.requests;
+        cell.errors += point.errors;
+        cell.p50_ns = cell.p50_ns.max(point.p50_ns);
+        cell.p99_ns = cell.p99_ns.max(point.p99_ns);
+        cell.seconds = step.as_secs_f64();
     }
+    // What came after what was captured is known from windows alone: whether it got better, for instance.
+    // The end of what was captured is not part of it, and a nanosecond after the last moment that is.
+    let captured_until = Timestamp(times.end.0.saturating_sub(1));
+    let later = shown.counted.iter().filter(|counted| counted.start >= captured_until);
+    for counted in later.clone() {
+        let &Counted { requests, errors, p50_ns, p99_ns, .. } = counted;
+        let seconds = counted.end.since(counted.start).as_secs_f64().max(1.0);
+        steps.insert(counted.start, Step { requests, errors, p50_ns, p99_ns, seconds });
+    }
+    let faulty_until = match shown.anomaly.fired_at {
+        Some(_) => times.end.max(shown.anomaly.seen_until(shown.at)),
+        None => times.end,
+    };
+    let times = times.start..later.map(|counted| counted.end).max().unwrap_or(times.end);
     if steps.len() < 2 {
         return Vec::new();
     }
     let (start, end) = (times.start.0 as f64, times.end.0.max(times.start.0 + 1) as f64);
     let x = |at: Timestamp| ((at.0 as f64 - start) / (end - start) * 300.0).clamp(0.0, 300.0);
-    let line = |value: &dyn Fn(&(u64, u64, f64, f64)) -> f64, top: f64| {
+    let line = |value: &dyn Fn(&Step) -> f64, top: f64| {
         let points = steps.iter().map(|(at, cell)| {
             format!("{:.1},{:.1}", x(*at), 78.0 - 74.0 * (value(cell) / top).clamp(0.0, 1.0))
         });
         points.collect::<Vec<_>>().join(" ")
     };
-    let most =
-        |value: &dyn Fn(&(u64, u64, f64, f64)) -> f64| steps.values().map(value).fold(0.0f64, f64::max);
+    let most = |value: &dyn Fn(&Step) -> f64| steps.values().map(value).fold(0.0f64, f64::max);
     let chart = |title: &str, top: String, lines, usual: Option<(f64, f64, String)>| Chart {
         title: title.to_owned(),
         top,
@@ -522,14 +577,14 @@ fn charts(shown: &Shown<'_>, onset: Timestamp) -> Vec<Chart> {
         }),
         usual: usual.map(|(.., words)| words).unwrap_or_default(),
         onset_x: format!("{:.1}", x(onset)),
+        faulty_width: format!("{:.1}", x(faulty_until) - x(onset)),
+        faulty_until: clock(faulty_until),
         from: clock(times.start),
-        // Where requests alone speak of it, what came after the last bad ones is not drawn.
         to: clock(times.end),
     };
-    let ratio = |cell: &(u64, u64, f64, f64)| if cell.0 == 0 { 0.0 } else { cell.1 as f64 / cell.0 as f64 };
-    let seconds = step.as_secs_f64();
-    let rate = |cell: &(u64, u64, f64, f64)| cell.0 as f64 / seconds;
-    let (p50, p99) = (|cell: &(u64, u64, f64, f64)| cell.2, |cell: &(u64, u64, f64, f64)| cell.3);
+    let ratio = |of: &Step| if of.requests == 0 { 0.0 } else { of.errors as f64 / of.requests as f64 };
+    let rate = |of: &Step| of.requests as f64 / of.seconds;
+    let (p50, p99) = (|of: &Step| of.p50_ns, |of: &Step| of.p99_ns);
     let judged = |symptom| judged(shown, symptom);
     let (errors, slow, drop) =
         (judged(Symptom::Errors), judged(Symptom::Latency), judged(Symptom::TrafficDrop));
@@ -692,6 +747,32 @@ fn waterfall(twin: &Twin, bad: &Forest<'_>, good: &Forest<'_>) -> TwinView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_a_collector_said_the_page_shows_the_first_and_says_where_all_is() {
+        let output = |text: String, binary: Option<Vec<u8>>| {
+            let told = super::super::evidence::Collected {
+                name: "dump".to_owned(),
+                at: Timestamp::from_secs(1),
+                took_ns: 1,
+                ended: "exit status: 0".to_owned(),
+                is_good: true,
+                bytes: text.len() as u64,
+                binary_bytes: 0,
+                is_cut: false,
+            };
+            let binary = binary.map(|bytes| ("collected-dump.bin".to_owned(), bytes));
+            Output { told, file: "collected-dump.txt".to_owned(), bytes: text.into_bytes(), binary }
+        };
+        // One byte, then characters of two: none is cut in the middle.
+        let long = collected(&output(format!("x{}", "ü".repeat(20_000)), None)).unwrap();
+        assert_eq!(long.matches('ü').count(), (COLLECTED_BYTES - 1) / 2);
+        let note = "These are the first 16.0 KiB of 39.1 KiB; all is in collected-dump.txt.";
+        assert!(long.contains(note), "{}", long.replace('ü', ""));
+        let heap = collected(&output(String::new(), Some(vec![0; 3_500_000]))).unwrap();
+        assert!(heap.contains("3.3 MiB that are no text") && heap.contains("collected-dump.bin"), "{heap}");
+        assert!(!heap.contains("<pre>"), "{heap}");
+    }
 
     #[test]
     fn a_time_of_another_day_has_its_date() {

@@ -77,7 +77,7 @@ pub fn spans(chosen: &Chosen) -> Result<Vec<u8>, Error> {
     file(vec![
         text(
             "period",
-            "“faulty” from two seconds before the onset on, “healthy” before; “keepsake” long before",
+            "“faulty” from two seconds before the onset on, “healthy” before; “keepsake” and “last_run” long before",
             chosen.spans.iter().map(|(period, _)| period.as_str().to_owned()),
         ),
         text("trace_id", "32 hexadecimal digits", rows().map(|span| span.trace.to_string())),
@@ -138,7 +138,7 @@ pub fn logs(chosen: &Chosen) -> Result<Vec<u8>, Error> {
     file(vec![
         text(
             "period",
-            "“faulty” from two seconds before the onset on, “healthy” before; “keepsake” long before",
+            "“faulty” from two seconds before the onset on, “healthy” before; “keepsake” and “last_run” long before",
             chosen.logs.iter().map(|(period, _)| period.as_str().to_owned()),
         ),
         time("time", "time of the record, else when it was observed", rows().map(|log| log.time.0)),
@@ -224,7 +224,7 @@ pub fn exemplars(chosen: &Chosen) -> Result<Vec<u8>, Error> {
         text("trace_id", "32 hexadecimal digits", rows().map(|(id, ..)| id.to_string())),
         text(
             "role",
-            "first_failure, distinct_error, slowest, typical or healthy",
+            "first_failure, distinct_error, slowest, typical, healthy, keepsake or last_run",
             rows().map(|(_, role, _)| role.as_str().to_owned()),
         ),
         time("start", "start of the earliest span", rows().map(|(_, _, (_, _, start, _))| start)),

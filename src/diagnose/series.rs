@@ -22,6 +22,18 @@ pub struct Point {
     pub p99_ns: f64,
 }
 
+/// What windows counted of all that a chart is about, in one of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counted {
+    pub start: Timestamp,
+    pub end: Timestamp,
+    pub requests: u64,
+    pub errors: u64,
+    /// The largest of any operation.
+    pub p50_ns: f64,
+    pub p99_ns: f64,
+}
+
 type Key = (Timestamp, ServiceKey, Arc<str>, SpanKind);
 
 /// Every operation in steps of `step`, in the order of time, service and operation. Each span stands for `one_in`.

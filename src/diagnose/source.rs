@@ -1,7 +1,7 @@
 //! Where a capture reads from: the journal, or requests held in memory.
 
 use super::Error;
-use crate::journal::{Filter, Recorder};
+use crate::journal::{Backstep, Filter, Recorder};
 use crate::model::{Signal, Timestamp};
 use bytes::Bytes;
 use std::ops::{ControlFlow, Range};
@@ -17,6 +17,14 @@ pub struct Recorded<'a> {
     pub read_bytes: u64,
 }
 
+/// What a reading backwards comes to.
+#[derive(Clone, Copy, Debug)]
+pub enum Backwards<'a> {
+    Request(Recorded<'a>),
+    /// All that arrived from then on has been given.
+    Since(Timestamp),
+}
+
 /// Recorded export requests.
 pub trait Source {
     /// Calls `each` with every request that may hold items of these event times and of this filter, in
@@ -29,6 +37,18 @@ pub trait Source {
         times: Range<Timestamp>,
         filter: &Filter,
         each: &mut dyn FnMut(Recorded<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error>;
+
+    /// Calls `each` with every request that arrived before a time and may hold items of this filter, part by part, the
+    /// newest part first, until it breaks off. Within a part requests come in the order they came.
+    ///
+    /// # Errors
+    /// When what was recorded cannot be read.
+    fn read_backward(
+        &self,
+        before: Timestamp,
+        filter: &Filter,
+        each: &mut dyn FnMut(Backwards<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error>;
 
     /// Bytes recorded for requests of these times, about.
@@ -52,6 +72,30 @@ impl Source for Recorder {
             if each(Recorded { signal: record.signal, arrived: record.arrived, body: &body, read_bytes })
                 .is_break()
             {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_backward(
+        &self,
+        before: Timestamp,
+        filter: &Filter,
+        each: &mut dyn FnMut(Backwards<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        for step in Self::read_backward(self, before, filter) {
+            let next = match step {
+                Backstep::Since(since) => each(Backwards::Since(since)),
+                Backstep::Record(record) => {
+                    // As above: one that cannot be inflated must not cost all others.
+                    let Ok(body) = record.body() else { continue };
+                    let read_bytes = record.wire.len() as u64;
+                    let (signal, arrived) = (record.signal, record.arrived);
+                    each(Backwards::Request(Recorded { signal, arrived, body: &body, read_bytes }))
+                }
+            };
+            if next.is_break() {
                 break;
             }
         }
@@ -83,6 +127,24 @@ impl Source for Memory {
     ) -> Result<(), Error> {
         let _ = self.requests.iter().try_for_each(|(signal, body, at)| {
             each(Recorded { signal: *signal, arrived: *at, body, read_bytes: body.len() as u64 })
+        });
+        Ok(())
+    }
+
+    fn read_backward(
+        &self,
+        before: Timestamp,
+        _: &Filter,
+        each: &mut dyn FnMut(Backwards<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let wanted: Vec<_> = self.requests.iter().filter(|(_, _, at)| *at < before).collect();
+        // A part is what has one time.
+        let _ = wanted.chunk_by(|a, b| a.2 == b.2).rev().try_for_each(|part| {
+            part.iter().try_for_each(|(signal, body, at)| {
+                let read_bytes = body.len() as u64;
+                each(Backwards::Request(Recorded { signal: *signal, arrived: *at, body, read_bytes }))
+            })?;
+            part.first().map_or(ControlFlow::Continue(()), |(_, _, at)| each(Backwards::Since(*at)))
         });
         Ok(())
     }

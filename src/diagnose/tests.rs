@@ -326,6 +326,7 @@ pub(super) fn diagnosed(
         pass,
         now: Timestamp::from_secs(now_s),
         collected: &[],
+        counted: &[],
     };
     Diagnosis::new(config, directory).run(&case, source).unwrap()
 }
@@ -397,6 +398,67 @@ fn a_moment_is_told_with_the_deploy_before_it_with_evidence_and_without() {
     let told = made.files.iter().find(|(name, _)| name == "causes.json").unwrap();
     let told: serde_json::Value = serde_json::from_slice(&told.1).unwrap();
     assert_eq!(told["causes"][0]["kind"], "deploy");
+    // Again from its files.
+    let files = made.files.into_iter().collect();
+    let again = Bundle::of(&files).unwrap().explain();
+    assert_eq!((again.causes[0].service.as_str(), again.causes[0].kind), ("billing", CauseKind::Deploy));
+}
+
+#[test]
+fn a_deploy_is_named_again_from_a_bundle_and_one_without_that_file_is_read() {
+    let deploy = crate::context::Change {
+        id: crate::context::ChangeId("1".into()),
+        at: Timestamp::from_secs(ONSET_S - 5),
+        service: Some(ServiceKey::named("billing")),
+        kind: crate::context::ChangeKind::Deploy,
+        title: "billing 1.0 → 1.1".into(),
+        inferred: false,
+        version: None,
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let case = Case {
+        anomaly: &anomaly(Symptom::Errors),
+        changes: std::slice::from_ref(&deploy),
+        topology: &Topology::default(),
+        pass: Pass::Complete,
+        now: Timestamp::from_secs(END_S),
+        collected: &[],
+        counted: &[],
+    };
+    let evidence =
+        Diagnosis::new(Config::default(), directory.path()).run(&case, &shop(Fault::Code, 7)).unwrap();
+    let mut files = archive::read(&evidence.bundle.path).unwrap();
+    let again = |files: &archive::Files| {
+        let found = Bundle::of(files).unwrap().explain();
+        (found.causes[0].service.clone(), found.causes[0].kind, found.calls)
+    };
+    let (service, kind, calls) = again(&files);
+    assert_eq!((service.as_str(), kind), ("billing", CauseKind::Deploy));
+    assert!(calls.contains(&(ServiceKey::named("orders"), ServiceKey::named("billing"))), "{calls:?}");
+    // As those of earlier versions are.
+    files.remove("context.json");
+    let changed = Bundle::of(&files).unwrap_err().to_string();
+    assert!(changed.contains("context.json: it is missing"), "{changed}");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+    manifest["files"].as_array_mut().unwrap().retain(|file| file["name"] != "context.json");
+    files.insert("manifest.json".to_owned(), serde_json::to_vec(&manifest).unwrap());
+    assert_eq!(again(&files).1, CauseKind::Code);
+}
+
+#[test]
+fn what_metrics_said_counts_where_their_points_are_not_at_hand() {
+    let clue = clue::Clue {
+        service: ServiceKey::named("stock"),
+        operation: None,
+        mechanism: clue::Mechanism::Resource,
+        weight: 6.0,
+        text: "process.cpu.utilization is at 98 %".into(),
+    };
+    let known = explain::Known { metrics: Some(vec![clue]), past_s: 600.0, ..explain::Known::default() };
+    let nothing = Rows::default();
+    let found = explain::compare_with(&nothing, &nothing, Timestamp::from_secs(ONSET_S), known);
+    assert_eq!((found.causes[0].service.as_str(), found.causes[0].kind), ("stock", CauseKind::Saturation));
+    assert_eq!(explain::compare(&nothing, &nothing, Timestamp::from_secs(ONSET_S)).metrics, None);
 }
 
 #[test]
@@ -414,7 +476,58 @@ fn a_page_claims_no_more_than_is_known() {
     assert!(unclear.contains("<span>22:15:45</span>") && unclear.contains("as of 22:17:15"), "{unclear}");
     assert!(page(Fault::Code, Symptom::Errors, END_S).contains("likely</span>"));
     let missed = page(Fault::TrafficDrop, Symptom::MissedJob, END_S);
-    assert!(missed.contains("last good run among them") && missed.contains("A run was due"), "{missed}");
+    assert!(missed.contains("last run among them") && missed.contains("A run was due"), "{missed}");
+}
+
+#[test]
+fn charts_go_on_with_what_windows_counted_and_mark_the_faulty_period() {
+    let anomaly = anomaly(Symptom::Errors);
+    let until = anomaly.seen_until(Timestamp::from_secs(END_S + 100));
+    let first = until.secs() - until.secs() % 10;
+    // The first is of before that; of the last, no request fails.
+    let counted: Vec<Counted> = (0..9)
+        .map(|number| Counted {
+            start: Timestamp::from_secs(first - 10 + number * 10),
+            end: Timestamp::from_secs(first + number * 10),
+            requests: if number == 0 { 1_000_000 } else { 100 },
+            errors: 0,
+            p50_ns: 1e6,
+            p99_ns: 2e6,
+        })
+        .collect();
+    let page = |counted: &[Counted]| {
+        let directory = tempfile::tempdir().unwrap();
+        let case = Case {
+            anomaly: &anomaly,
+            changes: &[],
+            topology: &Topology::default(),
+            pass: Pass::Complete,
+            now: Timestamp::from_secs(END_S + 100),
+            collected: &[],
+            counted,
+        };
+        let diagnosis = Diagnosis::new(Config::default(), directory.path());
+        let evidence = diagnosis.run(&case, &shop(Fault::Code, 7)).unwrap();
+        std::fs::read_to_string(evidence.bundle.path.join("index.html")).unwrap()
+    };
+    let end = |seconds: u64| Timestamp::from_secs(seconds).to_string()[11..19].to_owned();
+    let (short, long) = (page(&[]), page(&counted));
+    assert!(short.contains(&format!("<span>{}</span>", end(until.secs()))), "{short}");
+    assert!(long.contains(&format!("<span>{}</span>", end(first + 80))), "{long}");
+    for page in [&short, &long] {
+        assert!(page.contains(&format!("tinted until {}", end(until.secs()))), "{page}");
+    }
+    let points = |page: &str| {
+        page.split("polyline class=\"bad\"").nth(1).unwrap().split('"').nth(1).unwrap().split(' ').count()
+    };
+    let later = counted.iter().filter(|counted| counted.start >= until).count();
+    assert!(
+        later >= 7 && points(&long) == points(&short) + later,
+        "{} and {}",
+        points(&short),
+        points(&long)
+    );
+    assert!(!long.contains("100000 "), "what was captured is not counted again: {long}");
 }
 
 #[test]
@@ -602,7 +715,8 @@ fn what_goes_on_elsewhere_is_not_blamed_for_a_rule_about_what_sends_nothing() {
         anomaly.members[0].service = ServiceKey::named(service);
         let key = |&(client, server): &(&str, &str)| (ServiceKey::named(client), ServiceKey::named(server));
         let calls = calls.iter().map(key).collect();
-        let found = super::diagnosis::judge(&anomaly, &healthy, &faulty, split, 600.0, calls);
+        let known = explain::Known { calls, past_s: 600.0, ..explain::Known::default() };
+        let found = super::diagnosis::judge(&anomaly, &healthy, &faulty, split, known);
         (found.causes[0].service.clone(), found.causes[0].kind)
     };
     assert_eq!(named("printer", &[]), ("printer".to_owned(), CauseKind::Inconclusive));

@@ -63,7 +63,7 @@ pub fn telling(pair: &Pair<'_>, chosen: &Chosen, causes: &[Cause]) -> Option<Twi
     let (bad, good) = (&pair.bad, &pair.good);
     let tops = longest_tops(bad);
     // A trace may also have failed by chance: what counts is where most of them part.
-    let candidates = chosen.traces.iter().filter(|(_, role)| !role.is_healthy()).take(SEARCHED);
+    let candidates = chosen.traces.iter().filter(|(_, role)| !role.is_from_before()).take(SEARCHED);
     let mut found: Vec<(Divergence, Twin)> = candidates
         .filter_map(|(id, _)| twin(bad, *tops.get(id)?, good))
         .filter_map(|twin| Some((divergence(pair, &twin)?, twin)))
@@ -133,7 +133,7 @@ pub fn without_twin(pair: &Pair<'_>, chosen: &Chosen) -> BTreeSet<Route> {
     let there: BTreeSet<OperationId> =
         healthy.filter_map(|at| good.nodes.get(at)).map(|node| node.operation).collect();
     let tops = longest_tops(bad);
-    let searched = chosen.traces.iter().filter(|(_, role)| !role.is_healthy()).take(SEARCHED);
+    let searched = chosen.traces.iter().filter(|(_, role)| !role.is_from_before()).take(SEARCHED);
     searched
         .filter_map(|(id, _)| tops.get(id).copied())
         .filter(|&at| bad.nodes.get(at).is_some_and(|node| !there.contains(&node.operation)))

@@ -39,7 +39,7 @@ pub use lane::{Lanes, StepReceiver, StepSender, steps};
 pub use lock::{Lock, lock};
 pub use open::Journal;
 pub use record::Record;
-pub use recorder::{Captured, Recorder, Records};
+pub use recorder::{Backstep, Backward, Captured, Recorder, Records};
 pub use sequencer::{Replayed, Sequencer, Steps};
 pub use shared::Handle;
 pub use stamper::Stamper;

@@ -64,6 +64,19 @@ impl Recorder {
         }
     }
 
+    /// All records that arrived before a time and may match a filter: of the newest segment first, within each in the
+    /// order they came. For who looks for one thing and cannot read everything: what is likely wanted comes early.
+    #[must_use]
+    pub fn read_backward(&self, before: Timestamp, filter: &Filter) -> Backward {
+        Backward {
+            plan: self.0.index.plan(&(Timestamp::ZERO..Timestamp::MAX), filter),
+            shared: self.0.clone(),
+            older: self.0.segments.load().to_vec(),
+            segment: None,
+            before,
+        }
+    }
+
     /// The index that shards fill.
     #[must_use]
     pub fn index(&self) -> Arc<Index> {
@@ -269,6 +282,79 @@ impl Iterator for Captured {
                 Some(record) => return Some(record),
                 None => self.walk.pass(&segment, &header),
             }
+        }
+    }
+}
+
+/// What a reading backwards comes to.
+#[derive(Debug)]
+pub enum Backstep {
+    Record(Record),
+    /// All that arrived from then on has been given.
+    Since(Timestamp),
+}
+
+/// Records of one segment after the other, backwards; see [`Recorder::read_backward`].
+#[derive(Debug)]
+pub struct Backward {
+    plan: Plan,
+    shared: Arc<Shared>,
+    /// Segments that were not begun, the newest last.
+    older: Vec<Arc<Segment>>,
+    segment: Option<OneSegment>,
+    before: Timestamp,
+}
+
+/// A segment that is read.
+#[derive(Debug)]
+struct OneSegment {
+    walk: Walk,
+    end: u64,
+    /// When its first record arrived.
+    since: Option<Timestamp>,
+}
+
+impl Backward {
+    /// The next record of a segment; `None` at its end.
+    fn next_of(&self, of: &mut OneSegment) -> Option<Record> {
+        loop {
+            let (segment, header) = of.walk.next().filter(|(_, header)| header.at.0 < of.end)?;
+            of.since.get_or_insert(header.arrived);
+            if header.arrived >= self.before {
+                return None;
+            }
+            if self.plan.skips(header.at) {
+                if let Some(onward) = self.plan.onward(header.at) {
+                    of.walk.jump(onward);
+                }
+                continue;
+            }
+            match segment.record(&header) {
+                Some(record) => return Some(record),
+                None => of.walk.pass(&segment, &header),
+            }
+        }
+    }
+}
+
+impl Iterator for Backward {
+    type Item = Backstep;
+
+    fn next(&mut self) -> Option<Backstep> {
+        loop {
+            if let Some(mut segment) = self.segment.take() {
+                if let Some(record) = self.next_of(&mut segment) {
+                    self.segment = Some(segment);
+                    return Some(Backstep::Record(record));
+                }
+                // One that was made ahead holds nothing yet, and one that was recycled meanwhile nothing any more.
+                if let Some(since) = segment.since.filter(|since| *since < self.before) {
+                    return Some(Backstep::Since(since));
+                }
+            }
+            let segment = self.older.pop()?;
+            let walk = Walk::new(self.shared.clone(), Position(segment.first()));
+            self.segment = Some(OneSegment { walk, end: segment.end(), since: None });
         }
     }
 }

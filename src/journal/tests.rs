@@ -445,6 +445,58 @@ fn a_capture_reads_what_arrived_around_its_times_and_skips_by_index() {
 }
 
 #[test]
+fn reading_backward_gives_the_newest_segment_first_and_says_since_when_all_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sequencer, _, recorder) = open(dir.path(), 16 << 20, None);
+    for second in 0..40u64 {
+        // 1 MiB segments of nine or ten records.
+        let (admitted, _pending) = request(wire(second as u32, 100_000), &[]);
+        sequencer.append_at(admitted, Timestamp::from_secs(1_000 + second)).unwrap().for_each(drop);
+    }
+    let read = |before: u64| {
+        let mut seconds: Vec<u64> = Vec::new();
+        let mut part: Vec<u64> = Vec::new();
+        for step in recorder.read_backward(Timestamp::from_secs(before), &Filter::default()) {
+            match step {
+                Backstep::Record(record) => part.push(record.arrived.secs()),
+                Backstep::Since(since) => {
+                    assert!(
+                        part.is_sorted() && part.first() == Some(&since.secs()),
+                        "{part:?} since {since}"
+                    );
+                    assert!(seconds.first().is_none_or(|newer| part.last().unwrap() + 1 == *newer));
+                    seconds.splice(0..0, part.drain(..));
+                }
+            }
+        }
+        assert!(part.is_empty(), "{part:?} belong to no part");
+        seconds
+    };
+    assert_eq!(read(9_999), (1_000..1_040).collect::<Vec<_>>());
+    assert_eq!(read(1_025), (1_000..1_025).collect::<Vec<_>>());
+    assert!(read(1_000).is_empty());
+    // What the index knows not to hold anything of it is left out, and counts as given.
+    let filter = Filter { traces: Some([crate::model::TraceId([9; 16])].into()), services: None };
+    let mut blocks: std::collections::BTreeMap<u64, BlockWriter> = Default::default();
+    for record in recorder.records(Position(0)) {
+        let block = BlockPart::block(record.at);
+        let part = blocks.entry(block).or_insert_with(|| BlockWriter::new(record.at));
+        part.add_item(record.arrived, crate::model::TraceId([1; 16]));
+    }
+    let blocks = blocks.into_iter().map(|(block, mut writer)| (block, writer.finish())).collect();
+    recorder.index().publish(0, 1, sequencer.end(), blocks);
+    let (mut records, mut since) = (0, Timestamp::MAX);
+    for step in recorder.read_backward(Timestamp::MAX, &filter) {
+        match step {
+            Backstep::Record(_) => records += 1,
+            Backstep::Since(at) => since = at,
+        }
+    }
+    assert!(records < 15, "{records} of the block that is being filled");
+    assert_eq!(since, Timestamp::from_secs(1_000));
+}
+
+#[test]
 fn a_reader_that_the_writer_overtakes_sees_only_whole_records_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (sequencer, _, recorder) = open(dir.path(), 4 << 20, None);

@@ -101,24 +101,35 @@ impl Api {
         let id = TraceId::from_hex(id.trim())
             .ok_or_else(|| Error::Invalid(format!("{id:?} is not a trace id of 32 hexadecimal digits")))?;
         meter.take(MEMORY_BYTES)?;
-        let times = Timestamp::ZERO..Timestamp::MAX;
-        let found =
-            find_trace(&*self.sources.recorded, id, times, &self.redaction(), &mut |read| leave(meter, read))
-                .map_err(|error| Error::Storage(error.to_string()))?;
+        let mut found = find_trace(&*self.sources.recorded, id, self.now(), &self.redaction(), &mut |read| {
+            leave(meter, read)
+        })
+        .map_err(|error| Error::Storage(error.to_string()))?;
         let is_found = |rows: &Rows| !rows.spans.is_empty() || !rows.logs.is_empty();
-        let kept = || {
-            let keepsakes = self.sources.keepsakes.as_ref()?;
-            Some(keepsakes.rows(&[id].into(), &self.redaction())).filter(is_found)
-        };
-        let Some(found) = Some(found).filter(is_found).or_else(kept) else {
-            let why = format!("nothing that the journal still holds is of trace {id}, and it is no keepsake");
-            return Err(Error::NotFound(why));
-        };
-        let mut spans = found.spans;
+        if !is_found(&found.rows) {
+            let keepsakes = self.sources.keepsakes.as_ref();
+            let kept = keepsakes.map(|kept| kept.rows(&[id].into(), &self.redaction())).filter(is_found);
+            match kept {
+                // It was kept whole, so nothing of it is missing.
+                Some(kept) => (found.rows, found.is_whole) = (kept, true),
+                None if found.is_whole => {
+                    return Err(Error::NotFound(format!(
+                        "nothing that the journal still holds is of trace {id}, and it is no keepsake"
+                    )));
+                }
+                // What was not looked through may hold it: that is an answer, and not that it is not there.
+                None => {}
+            }
+        }
+        let mut spans = found.rows.spans;
         spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.span));
         Ok(v1::GetTraceResponse {
             spans: spans.iter().map(span_message).collect(),
-            log_records: found.logs.iter().map(log_message).collect(),
+            log_records: found.rows.logs.iter().map(log_message).collect(),
+            searched: Some(searched(found.since, found.read_bytes)),
+            incomplete: !found.is_whole,
+            spans_left_out: found.spans_left_out,
+            log_records_left_out: found.log_records_left_out,
         })
     }
 

@@ -32,6 +32,45 @@ pub fn searched_json(of: Option<&v1::Searched>) -> Value {
     json!({ "since": time(of.since.as_ref()), "read_bytes": of.read_bytes })
 }
 
+/// A trace with its log records, and what is missing of it.
+#[must_use]
+pub fn whole_trace_json(of: &v1::GetTraceResponse) -> Value {
+    let spans: Vec<Value> = of.spans.iter().map(span_json).collect();
+    let logs: Vec<Value> = of.log_records.iter().map(log_json).collect();
+    json!({
+        "spans": spans,
+        "log_records": logs,
+        "searched": searched_json(of.searched.as_ref()),
+        "incomplete": of.incomplete,
+        "spans_left_out": of.spans_left_out,
+        "log_records_left_out": of.log_records_left_out,
+    })
+}
+
+/// What is missing of a trace, in words; nothing where all that is recorded of it is there.
+#[must_use]
+pub fn missing_of_trace(of: &v1::GetTraceResponse) -> Vec<String> {
+    let mut missing = Vec::new();
+    if of.incomplete {
+        let searched = of.searched.unwrap_or_default();
+        missing.push(format!(
+            "The journal was looked through back to {} ({} read), and no further: what is older of this trace is not here.",
+            super::text::time(searched.since.as_ref()),
+            super::text::bytes(searched.read_bytes)
+        ));
+    }
+    for (what, shown, left_out) in [
+        ("spans", of.spans.len(), of.spans_left_out),
+        ("log records", of.log_records.len(), of.log_records_left_out),
+    ] {
+        if left_out > 0 {
+            missing
+                .push(format!("Only the first {shown} {what} are here, about {left_out} more are left out."));
+        }
+    }
+    missing
+}
+
 /// A span of a trace.
 #[must_use]
 pub fn span_json(of: &v1::Span) -> Value {
@@ -184,7 +223,7 @@ mod tests {
         ];
         let mut sorted = spans;
         sorted.sort_by_key(|span| span.start.as_ref().map(|at| at.nanos));
-        let trace = v1::GetTraceResponse { spans: sorted, log_records: Vec::new() };
+        let trace = v1::GetTraceResponse { spans: sorted, ..v1::GetTraceResponse::default() };
         let drawn = Waterfall::of(&trace);
         let order: Vec<(&str, usize)> =
             drawn.bars.iter().map(|bar| (bar.span.span_id.as_str(), bar.depth)).collect();

@@ -50,7 +50,9 @@ pub use foreign::read as read_alerts;
 pub use grpc::serve_grpc;
 pub use http::routes;
 pub use incidents::Act;
-pub use journal_json::{Bar, Waterfall, log_json, searched_json, severity_text, span_json, trace_json};
+pub use journal_json::{
+    Bar, Waterfall, log_json, missing_of_trace, searched_json, severity_text, trace_json, whole_trace_json,
+};
 pub use json::{
     adjustment_json, anomaly_json, cause_json, change_json, check_json, edge_json, evidence_json,
     exemption_json, incident_json, latency_json, operation_json, refused_file_json, service_json, slo_json,

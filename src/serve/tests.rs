@@ -496,3 +496,63 @@ fn an_anomaly_has_the_promised_fields() {
     let json = anomaly_object(&anomaly("a1", AnomalyState::Recovered, 2), Some(&alert), None);
     assert_eq!((&json["state"], &json["resolved_at"]), (&"resolved".into(), &NOW.to_string().into()));
 }
+
+/// Requests that are each as large as all that a search may read.
+struct Heavy(crate::diagnose::Memory);
+
+impl crate::diagnose::Source for Heavy {
+    fn read(
+        &self,
+        times: std::ops::Range<Timestamp>,
+        filter: &crate::journal::Filter,
+        each: &mut dyn FnMut(crate::diagnose::Recorded<'_>) -> ControlFlow<()>,
+    ) -> Result<(), crate::diagnose::Error> {
+        self.0.read(times, filter, each)
+    }
+
+    fn read_backward(
+        &self,
+        before: Timestamp,
+        filter: &crate::journal::Filter,
+        each: &mut dyn FnMut(crate::diagnose::Backwards<'_>) -> ControlFlow<()>,
+    ) -> Result<(), crate::diagnose::Error> {
+        use crate::diagnose::{Backwards, Recorded};
+        self.0.read_backward(before, filter, &mut |step| {
+            each(match step {
+                Backwards::Request(recorded) => {
+                    Backwards::Request(Recorded { read_bytes: 1 << 30, ..recorded })
+                }
+                since @ Backwards::Since(_) => since,
+            })
+        })
+    }
+
+    fn bytes(&self, times: &std::ops::Range<Timestamp>) -> u64 {
+        self.0.bytes(times)
+    }
+
+    fn oldest(&self) -> Option<Timestamp> {
+        self.0.oldest()
+    }
+}
+
+#[test]
+fn a_trace_is_not_said_to_be_gone_where_not_all_was_looked_through() {
+    let (folder, ledger) = (tempfile::tempdir().unwrap(), Ledger::in_memory().unwrap());
+    let at = |seconds: u64| NOW.saturating_sub(Duration::from_secs(seconds));
+    let empty = |seconds| (Signal::Traces, bytes::Bytes::new(), at(seconds));
+    let find = |requests: Vec<_>| {
+        let recorded = Arc::new(Heavy(crate::diagnose::Memory { requests }));
+        let sources = Sources { recorded, ..sources(ledger.clone(), folder.path()) };
+        let api = Api::new(sources, watch::channel(false).1);
+        api.trace("4bf92f3577b34da6a3ce929d0e0e4736", &mut Meter::unbounded())
+    };
+    let gone = find(vec![empty(30)]);
+    assert!(matches!(&gone, Err(Error::NotFound(why)) if why.contains("no keepsake")), "{gone:?}");
+    let found = find(vec![empty(90), empty(60), empty(30)]).unwrap();
+    assert!(found.incomplete && found.spans.is_empty());
+    assert_eq!(found.searched.as_ref().unwrap().since, Some(to_proto(at(30))));
+    let missing = missing_of_trace(&found);
+    assert!(missing.len() == 1 && missing[0].contains("looked through back to"), "{missing:?}");
+    assert_eq!(whole_trace_json(&found)["incomplete"], true);
+}

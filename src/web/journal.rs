@@ -4,7 +4,7 @@ use super::dashboard::path_of;
 use super::head::Head;
 use crate::api::v1;
 use crate::serve::text::{bytes, duration, time};
-use crate::serve::{Waterfall, severity_text};
+use crate::serve::{Waterfall, missing_of_trace, severity_text};
 use askama::Template;
 use serde::Deserialize;
 
@@ -107,6 +107,7 @@ pub(super) struct TracePage {
     title: String,
     duration: String,
     errors: usize,
+    missing: Vec<String>,
     bars: Vec<BarLine>,
     logs: Vec<LogLine>,
 }
@@ -150,6 +151,7 @@ impl TracePage {
             title: title.unwrap_or_else(|| "Trace".to_owned()),
             duration: duration(drawn.duration_ns),
             errors: bars.iter().filter(|bar| bar.is_error).count(),
+            missing: missing_of_trace(of),
             bars,
             logs: of.log_records.iter().map(LogLine::new).collect(),
         }

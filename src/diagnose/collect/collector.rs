@@ -65,10 +65,10 @@ impl Collector {
             && self.kind.is_none_or(|kind| kind == cause.kind)
     }
 
-    /// The file in the bundle that holds what it said.
+    /// The file in the bundle that holds what it said, as far as that is text or not.
     #[must_use]
-    pub fn file(&self) -> String {
-        format!("collected-{}.txt", self.name)
+    pub(super) fn file(&self, extension: &str) -> String {
+        format!("collected-{}.{extension}", self.name)
     }
 }
 

@@ -12,6 +12,7 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use std::ops::Range;
 use std::process::Stdio;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -21,10 +22,59 @@ use tokio::process::Command;
 pub struct Output {
     /// What ran, when, and how it ended.
     pub told: Collected,
-    /// The file of the bundle that holds it.
+    /// The file of the bundle that holds the text of it.
     pub file: String,
-    /// Redacted.
+    /// The text, redacted.
     pub bytes: Vec<u8>,
+    /// What is no text, such as a heap dump, with the file that holds it. As it came: there is nothing to redact by.
+    pub binary: Option<(String, Vec<u8>)>,
+}
+
+impl Output {
+    /// The files of a bundle that hold what it said: no empty one of text beside one of what is none.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let text = (self.binary.is_none() || !self.bytes.is_empty())
+            .then_some((self.file.as_str(), self.bytes.as_slice()));
+        let binary = self.binary.as_ref().map(|(file, bytes)| (file.as_str(), bytes.as_slice()));
+        text.into_iter().chain(binary)
+    }
+}
+
+/// What comes from a collector while it runs.
+#[derive(Debug, Default)]
+struct Said {
+    /// In the order in which it came.
+    bytes: Vec<u8>,
+    /// Which of that was written to standard error: a dump on standard output must not be mixed with it.
+    errors: Vec<Range<usize>>,
+}
+
+impl Said {
+    /// Text, and what is none.
+    fn parted(self) -> (Vec<u8>, Option<Vec<u8>>) {
+        let (mut out, mut errors, mut at) = (Vec::new(), Vec::new(), 0);
+        for range in self.errors {
+            out.extend_from_slice(self.bytes.get(at..range.start).unwrap_or_default());
+            errors.extend_from_slice(self.bytes.get(range.clone()).unwrap_or_default());
+            at = range.end;
+        }
+        out.extend_from_slice(self.bytes.get(at..).unwrap_or_default());
+        if is_text(&out) { (self.bytes, None) } else { (errors, Some(out)) }
+    }
+}
+
+/// Of what is said to be text, at most one character in so many is none: lines in an encoding of old are still text,
+/// and are redacted like it.
+const ODD_IN_TEXT: usize = 10;
+
+/// Whether something is text: it holds no zero byte, and hardly any byte that is neither a character nor white space.
+fn is_text(bytes: &[u8]) -> bool {
+    let is_odd = |c: char| c.is_control() && !c.is_whitespace() && !matches!(c, '\u{8}' | '\u{1b}');
+    let odd: usize = bytes
+        .utf8_chunks()
+        .map(|chunk| chunk.invalid().len() + chunk.valid().chars().filter(|&c| is_odd(c)).count())
+        .sum();
+    !bytes.contains(&0) && odd.saturating_mul(ODD_IN_TEXT) <= bytes.len()
 }
 
 /// Runs a collector for the most likely cause of an anomaly, until its time is over.
@@ -38,10 +88,12 @@ pub async fn run(
     let told = Told::of(anomaly, cause);
     let at = clock.now();
     let begun = tokio::time::Instant::now();
-    let mut said = Vec::new();
+    let mut said = Said::default();
     let most = collector.max_bytes;
     let ended = match &collector.asked {
-        Asked::Url(url) => tokio::time::timeout(collector.timeout, post(url, &told, most, &mut said)).await,
+        Asked::Url(url) => {
+            tokio::time::timeout(collector.timeout, post(url, &told, most, &mut said.bytes)).await
+        }
         Asked::Command(words) => {
             tokio::time::timeout(collector.timeout, execute(words, &told, most, &mut said)).await
         }
@@ -51,9 +103,10 @@ pub async fn run(
         Ok(Err(why)) => (why, false),
         Err(_) => (format!("broken off after {} s", collector.timeout.as_secs()), false),
     };
-    let is_cut = said.len() > most;
-    said.truncate(most);
-    let bytes = redaction.text(&String::from_utf8_lossy(&said)).into_owned().into_bytes();
+    let is_cut = said.bytes.len() > most;
+    said.bytes.truncate(most);
+    let (text, binary) = said.parted();
+    let bytes = redaction.text(&String::from_utf8_lossy(&text)).into_owned().into_bytes();
     Output {
         told: Collected {
             name: collector.name.clone(),
@@ -62,10 +115,12 @@ pub async fn run(
             ended,
             is_good,
             bytes: bytes.len() as u64,
+            binary_bytes: binary.as_ref().map_or(0, |binary| binary.len() as u64),
             is_cut,
         },
-        file: collector.file(),
+        file: collector.file("txt"),
         bytes,
+        binary: binary.map(|binary| (collector.file("bin"), binary)),
     }
 }
 
@@ -111,7 +166,7 @@ impl Drop for Group {
     }
 }
 
-async fn execute(words: &[String], told: &Told, most: usize, said: &mut Vec<u8>) -> Ended {
+async fn execute(words: &[String], told: &Told, most: usize, said: &mut Said) -> Ended {
     let (program, arguments) = words.split_first().ok_or("there is no program")?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -132,15 +187,19 @@ async fn execute(words: &[String], told: &Told, most: usize, said: &mut Vec<u8>)
     let mut group = Group(pid);
     let (mut out, mut errors) = (child.stdout.take(), child.stderr.take());
     let (mut out_buffer, mut errors_buffer) = ([0u8; 8_192], [0u8; 8_192]);
-    while (out.is_some() || errors.is_some()) && said.len() <= most {
-        let read = tokio::select! {
-            read = some(&mut out, &mut out_buffer) => read.map(|bytes| out_buffer.get(..bytes)),
-            read = some(&mut errors, &mut errors_buffer) => read.map(|bytes| errors_buffer.get(..bytes)),
+    while (out.is_some() || errors.is_some()) && said.bytes.len() <= most {
+        let (read, is_error) = tokio::select! {
+            read = some(&mut out, &mut out_buffer) => (read.map(|bytes| out_buffer.get(..bytes)), false),
+            read = some(&mut errors, &mut errors_buffer) => (read.map(|bytes| errors_buffer.get(..bytes)), true),
         };
-        let read = read.map_err(|error| format!("what it says cannot be read: {error}"))?;
-        said.extend_from_slice(read.unwrap_or_default());
+        let read = read.map_err(|error| format!("what it says cannot be read: {error}"))?.unwrap_or_default();
+        let from = said.bytes.len();
+        said.bytes.extend_from_slice(read);
+        if is_error {
+            said.errors.push(from..said.bytes.len());
+        }
     }
-    if said.len() > most {
+    if said.bytes.len() > most {
         return Ok((format!("broken off after {most} bytes"), false));
     }
     let status = child.wait().await.map_err(|error| format!("its end is not known: {error}"))?;
@@ -200,6 +259,33 @@ mod tests {
         assert!(text.contains("cart/database/GET /cart") && text.contains("password=[redacted]"), "{text}");
         assert!(output.told.is_good && !output.told.is_cut, "{:?}", output.told);
         assert_eq!(output.file, "collected-probe.txt");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_text_is_kept_as_it_came_apart_from_what_is() {
+        let said = "printf '\\211HEAP\\000\\001\\377password=x'; echo dumped, password=x >&2";
+        let output = ran(shell(said), LONG, 1_000).await;
+        let files: Vec<(&str, &[u8])> = output.files().collect();
+        assert_eq!(
+            files,
+            [
+                ("collected-probe.txt", &b"dumped, password=[redacted]\n"[..]),
+                ("collected-probe.bin", &b"\x89HEAP\0\x01\xffpassword=x"[..])
+            ]
+        );
+        assert_eq!((output.told.bytes, output.told.binary_bytes), (28, 18));
+        let output = ran(shell("printf '\\000\\001'"), LONG, 1_000).await;
+        assert_eq!(output.files().collect::<Vec<_>>(), [("collected-probe.bin", &b"\0\x01"[..])]);
+    }
+
+    #[test]
+    fn text_is_told_from_what_is_none() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let noise: Vec<u8> = (0..4_096).map(|_| random.u8(1..)).collect();
+        assert!(!is_text(&noise) && !is_text(b"\x1f\x8b\x08\0\0"));
+        assert!(is_text(b"") && is_text("\u{1b}[31mred\u{1b}[0m\tüber\n".as_bytes()));
+        assert!(is_text(b"gr\xfc\xdfe aus einem alten Programm"), "Latin-1");
+        assert!(is_text(&"ü".as_bytes()[..1].iter().chain(b"0123456789").copied().collect::<Vec<u8>>()));
     }
 
     #[tokio::test]

@@ -180,6 +180,7 @@ impl Kept {
             pass: Pass::First,
             now,
             collected: &[],
+            counted: &[],
         };
         let diagnosis = Diagnosis::new(self.config.clone(), self.folder.path().join("evidence"));
         let diagnosis = if with { diagnosis.with_keepsakes(self.shelf.clone()) } else { diagnosis };

@@ -3,6 +3,7 @@
 use super::Condition;
 use crate::diagnose::decode::{add, decode};
 use crate::diagnose::rows::{Gather, Limits, LogRow, Rows, SpanRow};
+use crate::diagnose::source::Backwards;
 use crate::diagnose::{Error, Redaction, Source};
 use crate::journal::Filter;
 use crate::model::{ServiceKey, Signal, Timestamp, TraceId};
@@ -18,8 +19,9 @@ const AROUND: Duration = Duration::from_secs(60);
 /// Requests decoded with one memory of texts, and rows: so few that none is left out for want of room.
 const REQUESTS_TOGETHER: usize = 256;
 pub(super) const ROWS_TOGETHER: usize = 50_000;
-/// Most spans and log records of one trace.
-const OF_A_TRACE: usize = 20_000;
+/// Most spans and log records of one trace, and how many are gathered before what is too much goes.
+pub(super) const OF_A_TRACE: usize = 20_000;
+const OF_A_TRACE_TOGETHER: usize = 5_000;
 
 /// What is looked for.
 #[derive(Clone, Debug)]
@@ -205,23 +207,108 @@ pub fn traces(
     Ok(Found { items: items.collect(), since: found.since, read_bytes })
 }
 
-/// All spans and log records of one trace, as far as `leave` lets it look.
+/// What was found of one trace.
+#[derive(Clone, Debug)]
+pub struct FoundTrace {
+    /// The first 20,000 spans, by start, and log records.
+    pub rows: Rows,
+    /// All that arrived from then on was looked through.
+    pub since: Timestamp,
+    /// Whether that is all that is held.
+    pub is_whole: bool,
+    /// Bytes of the journal that were read.
+    pub read_bytes: u64,
+    /// Beyond the first ones, about: what was sent twice may be counted twice.
+    pub spans_left_out: u64,
+    pub log_records_left_out: u64,
+}
+
+impl FoundTrace {
+    fn take(&mut self, gather: &mut Gather) {
+        let rows = std::mem::replace(gather, Gather::new(Limits::default())).finish();
+        let all = &mut self.rows;
+        all.spans.extend(rows.spans);
+        all.spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.span));
+        all.spans
+            .dedup_by(|a, b| a.span == b.span && a.start == b.start && a.end == b.end && !a.span.is_none());
+        all.logs.extend(rows.logs);
+        all.logs.sort_by_key(|log| (log.time, log.span));
+        // What is in memory stays bounded: what is later than so many rows is not among the first of more, either.
+        let left_out = |rows: usize| rows.saturating_sub(OF_A_TRACE) as u64;
+        self.spans_left_out = self.spans_left_out.saturating_add(left_out(all.spans.len()));
+        self.log_records_left_out = self.log_records_left_out.saturating_add(left_out(all.logs.len()));
+        all.spans.truncate(OF_A_TRACE);
+        all.logs.truncate(OF_A_TRACE);
+    }
+}
+
+/// The spans and log records of one trace, looked for from the newest on, as far as `leave` lets it look: who asks for
+/// a trace mostly saw its id a moment ago.
 ///
 /// # Errors
 /// When what is recorded cannot be read.
 pub fn trace(
     source: &dyn Source,
     id: TraceId,
-    times: Range<Timestamp>,
+    now: Timestamp,
     redaction: &Redaction,
     leave: Leave<'_>,
-) -> Result<Rows, Error> {
-    let limits = Limits { spans: OF_A_TRACE, log_records: OF_A_TRACE, points: 0 };
-    let mut read_bytes = 0u64;
-    of_traces(source, times, &[id].into(), limits, redaction, &mut |bytes| {
-        read_bytes = read_bytes.saturating_add(bytes);
-        leave(read_bytes)
-    })
+) -> Result<FoundTrace, Error> {
+    let filter = Filter { services: None, traces: Some([id].into()) };
+    let mut found = FoundTrace {
+        rows: Rows { one_in: 1, logs_one_in: 1, ..Rows::default() },
+        since: now,
+        is_whole: true,
+        read_bytes: 0,
+        spans_left_out: 0,
+        log_records_left_out: 0,
+    };
+    let mut gather = Gather::new(Limits::default());
+    let mut gathered = 0usize;
+    source.read_backward(Timestamp::MAX, &filter, &mut |step| {
+        let recorded = match step {
+            Backwards::Request(recorded) if recorded.signal == Signal::Metrics => {
+                return ControlFlow::Continue(());
+            }
+            Backwards::Request(recorded) => recorded,
+            Backwards::Since(since) => {
+                found.since = since.min(found.since);
+                return ControlFlow::Continue(());
+            }
+        };
+        found.read_bytes = found.read_bytes.saturating_add(recorded.read_bytes);
+        let mut first = 0;
+        loop {
+            if leave(found.read_bytes).is_break() {
+                found.is_whole = false;
+                return ControlFlow::Break(());
+            }
+            let met = Cell::new(0usize);
+            let wanted = |_, trace| {
+                let number = met.get();
+                if trace != id {
+                    return None;
+                }
+                met.set(number.saturating_add(1));
+                (number >= first && number - first < OF_A_TRACE_TOGETHER).then_some(0)
+            };
+            // A body that is damaged was refused: the others still count.
+            let into = std::slice::from_mut(&mut gather);
+            let _ = add(recorded.signal, recorded.body, redaction, &wanted, into);
+            gathered += met.get().saturating_sub(first).min(OF_A_TRACE_TOGETHER);
+            if gathered >= OF_A_TRACE_TOGETHER {
+                gathered = 0;
+                found.take(&mut gather);
+            }
+            // What is too much for one time is taken in several.
+            first = first.saturating_add(OF_A_TRACE_TOGETHER);
+            if met.get() <= first {
+                return ControlFlow::Continue(());
+            }
+        }
+    })?;
+    found.take(&mut gather);
+    Ok(found)
 }
 
 /// `leave` is asked with the bytes of each request.

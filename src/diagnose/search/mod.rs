@@ -7,4 +7,4 @@ mod find;
 mod tests;
 
 pub use condition::{Condition, conditions};
-pub use find::{Found, Search, logs, trace, traces};
+pub use find::{Found, FoundTrace, Search, logs, trace, traces};
