@@ -18,6 +18,10 @@ use tokio::time::{Instant, Sleep};
 /// After how long without a byte in either direction a connection is ended.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
 
+/// After how long without more of an answer being taken a connection is ended, and how often that is looked at.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
 /// Pause after a failed accept: what failed, usually file descriptors, needs time to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -98,7 +102,13 @@ async fn shake(
             let sitting = seat.sitting().clone();
             Some(Connection {
                 stream,
-                peer: Peer { address: Some(address), certificate, sitting: Some(sitting.clone()) },
+                peer: Peer {
+                    address: Some(address),
+                    certificate,
+                    sitting: Some(sitting.clone()),
+                    takings: Arc::default(),
+                },
+                look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
                 idle: Box::pin(tokio::time::sleep(IDLE_LIMIT)),
                 told: Some(Box::pin(async move { sitting.to_leave().await })),
                 seat,
@@ -116,6 +126,8 @@ pub struct Connection {
     stream: Stream,
     peer: Peer,
     idle: Pin<Box<Sleep>>,
+    /// When it is looked next whether its peer takes its answers.
+    look: Pin<Box<Sleep>>,
     /// Resolves when it is told to make way; `None` once it was.
     told: Option<BoxFuture<'static, ()>>,
     seat: Seat,
@@ -130,6 +142,17 @@ impl Connection {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         polled
+    }
+
+    /// Whether an answer has been left lying for too long.
+    fn is_stalled(&mut self, context: &mut Context<'_>) -> bool {
+        while self.look.as_mut().poll(context).is_ready() {
+            if self.peer.takings.longest() > TAKEN_WITHIN {
+                return true;
+            }
+            self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
+        }
+        false
     }
 
     /// Whether it has to make way now.
@@ -151,7 +174,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // First of all: who was told to go does not begin to speak.
-        if self.has_to_leave(context) {
+        if self.has_to_leave(context) || self.is_stalled(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);

@@ -17,6 +17,7 @@ mod role;
 mod rules;
 mod sessions;
 mod stream;
+mod taking;
 mod tls;
 mod tokens;
 

@@ -1,6 +1,7 @@
 //! A connection, with or without TLS.
 
 use super::frames::FrameGuard;
+use super::taking::Takings;
 use crate::limits::Sitting;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ pub struct Peer {
     pub certificate: bool,
     /// The seat of the connection, if it has one that it can be asked to give up.
     pub sitting: Option<Arc<Sitting>>,
+    /// Its answers that are under way.
+    pub takings: Arc<Takings>,
 }
 
 /// A connection, with or without TLS, that is ended when it floods, and remembers whether it broke: the

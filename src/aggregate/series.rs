@@ -315,6 +315,10 @@ impl SeriesTable {
             is_overflow,
         });
         self.count(self.caller, is_overflow);
+        let of_attributes = key.attributes.iter().flat_map(|(key, value)| [key, value]);
+        for text in [&key.operation, &key.unit].into_iter().chain(of_attributes) {
+            self.interner.remember(text);
+        }
         self.keys.push(Arc::new(key));
         self.by_id.insert(id, number);
         self.new.push(number);
@@ -335,8 +339,9 @@ impl SeriesTable {
         }
     }
 
-    pub fn text(&mut self, text: &str) -> Arc<str> {
-        self.interner.intern(bounded(text))
+    /// A text of a key. Remembered once a series has it: those that find no room are without bound.
+    pub fn text(&self, text: &str) -> Arc<str> {
+        self.interner.find_or_make(bounded(text))
     }
 
     /// The list of the indicators that count a series, if there are any; added unless there is one like it.

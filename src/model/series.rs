@@ -140,6 +140,20 @@ impl fmt::Debug for SeriesId {
 pub struct Interner(HashSet<Arc<str>>);
 
 impl Interner {
+    /// The allocation that equal texts have, or a new one that is not remembered: for texts of which it is not known yet
+    /// whether they will stay.
+    #[must_use]
+    pub fn find_or_make(&self, text: &str) -> Arc<str> {
+        self.0.get(text).cloned().unwrap_or_else(|| text.into())
+    }
+
+    /// Remembers a text, unless an equal one is remembered.
+    pub fn remember(&mut self, text: &Arc<str>) {
+        if !self.0.contains(&**text) {
+            self.0.insert(text.clone());
+        }
+    }
+
     pub fn intern(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.0.get(text) {
             return known.clone();

@@ -14,13 +14,15 @@ use crate::model::Signal;
 use crate::otlp::{Encoding, write_base64};
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
+use h2::{Reason, SendStream};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use std::fmt::Write;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -29,6 +31,9 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// How long a peer may leave an answer lying, which is some hundred bytes long.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// One byte that says whether the message is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -41,6 +46,7 @@ pub(super) async fn call(
     mut respond: SendResponse<Bytes>,
 ) {
     let busy = connection.sitting.begin();
+    let pulse = request.body().pulse();
     let mut answering = pin!(answer(&door, request, &connection));
     let answered = poll_fn(|context| match answering.as_mut().poll(context) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
@@ -48,21 +54,48 @@ pub(super) async fn call(
     });
     let response = answered.await;
     drop(busy);
-    if let Some(response) = response
-        && let Err(error) = send(&mut respond, response)
-    {
-        tracing::debug!(%error, "a call could not be answered");
+    let Some(response) = response else { return };
+    match send(&mut respond, response).await {
+        Ok(true) => {}
+        Ok(false) => pulse.stall(),
+        Err(error) => tracing::debug!(%error, "a call could not be answered"),
     }
 }
 
-fn send(respond: &mut SendResponse<Bytes>, response: Response<Answer>) -> Result<(), h2::Error> {
+/// Whether the answer was taken in time.
+async fn send(respond: &mut SendResponse<Bytes>, response: Response<Answer>) -> Result<bool, h2::Error> {
     let (head, Answer { data, trailers }) = response.into_parts();
     let is_all = data.is_none() && trailers.is_none();
     let mut stream = respond.send_response(Response::from_parts(head, ()), is_all)?;
     if let Some(data) = data {
+        stream.reserve_capacity(data.len());
+        // Nearly always there is room at once.
+        if stream.capacity() < data.len() {
+            let has_room = poll_fn(|context| has_room(&mut stream, data.len(), context));
+            match tokio::time::timeout(TAKEN_WITHIN, has_room).await {
+                Ok(has_room) => has_room?,
+                Err(_) => return Ok(false),
+            }
+        }
         stream.send_data(data, trailers.is_none())?;
     }
-    trailers.map_or(Ok(()), |trailers| stream.send_trailers(trailers))
+    trailers.map_or(Ok(()), |trailers| stream.send_trailers(trailers))?;
+    Ok(true)
+}
+
+fn has_room(
+    stream: &mut SendStream<Bytes>,
+    bytes: usize,
+    context: &mut Context<'_>,
+) -> Poll<Result<(), h2::Error>> {
+    while stream.capacity() < bytes {
+        match ready!(stream.poll_capacity(context)) {
+            Some(room) => room?,
+            // Nobody waits for it any more.
+            None => return Poll::Ready(Err(Reason::CANCEL.into())),
+        };
+    }
+    Poll::Ready(Ok(()))
 }
 
 async fn answer(door: &Door, request: Request<Arriving>, connection: &Connection) -> Response<Answer> {

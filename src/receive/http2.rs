@@ -15,20 +15,33 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
-/// Whether something came since the last look.
+/// Looks within the time after which a silent peer is asked: its silence is noticed so much later at most.
+const LOOKS: u32 = 4;
+
+/// What the calls of a connection let it know.
 #[derive(Debug, Default)]
-struct Pulse(AtomicBool);
+pub(super) struct Pulse {
+    /// Whether something came since the last look.
+    is_heard: AtomicBool,
+    /// Whether an answer was not taken in time.
+    is_stalled: AtomicBool,
+}
 
 impl Pulse {
     fn hear(&self) {
         // Nearly always it is set: a look leaves the line to all who look.
-        if !self.0.load(Ordering::Relaxed) {
-            self.0.store(true, Ordering::Relaxed);
+        if !self.is_heard.load(Ordering::Relaxed) {
+            self.is_heard.store(true, Ordering::Relaxed);
         }
     }
 
     fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+        self.is_heard.swap(false, Ordering::Relaxed)
+    }
+
+    /// The peer takes no answers: its connection is to be left. To be said from within a call.
+    pub fn stall(&self) {
+        self.is_stalled.store(true, Ordering::Relaxed);
     }
 }
 
@@ -36,6 +49,13 @@ impl Pulse {
 pub(super) struct Arriving {
     stream: RecvStream,
     pulse: Arc<Pulse>,
+}
+
+impl Arriving {
+    /// The connection that it comes over.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
+    }
 }
 
 impl Body for Arriving {
@@ -90,6 +110,8 @@ pub(super) struct Http2<T, A, F> {
     /// When the peer is looked after next.
     look: Pin<Box<Sleep>>,
     is_asked: bool,
+    /// Looks since something came.
+    silent_looks: u32,
     limits: Limits,
 }
 
@@ -118,8 +140,9 @@ where
             answer,
             calls: Calls::default(),
             pulse: Arc::default(),
-            look: Box::pin(tokio::time::sleep(limits.keep_alive)),
+            look: Box::pin(tokio::time::sleep(limits.keep_alive / LOOKS)),
             is_asked: false,
+            silent_looks: 0,
             limits,
         })
     }
@@ -136,12 +159,15 @@ where
             self.pulse.hear();
         }
         while self.look.as_mut().poll(context).is_ready() {
+            self.silent_looks = self.silent_looks.saturating_add(1);
             let next = if self.pulse.take() {
-                self.is_asked = false;
-                self.limits.keep_alive
+                (self.is_asked, self.silent_looks) = (false, 0);
+                self.limits.keep_alive / LOOKS
             } else if self.is_asked {
                 self.connection.abrupt_shutdown(Reason::NO_ERROR);
                 self.limits.answer_within
+            } else if self.silent_looks < LOOKS {
+                self.limits.keep_alive / LOOKS
             } else {
                 self.is_asked = pings.send_ping(Ping::opaque()).is_ok();
                 self.limits.answer_within
@@ -184,6 +210,9 @@ where
             // What calls have to say is sent by the next round.
             if !this.calls.poll(context) {
                 return Poll::Pending;
+            }
+            if this.pulse.is_stalled.swap(false, Ordering::Relaxed) {
+                this.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             }
         }
     }

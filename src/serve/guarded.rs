@@ -43,13 +43,16 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let sitting = request.extensions().get::<Peer>().and_then(|peer| peer.sitting.clone());
-        let Some(sitting) = sitting else { return Box::pin(self.answer(request)) };
+        let peer = request.extensions().get::<Peer>();
+        let of_seat = peer.and_then(|peer| Some((peer.sitting.clone()?, peer.takings.clone())));
+        let Some((sitting, takings)) = of_seat else { return Box::pin(self.answer(request)) };
         // From when its head is there, so that heads that do not come to their end keep nobody out, until the answer is
         // gone. While what is asked arrives, the seat can be lost all the same: that takes as long as its sender likes.
         let (busy, arriving) = (sitting.begin(), sitting.arrive());
         let answer = self.answer(request.map(|body| Body::new(Holding::new(body, arriving))));
-        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Holding::new(body, busy)))) })
+        Box::pin(
+            async move { Ok(answer.await?.map(|body| Body::new(Holding::new(takings.body(body), busy)))) },
+        )
     }
 }
 
