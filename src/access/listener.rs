@@ -18,9 +18,9 @@ use tokio::time::{Instant, Sleep};
 /// After how long without a byte in either direction a connection is ended.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
 
-/// After how long without more of an answer being taken a connection is ended, and how often that is looked at.
+/// After how long without more of an answer being taken a connection is ended, and how often within that it is looked at.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOKS: u32 = 6;
 
 /// Pause after a failed accept: what failed, usually file descriptors, needs time to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -31,6 +31,7 @@ pub struct Listener {
     port: Port,
     access: Arc<Access>,
     seats: Arc<Seats>,
+    taken_within: Duration,
     /// TLS handshakes under way, and those that wait for a seat.
     shaking: FuturesUnordered<BoxFuture<'static, Option<Connection>>>,
 }
@@ -40,7 +41,8 @@ impl Listener {
     /// there is none it is closed. Whoever serves them notes on the peer's seat when a request is under way.
     #[must_use]
     pub fn new(tcp: TcpListener, port: Port, access: Arc<Access>, connections: usize) -> Self {
-        Self { tcp, port, access, seats: Seats::new(connections), shaking: FuturesUnordered::new() }
+        let seats = Seats::new(connections);
+        Self { tcp, port, access, seats, taken_within: TAKEN_WITHIN, shaking: FuturesUnordered::new() }
     }
 
     /// The next connection, its handshake done.
@@ -62,10 +64,10 @@ impl Listener {
                         tracing::warn!(port = ?self.port, "too many connections: one is turned away");
                         continue;
                     };
-                    let (access, port) = (self.access.clone(), self.port);
+                    let (access, port, taken_within) = (self.access.clone(), self.port, self.taken_within);
                     self.shaking.push(Box::pin(async move {
                         let seat = claim.await?;
-                        shake(access, port, stream, address, seat).await
+                        shake(access, port, stream, address, seat, taken_within).await
                     }));
                 }
                 Err(error) => {
@@ -91,6 +93,7 @@ async fn shake(
     stream: TcpStream,
     address: SocketAddr,
     seat: Seat,
+    taken_within: Duration,
 ) -> Option<Connection> {
     let _ = stream.set_nodelay(true);
     let shaken = tokio::select! {
@@ -108,7 +111,8 @@ async fn shake(
                     sitting: Some(sitting.clone()),
                     takings: Arc::default(),
                 },
-                look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
+                taken_within,
+                look: Box::pin(tokio::time::sleep(taken_within / LOOKS)),
                 idle: Box::pin(tokio::time::sleep(IDLE_LIMIT)),
                 told: Some(Box::pin(async move { sitting.to_leave().await })),
                 seat,
@@ -126,6 +130,7 @@ pub struct Connection {
     stream: Stream,
     peer: Peer,
     idle: Pin<Box<Sleep>>,
+    taken_within: Duration,
     /// When it is looked next whether its peer takes its answers.
     look: Pin<Box<Sleep>>,
     /// Resolves when it is told to make way; `None` once it was.
@@ -147,10 +152,11 @@ impl Connection {
     /// Whether an answer has been left lying for too long.
     fn is_stalled(&mut self, context: &mut Context<'_>) -> bool {
         while self.look.as_mut().poll(context).is_ready() {
-            if self.peer.takings.longest() > TAKEN_WITHIN {
+            if self.peer.takings.longest() > self.taken_within {
                 return true;
             }
-            self.look.as_mut().reset(Instant::now() + LOOK_EVERY);
+            let next = Instant::now() + self.taken_within / LOOKS;
+            self.look.as_mut().reset(next);
         }
         false
     }
@@ -276,5 +282,33 @@ mod tests {
         assert_eq!(idles_ends.await.unwrap(), Err(io::ErrorKind::TimedOut));
         assert!(!listens_ends.is_finished() && !newcomer.seat.sitting().has_asked());
         listens_ends.abort();
+    }
+
+    #[tokio::test]
+    async fn who_leaves_an_answer_lying_is_left_however_much_else_it_says() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let access = Access::open(&<_>::default(), &<_>::default(), Arc::new(SystemClock)).unwrap();
+        let mut listener = Listener::new(tcp, Port::Query, access, 2);
+        listener.taken_within = Duration::from_millis(300);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut connection = listener.next().await;
+        let _left_lying = connection.peer.takings.body(tonic::body::Body::empty());
+        let began = Instant::now();
+        let saying = tokio::spawn(async move {
+            while client.write_all(b"ping").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let error = loop {
+            match connection.read(&mut [0; 64]).await {
+                Ok(bytes) => assert!(bytes > 0 && began.elapsed() < Duration::from_secs(30)),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= Duration::from_millis(300));
+        drop(connection);
+        saying.await.unwrap();
     }
 }

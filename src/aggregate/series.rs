@@ -339,6 +339,12 @@ impl SeriesTable {
         }
     }
 
+    /// How many texts are remembered.
+    #[cfg(test)]
+    pub fn texts(&self) -> usize {
+        self.interner.len()
+    }
+
     /// A text of a key. Remembered once a series has it: those that find no room are without bound.
     pub fn text(&self, text: &str) -> Arc<str> {
         self.interner.find_or_make(bounded(text))

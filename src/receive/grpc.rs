@@ -55,7 +55,7 @@ pub(super) async fn call(
     let response = answered.await;
     drop(busy);
     let Some(response) = response else { return };
-    match send(&mut respond, response).await {
+    match send(&mut respond, response, TAKEN_WITHIN).await {
         Ok(true) => {}
         Ok(false) => pulse.stall(),
         Err(error) => tracing::debug!(%error, "a call could not be answered"),
@@ -63,7 +63,11 @@ pub(super) async fn call(
 }
 
 /// Whether the answer was taken in time.
-async fn send(respond: &mut SendResponse<Bytes>, response: Response<Answer>) -> Result<bool, h2::Error> {
+async fn send(
+    respond: &mut SendResponse<Bytes>,
+    response: Response<Answer>,
+    within: Duration,
+) -> Result<bool, h2::Error> {
     let (head, Answer { data, trailers }) = response.into_parts();
     let is_all = data.is_none() && trailers.is_none();
     let mut stream = respond.send_response(Response::from_parts(head, ()), is_all)?;
@@ -72,7 +76,7 @@ async fn send(respond: &mut SendResponse<Bytes>, response: Response<Answer>) -> 
         // Nearly always there is room at once.
         if stream.capacity() < data.len() {
             let has_room = poll_fn(|context| has_room(&mut stream, data.len(), context));
-            match tokio::time::timeout(TAKEN_WITHIN, has_room).await {
+            match tokio::time::timeout(within, has_room).await {
                 Ok(has_room) => has_room?,
                 Err(_) => return Ok(false),
             }
@@ -303,5 +307,44 @@ mod tests {
     #[test]
     fn messages_are_percent_encoded() {
         assert_eq!(percent_encoded("100 % näh\n"), "100 %25 n%C3%A4h%0A");
+    }
+
+    /// Answers one call of a client with this window, and says whether that was taken in time.
+    async fn is_taken(window_bytes: u32, opens: bool) -> bool {
+        const WITHIN: Duration = Duration::from_millis(200);
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let serving = tokio::spawn(async move {
+            let mut connection = h2::server::handshake(ours).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            let answer =
+                Answer { data: Some(Bytes::from_static(b"12345")), trailers: Some(HeaderMap::new()) };
+            tokio::select! {
+                taken = send(&mut respond, Response::new(answer), WITHIN) => taken.unwrap(),
+                _ = poll_fn(|context| connection.poll_closed(context)) => panic!("closed"),
+            }
+        });
+        let handshake =
+            h2::client::Builder::new().initial_window_size(window_bytes).handshake::<_, Bytes>(theirs);
+        let (mut client, mut connection) = handshake.await.unwrap();
+        let (response, _) = client.send_request(Request::new(()), true).unwrap();
+        let head = tokio::select! {
+            head = response => head.unwrap(),
+            _ = poll_fn(|context| Pin::new(&mut connection).poll(context)) => panic!("closed"),
+        };
+        assert_eq!(head.status(), StatusCode::OK);
+        if opens {
+            connection.set_initial_window_size(5).unwrap();
+        }
+        tokio::select! {
+            taken = serving => taken.unwrap(),
+            _ = poll_fn(|context| Pin::new(&mut connection).poll(context)) => panic!("closed"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_waits_for_its_window_and_not_for_ever() {
+        assert!(is_taken(5, false).await);
+        assert!(is_taken(0, true).await);
+        assert!(!is_taken(0, false).await);
     }
 }

@@ -359,4 +359,19 @@ mod tests {
         serving.await.unwrap().unwrap();
         assert_eq!(Arc::strong_count(&under_way), 1);
     }
+
+    #[tokio::test]
+    async fn a_connection_of_which_a_call_says_that_it_stalls_is_left() {
+        let (ours, theirs) = duplex(1 << 20);
+        let serving = tokio::spawn(async move {
+            let answer = |request: Request<Arriving>, _: SendResponse<Bytes>| async move {
+                request.body().pulse().stall();
+            };
+            Http2::shake_hands(ours, LIMITS, answer).await?.await
+        });
+        let mut client = self::client(theirs).await;
+        let (response, _) = client.send_request(request(0), true).unwrap();
+        assert!(response.await.is_err());
+        serving.await.unwrap().unwrap();
+    }
 }

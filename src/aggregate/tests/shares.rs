@@ -31,6 +31,20 @@ fn beyond_its_share_a_service_is_counted_in_one_series() {
 }
 
 #[test]
+fn names_without_room_are_not_remembered() {
+    let config = Config { series: 100, ..Config::default() };
+    let mut shard = Shard::new(0, 1, &config);
+    for round in 0..20 {
+        let names = (0..500).map(|n| format!("op{}", 500 * round + n));
+        let (request, _) = admitted(Signal::Traces, named("greedy", names));
+        shard.apply(Position(round), Timestamp::from_secs(NOW), &request);
+        shard.cut(cut(NOW + 1 + round, false));
+    }
+    let texts = shard.series.texts();
+    assert!(texts <= 2 * 100, "{texts} texts for a hundred series");
+}
+
+#[test]
 fn services_that_want_all_series_there_are_leave_some_to_those_that_have_few() {
     let config = Config { series: 1_000, ..Config::default() };
     let mut shard = Shard::new(0, 1, &config);
