@@ -95,6 +95,8 @@ pub(super) struct SeriesTable {
     pub caller: CallerTag,
     /// Of all series, those that stand for others of their service.
     overflow_series: usize,
+    /// Those of spans, by service, kind and entry: names without end are sent to them, and soon.
+    overflow_of_spans: HashMap<(u32, SpanKind, bool), u32>,
     /// What was there before a restart is nobody's.
     brought: BTreeMap<CallerTag, Brought>,
     /// The sum of it.
@@ -119,6 +121,7 @@ impl SeriesTable {
             interner: Interner::default(),
             caller: CallerTag::NOBODY,
             overflow_series: 0,
+            overflow_of_spans: HashMap::new(),
             brought: BTreeMap::new(),
             brought_in_all: Brought::default(),
             bounds,
@@ -263,18 +266,48 @@ impl SeriesTable {
         series
     }
 
+    /// The overflow series to which a span goes whose name was not found, if it is known already and there is no room
+    /// for one more of its service: no key is made for it.
+    pub fn overflow_of_span(&self, head: Head, operation: &str) -> Option<u32> {
+        let known = self.overflow_of_spans.get(&(head.service, head.kind, head.entry))?;
+        if !self.is_full(head.service) {
+            return None;
+        }
+        let service = &self.service(head.service)?.key;
+        let of_what = (head.signal, head.kind, head.entry);
+        let id = SeriesKey::id_of(service, of_what, bounded(operation), "", std::iter::empty());
+        // It may have a series of its own, under another spelling.
+        (!self.by_id.contains_key(&id)).then_some(*known)
+    }
+
+    /// Whether there is no room for one more series of a service.
+    fn is_full(&self, service: u32) -> bool {
+        let of_service = self.service(service).map_or(0, |service| service.series);
+        !is_fair(of_service, self.apart(), self.bounds.series)
+            || of_service >= self.bounds.series_of_a_service
+            || !self.may_bring_series()
+    }
+
     fn of_key(&mut self, service: u32, key: SeriesKey, shape: &'static str) -> u32 {
         let id = key.id();
         if let Some(&known) = self.by_id.get(&id) {
             return known;
         }
-        let of_service = self.service(service).map_or(0, |service| service.series);
-        let is_full = !is_fair(of_service, self.apart(), self.bounds.series)
-            || of_service >= self.bounds.series_of_a_service
-            || !self.may_bring_series();
-        if !is_full || key.signal == Signal::Logs {
+        if !self.is_full(service) || key.signal == Signal::Logs {
             return self.insert(id, service, key, false);
         }
+        let of_what = (service, key.kind, key.entry);
+        let is_of_spans = key.signal == Signal::Traces;
+        let number = self.overflow_of_key(service, key, shape);
+        // Its own is found each time; that of all services only for as long as it cannot have one.
+        let is_own = self.get(number).is_some_and(|series| series.service == service);
+        if is_of_spans && is_own {
+            self.overflow_of_spans.insert(of_what, number);
+        }
+        number
+    }
+
+    fn overflow_of_key(&mut self, service: u32, key: SeriesKey, shape: &'static str) -> u32 {
         let attributes =
             if shape.is_empty() { vec![] } else { vec![("otel.metric.overflow".into(), shape.into())] };
         let overflow = SeriesKey { operation: OTHER.into(), unit: "".into(), attributes, ..key };
@@ -479,6 +512,7 @@ impl SeriesTable {
         self.new.clear();
         self.services.clear();
         self.service_numbers.clear();
+        self.overflow_of_spans.clear();
         self.interner = Interner::default();
         for (mut series, key) in old.filter(|(series, _)| is_used(series)) {
             let number = u32::try_from(self.all.len()).unwrap_or(NONE);

@@ -147,6 +147,9 @@ impl Shard {
             Some(known) => known,
             None => {
                 let named = if self.template_names { operation_name(name) } else { name.into() };
+                if let Some(known) = self.series.overflow_of_span(head, &named) {
+                    return known;
+                }
                 let key = self.key(head, &named, "", Vec::new());
                 self.series.add(hash, head.service, key, "")
             }

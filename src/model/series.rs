@@ -98,18 +98,32 @@ impl SeriesKey {
     /// text is preceded by its length, so that no two keys share an encoding.
     #[must_use]
     pub fn id(&self) -> SeriesId {
+        let attributes = self.attributes.iter().map(|(key, value)| (&**key, &**value));
+        let of_what = (self.signal, self.kind, self.entry);
+        Self::id_of(&self.service, of_what, &self.operation, &self.unit, attributes)
+    }
+
+    /// The id of the key of these parts: signal, kind and whether it is an entry; attributes by key.
+    #[must_use]
+    pub fn id_of<'a>(
+        service: &ServiceKey,
+        (signal, kind, entry): (Signal, SpanKind, bool),
+        operation: &str,
+        unit: &str,
+        attributes: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> SeriesId {
         fn text(hasher: &mut blake3::Hasher, text: &str) {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
         }
         let mut hasher = blake3::Hasher::new();
-        for part in [&self.service.environment, &self.service.namespace, &self.service.name] {
+        for part in [&service.environment, &service.namespace, &service.name] {
             text(&mut hasher, part);
         }
-        hasher.update(&[self.signal as u8, self.kind as u8, u8::from(self.entry)]);
-        text(&mut hasher, &self.operation);
-        text(&mut hasher, &self.unit);
-        for (key, value) in &self.attributes {
+        hasher.update(&[signal as u8, kind as u8, u8::from(entry)]);
+        text(&mut hasher, operation);
+        text(&mut hasher, unit);
+        for (key, value) in attributes {
             text(&mut hasher, key);
             text(&mut hasher, value);
         }

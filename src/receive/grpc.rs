@@ -313,20 +313,23 @@ mod tests {
     async fn is_taken(window_bytes: u32, opens: bool) -> bool {
         const WITHIN: Duration = Duration::from_millis(200);
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let serving = tokio::spawn(async move {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
             let mut connection = h2::server::handshake(ours).await.unwrap();
             let (_, mut respond) = connection.accept().await.unwrap().unwrap();
             let answer =
                 Answer { data: Some(Bytes::from_static(b"12345")), trailers: Some(HeaderMap::new()) };
             tokio::select! {
-                taken = send(&mut respond, Response::new(answer), WITHIN) => taken.unwrap(),
+                taken = send(&mut respond, Response::new(answer), WITHIN) => tell.send(taken.unwrap()).unwrap(),
                 _ = poll_fn(|context| connection.poll_closed(context)) => panic!("closed"),
             }
+            let _ = poll_fn(|context| connection.poll_closed(context)).await;
         });
         let handshake =
             h2::client::Builder::new().initial_window_size(window_bytes).handshake::<_, Bytes>(theirs);
         let (mut client, mut connection) = handshake.await.unwrap();
-        let (response, _) = client.send_request(Request::new(()), true).unwrap();
+        let request = Request::builder().uri("http://here/").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
         let head = tokio::select! {
             head = response => head.unwrap(),
             _ = poll_fn(|context| Pin::new(&mut connection).poll(context)) => panic!("closed"),
@@ -336,7 +339,7 @@ mod tests {
             connection.set_initial_window_size(5).unwrap();
         }
         tokio::select! {
-            taken = serving => taken.unwrap(),
+            taken = told => taken.unwrap(),
             _ = poll_fn(|context| Pin::new(&mut connection).poll(context)) => panic!("closed"),
         }
     }

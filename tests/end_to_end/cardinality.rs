@@ -330,7 +330,8 @@ async fn a_name_for_every_span_keeps_nobody_else_waiting() {
     }
     let (lasts, is_alone) = lasts();
     let folder = tempfile::tempdir().expect("a folder");
-    let daemon = Daemon::start_after(load::SERVER, folder.path(), &["journal.max_bytes=\"512 MiB\""]);
+    // Both together fill half a GiB in seconds, within which a disk that others use may finish no checkpoint.
+    let daemon = Daemon::start_after(load::SERVER, folder.path(), &["journal.max_bytes=\"2 GiB\""]);
     let url = daemon.url("otlp_grpc");
     let offered = load::capacity(&url).await / 4.0;
     let rate = format!("{offered:.0}");
