@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-/// Further back than this nothing is drawn from windows, nor of more series than this.
-const LONGEST: Duration = Duration::from_secs(3_600);
+/// Further back than this nothing is drawn from windows.
+const FURTHEST: Duration = Duration::from_secs(3_600);
+/// Series that are added up at most.
 const SERIES: usize = 500;
 
 /// Whole windows since the onset, as far as they are over: of the operations that the anomaly names, or of all
@@ -26,7 +27,7 @@ pub(super) fn counted(
     anomaly: &Anomaly,
     now: Timestamp,
 ) -> Result<Vec<Counted>, String> {
-    let since = anomaly.onset.earliest.max(now.saturating_sub(LONGEST));
+    let since = anomaly.onset.earliest.max(now.saturating_sub(FURTHEST));
     let series = series(registry, anomaly);
     let mut found: BTreeMap<Timestamp, (Timestamp, BTreeMap<SeriesId, Sum>)> = BTreeMap::new();
     windows.visit(since, now, &mut |piece: Piece<'_>| {
@@ -68,10 +69,9 @@ struct Sum {
 
 fn series(registry: &Registry, anomaly: &Anomaly) -> Vec<SeriesId> {
     let is_named = |key: &SeriesKey| {
-        anomaly
-            .members
-            .iter()
-            .any(|member| member.service == key.service && *operation_name(&member.signal) == *key.operation)
+        anomaly.members.iter().any(|member| {
+            member.service == key.service && operation_name(&member.signal) == operation_name(&key.operation)
+        })
     };
     let mut services: Vec<_> = anomaly.members.iter().map(|member| &member.service).collect();
     services.push(&anomaly.service);

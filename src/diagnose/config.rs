@@ -34,7 +34,8 @@ crate::settings! {
         /// What else is asked when something broke: a table `[[diagnose.collectors]]` each, with `name`, `url`
         /// (an HTTP hook, which is posted what broke) or `command` (a list: program and arguments), and if
         /// wanted `service` and `kind` (class of cause: runs for these alone), `timeout` (10s, 300s at most),
-        /// `max_bytes` (1 MiB). What they say goes into the bundle, also after it was complete.
+        /// `max_bytes` (1 MiB), `binary` (false; true: output that is no text is kept as it comes, not redacted). What
+        /// they say goes into the bundle, also after it was complete.
         collectors: Vec<Collector> = Vec::new(), "up to 50 tables with names of their own", |collectors| {
             let names: BTreeSet<&str> = collectors.iter().map(|collector| collector.name.as_str()).collect();
             names.len() == collectors.len() && collectors.len() <= 50

@@ -239,7 +239,8 @@ pub fn judge(
         let reason = "a rule outside says so; nothing that it is about sends telemetry".to_owned();
         let operation = anomaly.members.first().map(|member| member.signal.clone());
         let cause = blame::inconclusive(&anomaly.service, operation, reason.clone(), vec![reason]);
-        return Explanation { causes: vec![cause], calls: known.calls, ..Explanation::default() };
+        let (calls, metrics) = (known.calls, known.metrics);
+        return Explanation { causes: vec![cause], calls, metrics, ..Explanation::default() };
     }
     let known = Known { told: alarm(anomaly), past_s, ..known };
     let mut found = explain::compare_with(healthy, faulty, since, known);

@@ -50,15 +50,16 @@ impl LastRun {
     #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
     pub fn in_words(&self) -> String {
         let took = duration(self.took_ns as f64);
-        let ended = format!("the last run of “{}”, until {}", short(&self.operation), whole_second(self.end));
+        let run = format!("the last run of “{}”", short(&self.operation));
+        let at = whole_second(self.end);
         let failed = self.rows.spans.iter().filter(|span| span.failed()).count();
         match (self.failed, failed) {
-            (true, _) if self.message.is_empty() => format!("{ended}, failed after {took}"),
-            (true, _) => format!("{ended}, failed after {took}: {}", short(&self.message)),
-            (false, 0) => format!("{ended}, ended well after {took}"),
-            (false, 1) => format!("{ended}, ended well after {took}, though one of its spans failed"),
+            (true, _) if self.message.is_empty() => format!("{run} failed at {at}, after {took}"),
+            (true, _) => format!("{run} failed at {at}, after {took}: {}", short(&self.message)),
+            (false, 0) => format!("{run} ended well at {at}, after {took}"),
+            (false, 1) => format!("{run} ended well at {at}, after {took}, though one of its spans failed"),
             (false, failed) => {
-                format!("{ended}, ended well after {took}, though {failed} of its spans failed")
+                format!("{run} ended well at {at}, after {took}, though {failed} of its spans failed")
             }
         }
     }
@@ -110,12 +111,14 @@ pub fn find(
             }
             Backwards::Request(recorded) => recorded,
         };
-        if recorded.signal != Signal::Traces {
-            return ControlFlow::Continue(());
-        }
         inflated_bytes = inflated_bytes.saturating_add(recorded.body.len() as u64);
         if inflated_bytes > effort.bytes / 4 {
+            // Of a part that is not read to its end the last known is not the last.
+            found = None;
             return ControlFlow::Break(());
+        }
+        if recorded.signal != Signal::Traces {
+            return ControlFlow::Continue(());
         }
         let mut gather = Gather::new(Limits { spans: 400_000, log_records: 0, points: 0 });
         // A body that is damaged was refused: the others still count.
@@ -252,15 +255,41 @@ mod tests {
         let words = |last| sought(&runs(last), &effort).in_words();
         let good = words(vec![run(), step()]);
         let end = Timestamp::from_secs(ONSET_S - 2 * DAY_S + 12);
-        assert_eq!(good, format!("the last run of “POST /orders”, until {end}, ended well after 12.0 s"));
+        assert_eq!(good, format!("the last run of “POST /orders” ended well at {end}, after 12.0 s"));
         let bad = words(vec![failed(run()), step()]);
-        assert!(bad.ends_with("failed after 12.0 s: disk full"), "{bad}");
+        assert!(bad.ends_with(&format!("failed at {end}, after 12.0 s: disk full")), "{bad}");
         let partly = words(vec![run(), failed(step())]);
-        assert!(partly.ends_with("ended well after 12.0 s, though one of its spans failed"), "{partly}");
+        assert!(partly.ends_with("after 12.0 s, though one of its spans failed"), "{partly}");
         let source = recorded(vec![vec![span(9, 1, None, "GET /health", ONSET_S - 500)]]);
         assert!(
             sought(&source, &effort).in_words().starts_with("no run of it is in what was looked through")
         );
+    }
+
+    /// Within a part the order is forward.
+    #[test]
+    fn of_a_part_that_is_not_read_to_its_end_nothing_is_called_the_last() {
+        let run = |trace, days: u64| vec![span(trace, 1, None, "POST /orders", ONSET_S - days * DAY_S)];
+        let mut source = recorded(vec![run(1, 3), run(2, 2)]);
+        let at = Timestamp::from_secs(ONSET_S - DAY_S);
+        source.requests.iter_mut().for_each(|request| request.2 = at);
+        let one = source.requests.first().map_or(0, |(_, body, _)| body.len() as u64);
+        let effort =
+            |requests: u64| Effort { bytes: 4 * requests * one, ..Config::default().effort(Pass::Complete) };
+        let found = sought(&source, &effort(1));
+        assert_eq!((found.run, found.since), (None, Timestamp::from_secs(ONSET_S)));
+        let found = sought(&source, &effort(2));
+        assert_eq!((found.run.map(|run| run.end.secs()), found.since), (Some(ONSET_S - 2 * DAY_S + 12), at));
+    }
+
+    /// What is inflated counts, whatever it is.
+    #[test]
+    fn metrics_of_the_service_are_part_of_the_effort() {
+        let mut source = recorded(vec![vec![span(1, 1, None, "POST /orders", ONSET_S - 3 * DAY_S)]]);
+        let later = Timestamp::from_secs(ONSET_S - DAY_S);
+        source.requests.push((Signal::Metrics, vec![0; 1_000].into(), later));
+        let effort = Effort { bytes: 4 * 999, ..Config::default().effort(Pass::Complete) };
+        assert_eq!(sought(&source, &effort).run, None);
     }
 
     #[test]
@@ -283,14 +312,11 @@ mod tests {
         let evidence = diagnosed(Config::default(), directory.path(), &missed, when, &source);
         let reasons = &evidence.causes.first().unwrap().reasons;
         assert!(
-            reasons.iter().any(|reason| reason.ends_with("failed after 12.0 s: disk full")),
+            reasons.iter().any(|reason| reason.contains(" failed at ") && reason.ends_with(", after 12.0 s: disk full")),
             "{reasons:?}"
         );
         let page = std::fs::read_to_string(evidence.bundle.path.join("index.html")).unwrap();
-        assert!(
-            page.contains("failed after 12.0 s: disk full") && page.contains("last run among them"),
-            "{page}"
-        );
+        assert!(page.contains(", after 12.0 s: disk full") && page.contains("last run among them"), "{page}");
         let spans = std::fs::read(evidence.bundle.path.join("spans.parquet")).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(spans)).unwrap();
         let periods = reader.build().unwrap().flat_map(|batch| {

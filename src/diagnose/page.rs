@@ -70,7 +70,7 @@ struct Page {
     /// Of a job that did not run: its last run, or that none was found.
     last_run: Option<String>,
     last_run_failed: bool,
-    has_last_run: bool,
+    last_run_trace: Option<String>,
     traces: usize,
     failed_traces: u64,
     log_records: usize,
@@ -232,7 +232,7 @@ pub fn render(shown: &Shown<'_>) -> Result<String, Error> {
         collected: shown.collected.iter().map(collected_view).collect(),
         last_run: shown.capture.last_run.as_ref().map(SoughtRun::in_words),
         last_run_failed: last_run(shown).is_some_and(|run| run.failed),
-        has_last_run: last_run(shown).is_some(),
+        last_run_trace: last_run(shown).map(|run| run.trace.to_string()),
         traces: shown.chosen.traces.len(),
         failed_traces: shown.chosen.failed_traces,
         log_records: shown.chosen.logs.len(),

@@ -185,6 +185,9 @@ impl<'a> MetricRows<'a> {
             }
             rest = after;
         }
+        if !has_few_attributes(12, message) {
+            return None;
+        }
         let (tag, data) = data?;
         let (temporality, monotonic) = header(tag, data)?;
         match tag {

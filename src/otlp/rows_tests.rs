@@ -317,3 +317,45 @@ fn attributes_are_counted_however_they_lie() {
         }
     }
 }
+
+/// What else holds keys and values, beside the attributes of items.
+#[test]
+fn keys_and_values_are_counted_wherever_they_lie() {
+    fn field(tag: u8, inner: &[u8]) -> Vec<u8> {
+        let mut out = vec![tag];
+        put_varint(&mut out, inner.len() as u64);
+        [out, inner.to_vec()].concat()
+    }
+    let (traces, metrics) = (Signal::Traces, Signal::Metrics);
+    let of_span = |tag: u8, inner: Vec<u8>| field(0x12, &field(0x12, &field(tag, &inner)));
+    // Makes a resource of what lies there.
+    type Around = Box<dyn Fn(Vec<u8>) -> Vec<u8>>;
+    let cases: [(&str, Signal, u8, Around); 6] = [
+        ("resource", traces, 0x0a, Box::new(|many| field(0x0a, &many))),
+        ("scope", traces, 0x1a, Box::new(|many| field(0x12, &field(0x0a, &many)))),
+        ("event", traces, 0x1a, Box::new(move |many| of_span(0x5a, many))),
+        ("link", traces, 0x22, Box::new(move |many| of_span(0x6a, many))),
+        (
+            "list of a value",
+            traces,
+            0x0a,
+            Box::new(move |many| {
+                of_span(0x4a, [field(0x0a, b"k"), field(0x12, &field(0x32, &many))].concat())
+            }),
+        ),
+        (
+            "metadata of a metric",
+            metrics,
+            0x62,
+            Box::new(|many| field(0x12, &field(0x12, &[field(0x2a, &field(0x0a, &[])), many].concat()))),
+        ),
+    ];
+    for (what, signal, tag, around) in &cases {
+        for count in [10_000, 10_001] {
+            let bytes = around(field(*tag, &[]).repeat(count));
+            let (one, two) = (in_one_pass(*signal, &bytes), in_two_passes(*signal, &bytes));
+            assert_eq!(two.is_some(), count == 10_000, "{what} {count}");
+            assert!(one == two || one.is_none() && count == 10_000, "{what} {count}");
+        }
+    }
+}

@@ -259,6 +259,9 @@ impl Door {
             let was_over = self.watermark.is_over();
             let Some(own_bytes) = own_bytes() else { continue };
             if !self.watermark.look(own_bytes) {
+                if was_over {
+                    tracing::info!(own_bytes, "requests are let in again: there is memory");
+                }
                 continue;
             }
             if !was_over {

@@ -55,7 +55,12 @@ pub(super) async fn call(
     let response = answered.await;
     drop(busy);
     let Some(response) = response else { return };
-    match send(&mut respond, response, TAKEN_WITHIN).await {
+    let sent = send(&mut respond, response, TAKEN_WITHIN).await;
+    if !matches!(sent, Ok(true)) {
+        // The answer does not arrive, so that what it answers may come again.
+        door.retries.connection_broke(&connection.answered);
+    }
+    match sent {
         Ok(true) => {}
         Ok(false) => pulse.stall(),
         Err(error) => tracing::debug!(%error, "a call could not be answered"),
@@ -71,28 +76,27 @@ async fn send(
     let (head, Answer { data, trailers }) = response.into_parts();
     let is_all = data.is_none() && trailers.is_none();
     let mut stream = respond.send_response(Response::from_parts(head, ()), is_all)?;
-    if let Some(data) = data {
-        stream.reserve_capacity(data.len());
-        // Nearly always there is room at once.
-        if stream.capacity() < data.len() {
-            let has_room = poll_fn(|context| has_room(&mut stream, data.len(), context));
-            match tokio::time::timeout(within, has_room).await {
-                Ok(has_room) => has_room?,
-                Err(_) => return Ok(false),
+    if let Some(mut data) = data {
+        while !data.is_empty() {
+            stream.reserve_capacity(data.len());
+            // Nearly always there is room for all of it at once.
+            if stream.capacity() == 0 {
+                let has_room = poll_fn(|context| has_room(&mut stream, context));
+                match tokio::time::timeout(within, has_room).await {
+                    Ok(has_room) => has_room?,
+                    Err(_) => return Ok(false),
+                }
             }
+            let piece = data.split_to(stream.capacity().min(data.len()));
+            stream.send_data(piece, data.is_empty() && trailers.is_none())?;
         }
-        stream.send_data(data, trailers.is_none())?;
     }
     trailers.map_or(Ok(()), |trailers| stream.send_trailers(trailers))?;
     Ok(true)
 }
 
-fn has_room(
-    stream: &mut SendStream<Bytes>,
-    bytes: usize,
-    context: &mut Context<'_>,
-) -> Poll<Result<(), h2::Error>> {
-    while stream.capacity() < bytes {
+fn has_room(stream: &mut SendStream<Bytes>, context: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    while stream.capacity() == 0 {
         match ready!(stream.poll_capacity(context)) {
             Some(room) => room?,
             // Nobody waits for it any more.
@@ -347,6 +351,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_waits_for_its_window_and_not_for_ever() {
         assert!(is_taken(5, false).await);
+        // In pieces, as the window opens.
+        assert!(is_taken(2, true).await);
+        assert!(!is_taken(2, false).await);
         assert!(is_taken(0, true).await);
         assert!(!is_taken(0, false).await);
     }

@@ -32,8 +32,8 @@ const MOST: usize = 65_536;
 const ALIKE: usize = 4;
 /// Answers of one connection that are looked back on when it breaks: as many as can be unread at a time.
 const ANSWERS: usize = STREAMS_LIMIT as usize;
-/// How far back that is: a connection that takes nothing any more is noticed long before.
-const LOOK_BACK: Duration = Duration::from_secs(60);
+/// How far back that is: a connection that takes nothing any more, or no answer, is noticed before.
+const LOOK_BACK: Duration = Duration::from_secs(120);
 /// Bytes at each end of a body that it is looked up by.
 const END_BYTES: usize = 64;
 /// Where gzip keeps the time of compression, which differs when the same data are compressed again.

@@ -54,10 +54,8 @@ pub fn crowded(of: &v1::CrowdedService) -> String {
 pub fn untimely(of: &v1::UntimelyService) -> String {
     let service = of.service.clone().unwrap_or_default();
     let service = ServiceKey::new(&service.environment, &service.namespace, &service.name);
-    // In order, however the map lies in memory.
-    let mut items: Vec<String> =
+    let items: Vec<String> =
         of.items.iter().map(|(reason, n)| format!("{} {}", count(*n), plain(reason))).collect();
-    items.sort();
     format!("{}: {}", plain(&service.to_string()), items.join(", "))
 }
 

@@ -421,7 +421,8 @@ async fn answers_that_nobody_takes_hold_nobody_up_and_end_their_connection() {
     println!("flood of {} connections with answers that nobody takes: others are answered", stalled.len());
     // It takes two minutes.
     for (name, within) in ENDED_WITHIN.into_iter().filter(|_| is_full()) {
-        eventually(&format!("{name}: their connections are given up"), within + LOOK, async || {
+        let left = (within + LOOK).saturating_sub(begun.elapsed());
+        eventually(&format!("{name}: their connections are given up"), left, async || {
             let mut of = stalled.iter().filter(|(of, _)| *of == name);
             of.all(|(_, stream)| unsent(stream).is_none()).then_some(())
         })

@@ -38,6 +38,14 @@ fn names_without_room_are_not_remembered() {
         let names = (0..500).map(|n| format!("op{}", 500 * round + n));
         let (request, _) = admitted(Signal::Traces, named("greedy", names));
         shard.apply(Position(round), Timestamp::from_secs(NOW), &request);
+        let names: Vec<String> = (0..500).map(|n| format!("metric{}", 500 * round + n)).collect();
+        let gauge = || {
+            let value = Some(Value::AsInt(1));
+            let point = NumberDataPoint { time_unix_nano: NOW * NS, value, ..NumberDataPoint::default() };
+            Data::Gauge(Gauge { data_points: vec![point] })
+        };
+        let body = metrics("greedy", names.iter().map(|name| (name.as_str(), gauge())).collect());
+        shard.apply(Position(round), Timestamp::from_secs(NOW), &admitted(Signal::Metrics, body).0);
         shard.cut(cut(NOW + 1 + round, false));
     }
     let texts = shard.series.texts();

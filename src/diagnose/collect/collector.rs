@@ -29,6 +29,8 @@ pub struct Collector {
     pub timeout: Duration,
     /// Of what it says, so much is kept.
     pub max_bytes: usize,
+    /// What it writes to standard output, or answers, may be no text, and is then kept as it comes, not redacted.
+    pub binary: bool,
 }
 
 /// What broke, as a collector is told.
@@ -72,7 +74,7 @@ impl Collector {
     }
 }
 
-const KEYS: [&str; 7] = ["name", "url", "command", "service", "kind", "timeout", "max_bytes"];
+const KEYS: [&str; 8] = ["name", "url", "command", "service", "kind", "timeout", "max_bytes", "binary"];
 /// What takes longer than half a minute is added to the complete evidence later; what takes longer than this tells of
 /// something else.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -122,6 +124,12 @@ impl Setting for Collector {
             kind: kind.map_err(|text| format!("kind: {text:?} is no class of causes"))?,
             timeout,
             max_bytes: usize::try_from(max_bytes).unwrap_or(1 << 20),
+            binary: table
+                .get("binary")
+                .map(bool::read)
+                .transpose()
+                .map_err(wrong("binary"))?
+                .unwrap_or(false),
             name,
         })
     }
@@ -145,13 +153,14 @@ mod tests {
     #[test]
     fn a_table_is_read_with_its_defaults() {
         let dump = read(r#"{ name = "dump", url = "http://127.0.0.1:9/dump", kind = "database" }"#).unwrap();
-        assert_eq!((dump.timeout.as_secs(), dump.max_bytes), (10, 1 << 20));
+        assert_eq!((dump.timeout.as_secs(), dump.max_bytes, dump.binary), (10, 1 << 20, false));
         assert_eq!(dump.kind, Some(CauseKind::Database));
-        let explain =
-            read(r#"{ name = "e", command = ["/bin/e", "-x"], timeout = "2s", max_bytes = "4 KiB" }"#);
+        let explain = read(
+            r#"{ name = "e", command = ["/bin/e", "-x"], timeout = "2s", max_bytes = "4 KiB", binary = true }"#,
+        );
         let explain = explain.unwrap();
         assert_eq!(explain.asked, Asked::Command(vec!["/bin/e".into(), "-x".into()]));
-        assert_eq!((explain.timeout.as_secs(), explain.max_bytes), (2, 4_096));
+        assert_eq!((explain.timeout.as_secs(), explain.max_bytes, explain.binary), (2, 4_096, true));
     }
 
     #[test]

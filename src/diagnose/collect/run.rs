@@ -50,13 +50,19 @@ struct Said {
 }
 
 impl Said {
-    /// Text, and what is none.
-    fn parted(self) -> (Vec<u8>, Option<Vec<u8>>) {
+    /// Text, and what is none, where that may be: else who sends telemetry that is echoed could have all of it kept
+    /// unredacted by one zero byte.
+    fn parted(self, may_be_binary: bool) -> (Vec<u8>, Option<Vec<u8>>) {
+        if !may_be_binary {
+            return (self.bytes, None);
+        }
         let (mut out, mut errors, mut at) = (Vec::new(), Vec::new(), 0);
         for range in self.errors {
             out.extend_from_slice(self.bytes.get(at..range.start).unwrap_or_default());
-            errors.extend_from_slice(self.bytes.get(range.clone()).unwrap_or_default());
-            at = range.end;
+            // The last may be cut off.
+            let end = range.end.min(self.bytes.len());
+            errors.extend_from_slice(self.bytes.get(range.start..end).unwrap_or_default());
+            at = end;
         }
         out.extend_from_slice(self.bytes.get(at..).unwrap_or_default());
         if is_text(&out) { (self.bytes, None) } else { (errors, Some(out)) }
@@ -105,7 +111,7 @@ pub async fn run(
     };
     let is_cut = said.bytes.len() > most;
     said.bytes.truncate(most);
-    let (text, binary) = said.parted();
+    let (text, binary) = said.parted(collector.binary);
     let bytes = redaction.text(&String::from_utf8_lossy(&text)).into_owned().into_bytes();
     Output {
         told: Collected {
@@ -196,7 +202,10 @@ async fn execute(words: &[String], told: &Told, most: usize, said: &mut Said) ->
         let from = said.bytes.len();
         said.bytes.extend_from_slice(read);
         if is_error {
-            said.errors.push(from..said.bytes.len());
+            match said.errors.last_mut() {
+                Some(last) if last.end == from => last.end = said.bytes.len(),
+                _ => said.errors.push(from..said.bytes.len()),
+            }
         }
     }
     if said.bytes.len() > most {
@@ -240,8 +249,12 @@ mod tests {
     }
 
     async fn ran(asked: Asked, timeout: Duration, max_bytes: usize) -> Output {
+        ran_as(false, asked, timeout, max_bytes).await
+    }
+
+    async fn ran_as(binary: bool, asked: Asked, timeout: Duration, max_bytes: usize) -> Output {
         let name = "probe".to_owned();
-        let collector = Collector { name, asked, service: None, kind: None, timeout, max_bytes };
+        let collector = Collector { name, asked, service: None, kind: None, timeout, max_bytes, binary };
         run(&collector, "a1", &cause(), &Redaction::new(&["password".into()]), &SystemClock).await
     }
 
@@ -264,7 +277,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_text_is_kept_as_it_came_apart_from_what_is() {
         let said = "printf '\\211HEAP\\000\\001\\377password=x'; echo dumped, password=x >&2";
+        // Only where it is expected.
         let output = ran(shell(said), LONG, 1_000).await;
+        assert_eq!(output.files().map(|(name, _)| name).collect::<Vec<_>>(), ["collected-probe.txt"]);
+        let text = String::from_utf8_lossy(&output.bytes);
+        assert!(text.contains("HEAP") && !text.contains("password=x"), "{text}");
+        let output = ran_as(true, shell(said), LONG, 1_000).await;
         let files: Vec<(&str, &[u8])> = output.files().collect();
         assert_eq!(
             files,
@@ -274,7 +292,7 @@ mod tests {
             ]
         );
         assert_eq!((output.told.bytes, output.told.binary_bytes), (28, 18));
-        let output = ran(shell("printf '\\000\\001'"), LONG, 1_000).await;
+        let output = ran_as(true, shell("printf '\\000\\001'"), LONG, 1_000).await;
         assert_eq!(output.files().collect::<Vec<_>>(), [("collected-probe.bin", &b"\0\x01"[..])]);
     }
 

@@ -267,9 +267,6 @@ pub fn trace(
     let mut gathered = 0usize;
     source.read_backward(Timestamp::MAX, &filter, &mut |step| {
         let recorded = match step {
-            Backwards::Request(recorded) if recorded.signal == Signal::Metrics => {
-                return ControlFlow::Continue(());
-            }
             Backwards::Request(recorded) => recorded,
             Backwards::Since(since) => {
                 found.since = since.min(found.since);
@@ -277,6 +274,10 @@ pub fn trace(
             }
         };
         found.read_bytes = found.read_bytes.saturating_add(recorded.read_bytes);
+        if recorded.signal == Signal::Metrics {
+            found.is_whole = leave(found.read_bytes).is_continue();
+            return if found.is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        }
         let mut first = 0;
         loop {
             if leave(found.read_bytes).is_break() {
