@@ -232,14 +232,16 @@ fn plain_messages_are_read_in_one_pass() {
     }
 }
 
+/// A length-delimited field by its tag.
+fn field(tag: u8, inner: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    put_varint(&mut out, inner.len() as u64);
+    [out, inner.to_vec()].concat()
+}
+
 /// Attributes are looked at several at once: what is wrong with one of them, or unusual, is found at each place.
 #[test]
 fn no_attribute_hides_among_others() {
-    fn field(tag: u8, inner: &[u8]) -> Vec<u8> {
-        let mut out = vec![tag];
-        put_varint(&mut out, inner.len() as u64);
-        [out, inner.to_vec()].concat()
-    }
     let pair = |key: &[u8], value: &[u8]| [field(0x0a, key), field(0x12, value)].concat();
     let (text, long) = (field(0x0a, b"value"), field(0x0a, &[b'v'; 200]));
     // Each with whether it is good.
@@ -271,11 +273,6 @@ fn no_attribute_hides_among_others() {
 /// Two bytes each are the least that attributes take; those of the second request lie in two runs.
 #[test]
 fn attributes_are_counted_however_they_lie() {
-    fn field(tag: u8, inner: &[u8]) -> Vec<u8> {
-        let mut out = vec![tag];
-        put_varint(&mut out, inner.len() as u64);
-        [out, inner.to_vec()].concat()
-    }
     // Of an item: the tag of its attributes, and another field.
     let of_item = [
         (Signal::Traces, 0x4a, vec![0x30, 1], "scope_spans[0].spans[0].attributes[10000]"),
@@ -321,11 +318,6 @@ fn attributes_are_counted_however_they_lie() {
 /// What else holds keys and values, beside the attributes of items.
 #[test]
 fn keys_and_values_are_counted_wherever_they_lie() {
-    fn field(tag: u8, inner: &[u8]) -> Vec<u8> {
-        let mut out = vec![tag];
-        put_varint(&mut out, inner.len() as u64);
-        [out, inner.to_vec()].concat()
-    }
     let (traces, metrics) = (Signal::Traces, Signal::Metrics);
     let of_span = |tag: u8, inner: Vec<u8>| field(0x12, &field(0x12, &field(tag, &inner)));
     // Makes a resource of what lies there.
