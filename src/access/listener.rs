@@ -1,5 +1,6 @@
 //! The listener of the query and the page port: TLS, bounded connections, an end for those that idle.
 
+use super::taking::{TAKEN_WITHIN, Takings};
 use super::{Access, Peer, Port, Stream};
 use crate::limits::{Seat, Seats};
 use futures_util::StreamExt as _;
@@ -17,10 +18,6 @@ use tokio::time::{Instant, Sleep};
 
 /// After how long without a byte in either direction a connection is ended.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
-
-/// After how long without more of an answer being taken a connection is ended, and how often within that it is looked at.
-const TAKEN_WITHIN: Duration = Duration::from_secs(60);
-const LOOKS: u32 = 6;
 
 /// Pause after a failed accept: what failed, usually file descriptors, needs time to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -103,16 +100,16 @@ async fn shake(
     match shaken {
         Ok((stream, certificate)) => {
             let sitting = seat.sitting().clone();
+            let takings = Arc::<Takings>::default();
             Some(Connection {
                 stream,
                 peer: Peer {
                     address: Some(address),
                     certificate,
                     sitting: Some(sitting.clone()),
-                    takings: Arc::default(),
+                    takings: takings.clone(),
                 },
-                taken_within,
-                look: Box::pin(tokio::time::sleep(taken_within / LOOKS)),
+                stalled: Box::pin(takings.stalled(taken_within)),
                 idle: Box::pin(tokio::time::sleep(IDLE_LIMIT)),
                 told: Some(Box::pin(async move { sitting.to_leave().await })),
                 seat,
@@ -130,9 +127,8 @@ pub struct Connection {
     stream: Stream,
     peer: Peer,
     idle: Pin<Box<Sleep>>,
-    taken_within: Duration,
-    /// When it is looked next whether its peer takes its answers.
-    look: Pin<Box<Sleep>>,
+    /// Resolves when its peer has left an answer lying for too long.
+    stalled: BoxFuture<'static, ()>,
     /// Resolves when it is told to make way; `None` once it was.
     told: Option<BoxFuture<'static, ()>>,
     seat: Seat,
@@ -147,18 +143,6 @@ impl Connection {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         polled
-    }
-
-    /// Whether an answer has been left lying for too long.
-    fn is_stalled(&mut self, context: &mut Context<'_>) -> bool {
-        while self.look.as_mut().poll(context).is_ready() {
-            if self.peer.takings.longest() > self.taken_within {
-                return true;
-            }
-            let next = Instant::now() + self.taken_within / LOOKS;
-            self.look.as_mut().reset(next);
-        }
-        false
     }
 
     /// Whether it has to make way now.
@@ -180,7 +164,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // First of all: who was told to go does not begin to speak.
-        if self.has_to_leave(context) || self.is_stalled(context) {
+        if self.has_to_leave(context) || self.stalled.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);

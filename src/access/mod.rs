@@ -31,4 +31,5 @@ pub use listener::Listener;
 pub use role::{Role, Roles};
 pub use rules::{Need, page_need, rpc_need, table};
 pub use stream::{Peer, Stream};
+pub use taking::{TAKEN_WITHIN, Taking, Takings};
 pub use tls::Port;

@@ -9,6 +9,10 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+/// For how long a peer may take nothing of an answer, and how often within that it is looked at.
+pub const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+const LOOKS: u32 = 6;
+
 /// Stands for an answer that waits for nothing but its next piece.
 const NOT_WAITING: u64 = u64::MAX;
 
@@ -49,6 +53,13 @@ impl Takings {
         waiting.retain(|since_ms| since_ms.strong_count() > 0);
         waiting.push(Arc::downgrade(&since_ms));
         Taking { body, since_ms, of: self.clone() }
+    }
+
+    /// Resolves once an answer has waited for longer than this.
+    pub async fn stalled(self: Arc<Self>, within: Duration) {
+        while self.longest() <= within {
+            tokio::time::sleep(within / LOOKS).await;
+        }
     }
 
     /// For how long the answer that waits longest has waited for its peer to take more.

@@ -8,7 +8,7 @@ use super::http2::Arriving;
 use super::problem::{Problem, ProblemKind};
 use super::respond::{Answer, export_response, status};
 use super::server::Connection;
-use crate::access::{Credentials, Need, Role, rpc_need};
+use crate::access::{Credentials, Need, Role, TAKEN_WITHIN, rpc_need};
 use crate::limits::Permit;
 use crate::model::Signal;
 use crate::otlp::{Encoding, write_base64};
@@ -31,9 +31,6 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-
-/// How long a peer may leave an answer lying, which is some hundred bytes long.
-const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// One byte that says whether the message is compressed, and its length.
 const PREFIX_BYTES: usize = 5;

@@ -5,7 +5,7 @@ use super::door::Door;
 use super::http2::{self, Http2};
 use super::retries::{Answered, Print};
 use super::{CallerTag, Config, Counters, Intake, grpc, web};
-use crate::access::{Access, Caller, Port};
+use crate::access::{Access, Caller, Port, TAKEN_WITHIN, Takings};
 use crate::limits::{RefusedReason, Seat, Sitting};
 use http::Request;
 use hyper::body::Incoming;
@@ -318,18 +318,25 @@ async fn connection(
             }
         }
         Protocol::Http => {
+            let takings = Arc::<Takings>::default();
+            let stalled = takings.clone().stalled(TAKEN_WITHIN);
             let (door, connection) = (door.clone(), this.clone());
             let service = service_fn(move |request: Request<Incoming>| {
-                let (door, connection) = (door.clone(), connection.clone());
+                let (door, connection, takings) = (door.clone(), connection.clone(), takings.clone());
                 let busy = connection.sitting.begin();
                 async move {
                     let _busy = busy;
-                    Ok::<_, Infallible>(web::answer(&door, request, &connection).await)
+                    let answer = web::answer(&door, request, &connection).await;
+                    Ok::<_, Infallible>(answer.map(|body| takings.body(body)))
                 }
             });
             let builder = http_builder(window_bytes, stream_window_bytes);
             let connection = builder.serve_connection(TokioIo::new(stream), service);
-            until_it_ends(connection, |it| it.graceful_shutdown(), &seat, &mut stopping).await
+            let ending = until_it_ends(connection, |it| it.graceful_shutdown(), &seat, &mut stopping);
+            tokio::select! {
+                end = ending => end,
+                () = stalled => End::CutOff,
+            }
         }
     };
     if !matches!(end, End::Left) || broken.load(Ordering::Acquire) {
@@ -345,7 +352,7 @@ async fn connection(
 enum End {
     /// The peer left, or was told to.
     Left,
-    /// It had to give up its seat.
+    /// It had to give up its seat, or left an answer lying.
     CutOff,
     Failed(String),
 }

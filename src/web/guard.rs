@@ -36,14 +36,15 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
 /// come to their end keep nobody out, until its answer is gone. A body that arrives slowly can lose the seat, too.
 pub(super) async fn keep_seat(request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
-    let Some(sitting) = peer.and_then(|ConnectInfo(peer)| peer.sitting.clone()) else {
+    let of_seat = peer.and_then(|ConnectInfo(peer)| Some((peer.sitting.clone()?, peer.takings.clone())));
+    let Some((sitting, takings)) = of_seat else {
         return next.run(request).await;
     };
     let busy = sitting.begin();
     let arriving = (!request.body().is_end_stream()).then(|| sitting.arrive());
     let response = next.run(request).await;
     drop(arriving);
-    response.map(|body| Body::new(Holding::new(body, busy)))
+    response.map(|body| Body::new(Holding::new(takings.body(body), busy)))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

@@ -106,6 +106,7 @@ const FLOODS: [&str; 5] = ["rapid reset", "CONTINUATION", "PING", "SETTINGS", "e
 #[derive(Clone)]
 struct Ports {
     otlp_grpc: String,
+    otlp_http: String,
     query: String,
     http: String,
 }
@@ -113,12 +114,12 @@ struct Ports {
 impl Ports {
     fn of(daemon: &Daemon) -> Self {
         let of = |name| daemon.url(name).replace("http://", "");
-        Self { otlp_grpc: of("otlp_grpc"), query: of("query"), http: of("http") }
+        Self { otlp_grpc: of("otlp_grpc"), otlp_http: of("otlp_http"), query: of("query"), http: of("http") }
     }
 }
 
-/// The head of a gRPC call in HPACK, nothing of it indexed beyond what is from the beginning.
-fn call(path: &str) -> Vec<u8> {
+/// The head of a call in HPACK, nothing of it indexed beyond what is from the beginning.
+fn call(path: &str, content_type: &str) -> Vec<u8> {
     let text = |out: &mut Vec<u8>, text: &str| {
         out.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("short"));
         out.extend(text.as_bytes());
@@ -129,24 +130,28 @@ fn call(path: &str) -> Vec<u8> {
     block.push(0x01);
     text(&mut block, "x");
     block.extend([0x0f, 0x10]);
-    text(&mut block, "application/grpc");
+    text(&mut block, content_type);
     block.push(0x00);
     text(&mut block, "te");
     text(&mut block, "trailers");
     block
 }
 
-/// Calls whose answers nobody takes at a port of gRPC: streams have no window, and nothing is read.
-async fn stall_calls(address: &str, path: &str, message: &[u8]) -> TcpStream {
+/// A message as gRPC sends it.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+    [&[0], &length[..], message].concat()
+}
+
+/// Calls over HTTP/2 whose answers nobody takes: streams have no window, and nothing is read.
+async fn stall_calls(address: &str, path: &str, content_type: &str, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     let mut sent = PREFACE.to_vec();
     // No window for what is answered.
     sent.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
-    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
-    let body = [&[0], &length[..], message].concat();
     for number in 0..CALLS {
-        sent.extend(frame(HEADERS, END_HEADERS, 2 * number + 1, &call(path)));
-        sent.extend(frame(DATA, END_STREAM, 2 * number + 1, &body));
+        sent.extend(frame(HEADERS, END_HEADERS, 2 * number + 1, &call(path, content_type)));
+        sent.extend(frame(DATA, END_STREAM, 2 * number + 1, body));
     }
     stream.write_all(&sent).await.expect("sent");
     stream
@@ -167,18 +172,21 @@ async fn stall(ports: &Ports, each: usize) -> Vec<(&'static str, TcpStream)> {
     let range = Some(TimeRange::default());
     let message = ListOperationsRequest { range, ..Default::default() }.encode_to_vec();
     let export = Export::of(0, "stalls", 1).to_bytes();
+    let (grpc, protobuf) = ("application/grpc", "application/x-protobuf");
     let mut stalled = Vec::new();
     for _ in 0..each {
         let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-        stalled.push(("otlp_grpc", stall_calls(&ports.otlp_grpc, path, &export).await));
+        stalled.push(("otlp_grpc", stall_calls(&ports.otlp_grpc, path, grpc, &framed(&export)).await));
+        // What is wrong with it is answered at more length than that nothing is.
+        stalled.push(("otlp_http", stall_calls(&ports.otlp_http, "/v1/traces", protobuf, b"torn").await));
         let path = "/barograph.v1.QueryService/ListOperations";
-        stalled.push(("query", stall_calls(&ports.query, path, &message).await));
+        stalled.push(("query", stall_calls(&ports.query, path, grpc, &framed(&message)).await));
         stalled.push(("http", stall_requests(&ports.http).await));
     }
     stalled
 }
 
-/// Whether the answers to these have begun and do not get on: at a port of gRPC that the heads of all calls have come and
+/// Whether the answers to these have begun and do not get on: over HTTP/2 that the heads of all calls have come and
 /// none of what they announce, else that the daemon has bytes that it cannot send.
 async fn is_stalled(name: &str, stream: &TcpStream) -> bool {
     if name == "http" {
@@ -397,8 +405,9 @@ async fn sockets_that_say_nothing_keep_no_newcomer_waiting() {
 }
 
 /// What `docs/operations.md` says of how long a connection stays over which nothing gets on, and what a look may take.
-const ENDED_WITHIN: [(&str, Duration); 3] = [
+const ENDED_WITHIN: [(&str, Duration); 4] = [
     ("otlp_grpc", Duration::from_secs(60)),
+    ("otlp_http", Duration::from_secs(70)),
     ("query", Duration::from_secs(70)),
     ("http", Duration::from_secs(120)),
 ];
