@@ -100,7 +100,7 @@ async fn heavy_queries_cost_ingest_nothing() {
     }
     let (lasts, is_alone) = lasts();
     let folder = tempfile::tempdir().expect("a folder");
-    let daemon = Daemon::start_after(load::SERVER, folder.path(), &["journal.max_bytes=\"512 MiB\""]);
+    let daemon = Daemon::start_after(load::SERVER, folder.path(), &["journal.max_bytes=\"2 GiB\""]);
     let url = daemon.url("otlp_grpc");
     let rate = format!("{:.0}", load::capacity(&url).await / 4.0);
     let (turn, is_on) = watch::channel(false);
