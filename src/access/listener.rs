@@ -109,7 +109,7 @@ async fn shake(
                     sitting: Some(sitting.clone()),
                     takings: takings.clone(),
                 },
-                stalled: Box::pin(takings.stalled(taken_within)),
+                stalled: Some(Box::pin(takings.stalled(taken_within))),
                 idle: Box::pin(tokio::time::sleep(IDLE_LIMIT)),
                 told: Some(Box::pin(async move { sitting.to_leave().await })),
                 seat,
@@ -127,8 +127,8 @@ pub struct Connection {
     stream: Stream,
     peer: Peer,
     idle: Pin<Box<Sleep>>,
-    /// Resolves when its peer has left an answer lying for too long.
-    stalled: BoxFuture<'static, ()>,
+    /// Resolves when its peer has left an answer lying for too long; `None` once it has.
+    stalled: Option<BoxFuture<'static, ()>>,
     /// Resolves when it is told to make way; `None` once it was.
     told: Option<BoxFuture<'static, ()>>,
     seat: Seat,
@@ -143,6 +143,16 @@ impl Connection {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         polled
+    }
+
+    /// Whether an answer has been left lying for too long.
+    fn is_stalled(&mut self, context: &mut Context<'_>) -> bool {
+        if let Some(stalled) = &mut self.stalled
+            && stalled.as_mut().poll(context).is_ready()
+        {
+            self.stalled = None;
+        }
+        self.stalled.is_none()
     }
 
     /// Whether it has to make way now.
@@ -164,7 +174,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // First of all: who was told to go does not begin to speak.
-        if self.has_to_leave(context) || self.stalled.as_mut().poll(context).is_ready() {
+        if self.has_to_leave(context) || self.is_stalled(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
@@ -292,6 +302,8 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() >= Duration::from_millis(300));
+        let again = connection.read(&mut [0; 64]).await.map_err(|error| error.kind());
+        assert_eq!(again, Err(io::ErrorKind::TimedOut), "it stays so, whoever reads once more");
         drop(connection);
         saying.await.unwrap();
     }
