@@ -93,8 +93,7 @@ async fn transport(address: &str) -> Result<(), Failure> {
         access,
         &Config::default(),
         CallerKey::random(),
-    )
-    .await?;
+    )?;
     server.run(std::future::pending()).await;
     Ok(())
 }

@@ -152,16 +152,12 @@ fn a_request_allocates_as_often_whatever_its_size_and_only_in_the_transport() {
         .build()
         .unwrap();
     let config = receive::Config::default();
-    let server = io
-        .block_on(receive::Server::bind(
-            anywhere,
-            anywhere,
-            Arc::new(Nothing),
-            access,
-            &config,
-            receive::CallerKey::random(),
-        ))
-        .unwrap();
+    let server = {
+        let _in_it = io.enter();
+        let nothing = Arc::new(Nothing);
+        receive::Server::bind(anywhere, anywhere, nothing, access, &config, receive::CallerKey::random())
+            .unwrap()
+    };
     let address = server.grpc_address();
     io.spawn(server.run(std::future::pending()));
     let transport = per_request(address, 256);

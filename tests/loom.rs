@@ -339,6 +339,33 @@ fn what_many_hand_over_is_taken_once_in_the_order_of_each() {
     });
 }
 
+/// A thread that never comes to rest, while the consumer does not look by itself.
+#[test]
+fn who_sleeps_soundly_is_woken_for_what_nobody_announces() {
+    model(|| {
+        let (lanes, consumer) = (Arc::new(Lanes::new(1, 2)), Arc::new(Consumer::default()));
+        let thread = {
+            let (lanes, consumer) = (lanes.clone(), consumer.clone());
+            thread::spawn(move || {
+                lanes::announce_at_rest();
+                for item in 0..2 {
+                    assert!(lanes.try_push(item, &consumer, |_| {}).is_ok(), "there is room");
+                }
+            })
+        };
+        let mut taken = Vec::new();
+        while taken.len() < 2 {
+            lanes.drain(0, usize::MAX, usize::MAX, |_| 1, &mut taken);
+            if taken.len() < 2 {
+                lanes.sleep_soundly(&consumer, FOR_EVER, || false);
+                thread::yield_now();
+            }
+        }
+        assert_eq!(taken, [0, 1]);
+        thread.join().unwrap();
+    });
+}
+
 #[test]
 fn a_lane_that_two_threads_share_takes_what_has_room_and_gives_back_the_rest() {
     large_model(|| {

@@ -136,8 +136,7 @@ fn everyone() -> Arc<Access> {
 async fn daemon(config: Config) -> Daemon {
     let shop = Arc::new(Shop::default());
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server =
-        Server::bind(any, any, shop.clone(), everyone(), &config, CallerKey::random()).await.unwrap();
+    let server = Server::bind(any, any, shop.clone(), everyone(), &config, CallerKey::random()).unwrap();
     let (grpc, http, counters) = (server.grpc_address(), server.http_address(), server.counters());
     let (stop, stopped) = oneshot::channel();
     let running = tokio::spawn(server.run(async {

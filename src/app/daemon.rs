@@ -171,22 +171,25 @@ impl App {
         let (stop_rest, rest_stopping) = watch::channel(false);
 
         // Ports first, so that a taken one is told before anything runs.
-        let query = ingest.block_on(listen("listen.query", config.listen.query))?;
-        let http = ingest.block_on(listen("listen.http", config.listen.http))?;
-        let server = ingest
-            .block_on(receive::Server::bind(
+        let (query, http, server) = {
+            let _in_it = ingest.enter();
+            let query = listen("listen.query", config.listen.query)?;
+            let http = listen("listen.http", config.listen.http)?;
+            let server = receive::Server::bind(
                 config.listen.otlp_grpc,
                 config.listen.otlp_http,
                 Arc::new(lanes),
                 access.clone(),
                 &config.receive,
                 caller_key,
-            ))
+            )
             .map_err(|error| Error::Listen {
                 key: if error.protocol == "OTLP/gRPC" { "listen.otlp_grpc" } else { "listen.otlp_http" },
                 address: error.address,
                 source: error.source,
             })?;
+            (query, http, server)
+        };
         server.expect_again(unanswered);
         let addresses = Addresses {
             otlp_grpc: server.grpc_address(),
@@ -453,6 +456,6 @@ fn ingest_runtime(workers: usize, lanes: &Lanes) -> Result<tokio::runtime::Runti
         .map_err(Error::io("cannot start threads"))
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<tokio::net::TcpListener, Error> {
-    tokio::net::TcpListener::bind(address).await.map_err(|source| Error::Listen { key, address, source })
+fn listen(key: &'static str, address: SocketAddr) -> Result<tokio::net::TcpListener, Error> {
+    crate::limits::listen(address).map_err(|source| Error::Listen { key, address, source })
 }

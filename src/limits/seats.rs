@@ -36,6 +36,11 @@ pub struct Seats {
 struct Hall {
     /// By number: the order in which the seats were taken.
     sitting: BTreeMap<u64, Arc<Sitting>>,
+    /// Those of them that had asked for nothing when they were looked at last, and were not told to leave: whoever
+    /// opens one connection after the other is met with them, and not with a look at all.
+    silent: BTreeMap<u64, Arc<Sitting>>,
+    /// Those of them that were told to leave.
+    told: BTreeMap<u64, Arc<Sitting>>,
     next: u64,
     /// Newcomers that wait for a seat.
     waiting: usize,
@@ -46,7 +51,7 @@ struct Hall {
 impl Hall {
     /// Seats that will be free soon: who was told to leave and has begun a request nevertheless stays.
     fn leaving(&self) -> usize {
-        self.sitting.values().filter(|sitting| sitting.is_leaving()).count()
+        self.told.values().filter(|sitting| sitting.is_leaving()).count()
     }
 
     fn begin_to_wait(&mut self, caller: IpAddr) {
@@ -65,16 +70,45 @@ impl Hall {
         }
     }
 
+    fn sit(&mut self, sitting: Arc<Sitting>) -> u64 {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        self.silent.insert(number, sitting.clone());
+        self.sitting.insert(number, sitting);
+        number
+    }
+
+    fn rise(&mut self, number: u64) {
+        self.sitting.remove(&number);
+        self.silent.remove(&number);
+        self.told.remove(&number);
+    }
+
     /// Who idles longest, those first that never asked for anything.
-    fn idlest(&self) -> Option<&Arc<Sitting>> {
-        let idle = self.sitting.values().filter(|sitting| !sitting.is_busy() && !sitting.was_told());
-        idle.min_by_key(|sitting| {
-            (sitting.has_asked.load(Ordering::Acquire), sitting.idle_since_ns.load(Ordering::Acquire))
-        })
+    fn idlest(&mut self) -> Option<u64> {
+        while let Some((number, sitting)) = self.silent.first_key_value() {
+            if !sitting.is_busy() && !sitting.has_asked() {
+                return Some(*number);
+            }
+            self.silent.pop_first();
+        }
+        let idle = self.sitting.iter().filter(|(_, sitting)| !sitting.is_busy() && !sitting.was_told());
+        let idlest = idle.min_by_key(|(_, sitting)| sitting.idle_since_ns.load(Ordering::Acquire));
+        idlest.map(|(number, _)| *number)
+    }
+
+    /// Has this one give up its seat, also in the middle of a request if it must.
+    fn tell_to_leave(&mut self, number: u64, must: bool) {
+        self.silent.remove(&number);
+        let Some(sitting) = self.sitting.get(&number) else { return };
+        self.told.insert(number, sitting.clone());
+        sitting.must_leave.store(must, Ordering::Release);
+        sitting.is_to_leave.store(true, Ordering::Release);
+        sitting.leave.notify_one();
     }
 
     /// Who has to leave in the middle of a request, so that each caller finds its fair share of so many seats.
-    fn unfairest(&self, seats: usize) -> Option<&Arc<Sitting>> {
+    fn unfairest(&self, seats: usize) -> Option<u64> {
         let mut held: BTreeMap<IpAddr, usize> = self.waiting_of.keys().map(|caller| (*caller, 0)).collect();
         for sitting in self.sitting.values().filter(|sitting| !sitting.is_leaving()) {
             let of_caller = held.entry(sitting.caller).or_default();
@@ -93,10 +127,10 @@ impl Hall {
             held.iter().filter(|(_, held)| **held > share).map(|(caller, held)| (*held, *caller)).collect();
         // Of whoever has most no body may be arriving: then it is the turn of the next.
         above_share.iter().rev().find_map(|(_, caller)| {
-            let theirs = self.sitting.values().filter(|sitting| sitting.caller == *caller);
-            let arriving = theirs.filter(|sitting| !sitting.is_leaving());
-            let arriving = arriving.filter_map(|sitting| Some((sitting.arriving_since_ns()?, sitting)));
-            arriving.min_by_key(|(since_ns, _)| *since_ns).map(|(_, sitting)| sitting)
+            let theirs = self.sitting.iter().filter(|(_, sitting)| sitting.caller == *caller);
+            let arriving = theirs.filter(|(_, sitting)| !sitting.is_leaving());
+            let arriving = arriving.filter_map(|(number, of)| Some((of.arriving_since_ns()?, *number)));
+            arriving.min().map(|(_, number)| number)
         })
     }
 }
@@ -222,7 +256,7 @@ impl Seats {
     fn wait(self: &Arc<Self>, caller: IpAddr) -> Option<Wait> {
         let mut hall = self.hall.lock();
         hall.begin_to_wait(caller);
-        if !self.have_enough_leave(&hall) && hall.leaving() == 0 && self.handed(&hall) == 0 {
+        if !self.have_enough_leave(&mut hall) && hall.leaving() == 0 && self.handed(&hall) == 0 {
             hall.end_to_wait(caller);
             return None;
         }
@@ -242,10 +276,8 @@ impl Seats {
             leave: Notify::new(),
         });
         let mut hall = self.hall.lock();
-        let number = hall.next;
-        hall.next = number.wrapping_add(1);
-        hall.sitting.insert(number, sitting.clone());
-        self.have_enough_leave(&hall);
+        let number = hall.sit(sitting.clone());
+        self.have_enough_leave(&mut hall);
         drop(hall);
         Seat { seats: self, number, sitting, _slot: slot }
     }
@@ -257,7 +289,7 @@ impl Seats {
 
     /// Tells one to leave, if more wait than will get a seat: who idles longest, or if nobody does, who takes more
     /// than its share. Whether it did.
-    fn have_enough_leave(&self, hall: &Hall) -> bool {
+    fn have_enough_leave(&self, hall: &mut Hall) -> bool {
         if hall.waiting <= hall.leaving().saturating_add(self.handed(hall)) {
             return false;
         }
@@ -268,9 +300,7 @@ impl Seats {
                 None => return false,
             },
         };
-        leaves.must_leave.store(must, Ordering::Release);
-        leaves.is_to_leave.store(true, Ordering::Release);
-        leaves.leave.notify_one();
+        hall.tell_to_leave(leaves, must);
         self.given_up.fetch_add(1, Ordering::Relaxed);
         true
     }
@@ -285,7 +315,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.hall.lock().sitting.remove(&self.number);
+        self.seats.hall.lock().rise(self.number);
     }
 }
 

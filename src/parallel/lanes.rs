@@ -1,7 +1,9 @@
 //! The way from many threads to one that never makes them wait.
 
 use super::gate::Gate;
-use super::primitives::{ArrayQueue, next_thread_number, thread_local};
+use super::primitives::{
+    ArrayQueue, AtomicBool, AtomicU32, Ordering, fence, next_thread_number, thread_local,
+};
 use super::sleeper::Sleeper;
 use std::cell::Cell;
 use std::time::Duration;
@@ -9,11 +11,20 @@ use std::time::Duration;
 /// What a thread may hand over before it wakes the consumer, as long as it goes on to more.
 const UNANNOUNCED: u32 = 32;
 
+/// How long the consumer sleeps at most while it may not know of what was handed over: a thread that is busy with other
+/// things, such as a flood, does not come to rest.
+const DOZE: Duration = Duration::from_millis(1);
+
+/// After so many times without anything new it sleeps until it is woken, which is then done for each item.
+const DOZES: u32 = 4;
+
 /// Where the thread that takes from lanes sleeps, and whether it is to end.
 #[derive(Debug, Default)]
 pub struct Consumer {
     closed: Gate,
     sleeper: Sleeper,
+    /// It does not look by itself soon.
+    sleeps_soundly: AtomicBool,
 }
 
 impl Consumer {
@@ -32,6 +43,12 @@ impl Consumer {
     pub fn wake(&self) {
         self.sleeper.wake();
     }
+
+    /// To be asked after a push: whether it must be woken to find what was pushed.
+    fn sleeps_soundly(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.sleeps_soundly.load(Ordering::SeqCst)
+    }
 }
 
 /// Bounded queues into which many threads push and from which one takes: one for each thread, or shared by some,
@@ -39,20 +56,26 @@ impl Consumer {
 ///
 /// A thread of which it is known that it says when it comes to rest ([`announce_at_rest`]) hands over
 /// several items before it wakes the consumer. Where all share one processor, waking it for each
-/// meant a switch of threads for each, which was a tenth of what a small request cost.
+/// meant a switch of threads for each, which was a tenth of what a small request cost. So that none of them waits for
+/// long, the consumer looks by itself as long as items come, and is woken for each when it has ceased to.
 #[derive(Debug)]
-pub struct Lanes<T>(Box<[ArrayQueue<T>]>);
+pub struct Lanes<T> {
+    queues: Box<[ArrayQueue<T>]>,
+    /// How often the consumer slept since it took anything.
+    dozes: AtomicU32,
+}
 
 impl<T> Lanes<T> {
     /// At least one lane, of at least one place.
     #[must_use]
     pub fn new(lanes: usize, places: usize) -> Self {
-        Self((0..lanes.max(1)).map(|_| ArrayQueue::new(places.max(1))).collect())
+        let queues = (0..lanes.max(1)).map(|_| ArrayQueue::new(places.max(1))).collect();
+        Self { queues, dozes: AtomicU32::new(0) }
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(ArrayQueue::is_empty)
+        self.queues.iter().all(ArrayQueue::is_empty)
     }
 
     /// Hands an item over without waiting. Should the consumer end at this moment, what nobody takes any more
@@ -64,9 +87,9 @@ impl<T> Lanes<T> {
         if consumer.closed.is_closed() {
             return Err(item);
         }
-        let lanes = self.0.len();
+        let lanes = self.queues.len();
         let number = THIS_THREAD.with(|thread| usize::try_from(thread.number).unwrap_or_default());
-        let Some(queue) = self.0.get(number % lanes) else { return Err(item) };
+        let Some(queue) = self.queues.get(number % lanes) else { return Err(item) };
         queue.push(item)?;
         // The consumer may have ended since the look: it closes and then empties the lanes.
         if consumer.closed.was_closed_meanwhile() {
@@ -77,7 +100,7 @@ impl<T> Lanes<T> {
             thread.unannounced.set(unannounced);
             thread.announces_at_rest.get() && unannounced < UNANNOUNCED
         });
-        if !waits {
+        if !waits || consumer.sleeps_soundly() {
             announce(consumer);
         }
         Ok(())
@@ -97,12 +120,13 @@ impl<T> Lanes<T> {
         let mut found = true;
         while found {
             found = false;
-            let lanes = self.0.len();
-            for queue in self.0.iter().cycle().skip(first % lanes).take(lanes) {
+            let lanes = self.queues.len();
+            for queue in self.queues.iter().cycle().skip(first % lanes).take(lanes) {
                 if group.len() >= at_most || taken >= size {
                     return;
                 }
                 if let Some(item) = queue.pop() {
+                    self.dozes.store(0, Ordering::Relaxed);
                     taken = taken.saturating_add(size_of(&item));
                     group.push(item);
                     found = true;
@@ -111,17 +135,32 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Sleeps until something is in a lane, `ready` holds or `at_most` has passed. Only the consumer may call
-    /// this.
+    /// Sleeps until something is in a lane, `ready` holds or `at_most` has passed; what was handed over unannounced is
+    /// found within a millisecond. Only the consumer may call this.
     pub fn sleep(&self, consumer: &Consumer, at_most: Duration, ready: impl Fn() -> bool) {
+        let dozes = self.dozes.load(Ordering::Relaxed);
+        if dozes < DOZES {
+            self.dozes.store(dozes.saturating_add(1), Ordering::Relaxed);
+            consumer.sleeper.sleep(at_most.min(DOZE), || !self.is_empty() || ready());
+        } else {
+            self.sleep_soundly(consumer, at_most, ready);
+        }
+    }
+
+    /// The same, and all that is handed over meanwhile wakes it at once.
+    pub fn sleep_soundly(&self, consumer: &Consumer, at_most: Duration, ready: impl Fn() -> bool) {
+        // Before the sleeper's fence and look into the lanes, as a push is before its fence and look at this: at least
+        // one of the two sees the other.
+        consumer.sleeps_soundly.store(true, Ordering::SeqCst);
         consumer.sleeper.sleep(at_most, || !self.is_empty() || ready());
+        consumer.sleeps_soundly.store(false, Ordering::SeqCst);
     }
 
     /// The consumer takes nothing any more: what is in the lanes goes to `left_behind`, here or where it was
     /// pushed.
     pub fn end(&self, consumer: &Consumer, mut left_behind: impl FnMut(T)) {
         consumer.closed.close();
-        for queue in &self.0 {
+        for queue in &self.queues {
             std::iter::from_fn(|| queue.pop()).for_each(&mut left_behind);
         }
     }

@@ -6,7 +6,7 @@ use super::http2::{self, Http2};
 use super::retries::{Answered, Print};
 use super::{CallerTag, Config, Counters, Intake, grpc, web};
 use crate::access::{Access, Caller, Port, TAKEN_WITHIN, Takings};
-use crate::limits::{RefusedReason, Seat, Sitting};
+use crate::limits::{self, RefusedReason, Seat, Sitting};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -80,11 +80,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens both ports. Connections wait until [`Self::run`]. Callers have their tags by `key`.
+    /// Opens both ports. Connections wait until [`Self::run`]. Callers have their tags by `key`. Must be called in a
+    /// runtime.
     ///
     /// # Errors
     /// Which address cannot be listened on, and why.
-    pub async fn bind(
+    pub fn bind(
         grpc: SocketAddr,
         http: SocketAddr,
         intake: Arc<dyn Intake>,
@@ -92,8 +93,8 @@ impl Server {
         config: &Config,
         key: CallerKey,
     ) -> Result<Self, Error> {
-        let (grpc, grpc_address) = listen(grpc, "OTLP/gRPC").await?;
-        let (http, http_address) = listen(http, "OTLP/HTTP").await?;
+        let (grpc, grpc_address) = listen(grpc, "OTLP/gRPC")?;
+        let (http, http_address) = listen(http, "OTLP/HTTP")?;
         let door = Arc::new(Door::new(intake, access, config, key));
         Ok(Self { grpc, http, grpc_address, http_address, door })
     }
@@ -147,9 +148,9 @@ impl Server {
     }
 }
 
-async fn listen(address: SocketAddr, protocol: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
+fn listen(address: SocketAddr, protocol: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |source| Error { address, protocol, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = limits::listen(address).map_err(failed)?;
     let real = listener.local_addr().map_err(failed)?;
     Ok((listener, real))
 }
@@ -181,6 +182,9 @@ async fn serve(
                         None => door.counters.refuse(RefusedReason::Connections),
                     }
                 });
+                // All that is under way has its turn between two newcomers: a thousand that come at once cost more
+                // than any of their requests may wait.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 door.counters.accept_failures.add(1);
@@ -255,8 +259,10 @@ async fn connection(
     mut stopping: watch::Receiver<bool>,
 ) {
     // A peer that says nothing at all must not hold one of the connections for ever.
+    let mut first = [0];
     let spoke = tokio::select! {
-        readable = tokio::time::timeout(HEAD_LIMIT, stream.readable()) => matches!(readable, Ok(Ok(()))),
+        // Not `readable`: what was just accepted is taken to be.
+        peeked = tokio::time::timeout(HEAD_LIMIT, stream.peek(&mut first)) => matches!(peeked, Ok(Ok(1..))),
         () = stopped(&mut stopping) => false,
         () = seat.sitting().to_leave() => false,
     };

@@ -104,6 +104,9 @@ async fn heavy_queries_cost_ingest_nothing() {
     let journal = if is_alone { "journal.max_bytes=\"2 GiB\"" } else { "journal.max_bytes=\"512 MiB\"" };
     let daemon = Daemon::start_after(load::SERVER, folder.path(), &[journal]);
     let url = daemon.url("otlp_grpc");
+    if is_alone {
+        load::recycle(&url, folder.path()).await;
+    }
     let rate = format!("{:.0}", load::capacity(&url).await / 4.0);
     let (turn, is_on) = watch::channel(false);
     let answered: Arc<[AtomicU64; KINDS]> = Arc::default();

@@ -2,13 +2,17 @@
 
 use super::daemon::BINARY;
 use serde_json::Value;
+use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Words that pin the daemon to one processor.
 pub const SERVER: &[&str] = &["taskset", "-c", "0"];
 /// Words that pin what loads it to another.
 pub const CLIENT: &[&str] = &["taskset", "-c", "1"];
+
+/// How soon a closed loop fills the journal of a check.
+const RECYCLED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Whether there are two processors to pin to; says so if not.
 pub fn can_pin(what: &str) -> bool {
@@ -71,6 +75,24 @@ pub async fn send(endpoint: &str, lasts: Duration, words: &[&str]) -> Figures {
         .expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Figures(serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+/// Sends until the first segment of this data directory's journal is recycled. What a file's first use costs a machine,
+/// memory or disk that nothing was in before, is no part of what is compared later.
+pub async fn recycle(endpoint: &str, data: &Path) {
+    let oldest = || {
+        let files = std::fs::read_dir(data.join("journal")).expect("a journal");
+        let names = files.map(|file| file.expect("an entry").file_name());
+        // By its position; one that is being made has none yet.
+        names.filter(|name| name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)).min()
+    };
+    let begun = Instant::now();
+    send(endpoint, Duration::from_secs(1), &[]).await;
+    let first = oldest().expect("what was sent is in a segment");
+    while oldest().as_ref() == Some(&first) {
+        assert!(begun.elapsed() < RECYCLED_WITHIN, "the journal does not fill");
+        send(endpoint, Duration::from_secs(1), &[]).await;
+    }
 }
 
 /// Items a second that a closed loop gets through.
