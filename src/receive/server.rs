@@ -424,7 +424,7 @@ mod tests {
     async fn a_connection_breaks_when_what_was_sent_is_not_acknowledged_in_time() {
         let access = Access::open(&<_>::default(), &<_>::default(), Arc::new(SystemClock)).unwrap();
         let door = Door::new(Arc::new(Nowhere), access, &Config::default(), CallerKey::random());
-        let (listener, address) = listen(([127, 0, 0, 1], 0).into(), "OTLP/HTTP").await.unwrap();
+        let (listener, address) = listen(([127, 0, 0, 1], 0).into(), "OTLP/HTTP").unwrap();
         let (accepted, client) = tokio::join!(newcomer(&listener, &door), TcpStream::connect(address));
         let (accepted, _) = accepted.unwrap();
         assert!(client.is_ok() && accepted.nodelay().unwrap());
